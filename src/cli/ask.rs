@@ -1,0 +1,1 @@
+//! One question to the engine, from a command.

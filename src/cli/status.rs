@@ -1,0 +1,13 @@
+//! `pipeban status`
+
+use super::Global;
+use super::exit::Exit;
+
+/// Engine, workers, jails and bans
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+
+pub(super) fn run(_args: &Args, _global: &Global) -> Exit {
+    eprintln!("pipeban: not there yet");
+    Exit::Failed
+}

@@ -1,0 +1,13 @@
+//! `pipeban test`
+
+use super::Global;
+use super::exit::Exit;
+
+/// Which lines match
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+
+pub(super) fn run(_args: &Args, _global: &Global) -> Exit {
+    eprintln!("pipeban: not there yet");
+    Exit::Failed
+}

@@ -1,0 +1,233 @@
+//! Text into checked configuration.
+//!
+//! A value of [`Config`] has been checked: an invalid jail cannot be expressed. It is also what
+//! travels, as JSON, from the engine to keepers and workers and into the state directory as the
+//! last good configuration.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::filter::Definition;
+use crate::record::Kind;
+
+/// Default place of the administrator's configuration.
+pub const DEFAULT_FILE: &str = "/etc/pipeban/pipeban.toml";
+
+/// The whole checked configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// `[paths]`
+    pub paths: Paths,
+    /// `[firewall]`
+    pub firewall: Firewall,
+    /// `[syslog]`
+    pub syslog: Syslog,
+    /// `[proxies] trusted`: never banned at the firewall.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `[defaults]`, as a jail: what a manual ban without `--jail` uses, and `test --filter`.
+    pub defaults: Jail,
+    /// Every jail that is configured, also disabled ones, by name.
+    pub jails: BTreeMap<JailName, Jail>,
+    /// The filters that jails name, by name.
+    pub filters: BTreeMap<String, Definition>,
+}
+
+/// `[paths]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paths {
+    /// Sockets. Default `/run/pipeban`.
+    pub runtime: PathBuf,
+    /// Database, last good configuration, emergency stop. Default `/var/lib/pipeban`.
+    pub state: PathBuf,
+    /// Shipped jails and filters. Default `/usr/share/pipeban`.
+    pub share: PathBuf,
+    /// The worker's user. Default `pipeban`.
+    pub user: String,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Paths {
+            runtime: "/run/pipeban".into(),
+            state: "/var/lib/pipeban".into(),
+            share: "/usr/share/pipeban".into(),
+            user: "pipeban".into(),
+        }
+    }
+}
+
+impl Paths {
+    /// The engine's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.runtime.join("engine.sock")
+    }
+
+    /// The last accepted configuration, as JSON of [`Config`].
+    pub fn last_good(&self) -> PathBuf {
+        self.state.join("last-good.json")
+    }
+
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.state.join("pipeban.sqlite3")
+    }
+
+    /// Present while the emergency stop is on.
+    pub fn off_file(&self) -> PathBuf {
+        self.state.join("off")
+    }
+}
+
+/// `[firewall]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Firewall {
+    /// Default ufw.
+    pub backend: Backend,
+    /// With ufw: an own nftables table puts a ban in force first. Default true.
+    pub instant: bool,
+    /// Most mirrored ufw rules. Default 500.
+    pub max_rules: usize,
+    /// False: no ufw rules, the own table alone. Default true.
+    pub mirror: bool,
+}
+
+/// What enforces bans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// ufw rules, with the own nftables table in front unless `instant = false`.
+    Ufw,
+    /// Nothing is touched; everything else happens.
+    DryRun,
+}
+
+/// `[syslog]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Syslog {
+    /// `/dev/log` by default (`target = "local"`), else the path of `unix:PATH`.
+    pub socket: PathBuf,
+    /// Facility number (RFC 5424 section 6.2.1); authpriv is 10.
+    pub facility: u8,
+    /// The same lines also go here. Default `/var/log/pipeban.log`; `None`: not.
+    pub log_file: Option<PathBuf>,
+}
+
+/// `[A-Za-z0-9_.-]{1,64}`: safe in a ufw comment, a log line and a path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct JailName(String);
+
+impl JailName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for JailName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+        if (1..=64).contains(&name.len()) && name.bytes().all(allowed) {
+            Ok(JailName(name))
+        } else {
+            Err(format!(
+                "`{}` is no jail name: 1 to 64 of A-Z a-z 0-9 _ . -",
+                name.escape_debug()
+            ))
+        }
+    }
+}
+
+impl From<JailName> for String {
+    fn from(name: JailName) -> String {
+        name.0
+    }
+}
+
+impl std::str::FromStr for JailName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        name.to_owned().try_into()
+    }
+}
+
+impl std::fmt::Display for JailName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A jail: which lines count, how many are too many, what a ban closes and for how long.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Jail {
+    /// False: not matched at all.
+    pub enabled: bool,
+    /// False: counted and told as "Would Ban", nothing reaches a firewall.
+    pub enforce: bool,
+    /// Which pipes feed it.
+    pub log: Kind,
+    /// Key into [`Config::filters`].
+    pub filter: String,
+    /// Weight that bans, 1 or more.
+    pub maxretry: u32,
+    /// Window in which hits count.
+    pub findtime: Duration,
+    /// `None`: for ever (`bantime = -1`).
+    pub bantime: Option<Duration>,
+    /// What a ban closes.
+    pub port: Ports,
+    /// Never counted, never banned.
+    pub ignoreip: Vec<IpNet>,
+    /// IPv6 clients are counted and banned by this prefix, 48 to 128. Default 64.
+    pub ipv6_prefix: u8,
+    /// Whether private and carrier ranges may be banned. Default false.
+    pub ban_private: bool,
+    /// What one hit counts. Default 1.
+    pub weight: u32,
+    /// Only these virtual hosts (`*` matches any text). Empty: all.
+    pub vhost: Vec<String>,
+    /// Not these virtual hosts.
+    pub not_vhost: Vec<String>,
+    /// Escalation, off when `None`.
+    pub increment: Option<Increment>,
+}
+
+/// Escalation of repeated bans: each ban within `memory` multiplies the time by `factor`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Increment {
+    /// 1 or more.
+    pub factor: f64,
+    /// No ban gets longer than this.
+    pub maxtime: Duration,
+    /// Bans older than this are forgotten.
+    pub memory: Duration,
+}
+
+/// Local ports that a ban closes to the client.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ports {
+    /// Every port but sshd's.
+    AllButSsh,
+    /// Every port, sshd's too (`"all"` and `"ssh"` both named).
+    All,
+    /// These. `http` is tcp 80; `https` is tcp 443 and udp 443; `ssh` is tcp 22; a number is tcp.
+    List {
+        /// tcp ports, at most 15 (iptables' multiport limit).
+        tcp: BTreeSet<u16>,
+        /// udp ports.
+        udp: BTreeSet<u16>,
+    },
+}
+
+mod load;
+
+pub use load::{Problem, load, paths_of};

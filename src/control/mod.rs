@@ -1,0 +1,295 @@
+//! The messages between worker, keeper, engine and commands: one JSON object per line over the
+//! engine's unix socket. Types here are for the wire only.
+#![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::JailName;
+use crate::record::Kind;
+
+/// Version of this protocol. An engine refuses another one, and says so; lines still pass.
+pub const VERSION: u32 = 1;
+
+/// Longest message a worker may send, in bytes with its newline; more ends the connection.
+pub const MAX_WORKER_MESSAGE: usize = 256 * 1024;
+
+/// What is said to the engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// First message of a worker. Answer: [`Reply::Welcome`].
+    Worker(WorkerHello),
+    /// First message of a keeper (uid 0). Answer: [`Reply::Config`], again at every reload.
+    Keeper {
+        /// [`VERSION`]
+        version: u32,
+    },
+    /// Hits of a worker, in stream order. Answer, when committed: [`Reply::Ack`].
+    Hits(Vec<LineHit>),
+    /// A worker's counters, about once a second while they change.
+    Counters(Counters),
+    /// A worker saw enough good requests by different browsers from one address (`shared`).
+    Shared {
+        /// Whose.
+        addr: IpAddr,
+    },
+    /// First and only message of a command.
+    Command(Command),
+}
+
+/// Who a worker is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerHello {
+    /// [`VERSION`]
+    pub version: u32,
+    /// Names the pipe (the keeper drew it at random); a worker started again has the same.
+    pub stream: u64,
+    /// Process id of the worker.
+    pub pid: u32,
+    /// Which log.
+    pub kind: Kind,
+    /// Where lines are written; `None` when they only feed the matcher.
+    pub path: Option<PathBuf>,
+    /// Hash of the configuration the worker matches with; `None`: it only passes lines through.
+    pub config: Option<String>,
+}
+
+/// All that one line hit. Identified by (stream, offset): the same line sent again counts once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LineHit {
+    /// Byte offset of the line's first byte in its stream.
+    pub offset: u64,
+    /// CLOCK_BOOTTIME in nanoseconds when the line was read.
+    pub arrived: u64,
+    /// Apache's client field.
+    pub client: IpAddr,
+    /// The connection's peer, where the format carries it and it is not the client.
+    pub peer: Option<IpAddr>,
+    /// The jails whose filter matched, with the pattern's number.
+    pub jails: Vec<(JailName, u32)>,
+    /// Hash of the configuration that matched.
+    pub config: String,
+    /// The line, escaped for display and cut.
+    pub evidence: String,
+}
+
+/// A worker's counters since its keeper started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Whole lines read from the pipe.
+    pub lines: u64,
+    /// Bytes read from the pipe.
+    pub bytes: u64,
+    /// Bytes written to the log file.
+    pub written: u64,
+    /// Bytes that could not be written and were given up.
+    pub lost: u64,
+    /// Lines no parser understood.
+    pub unparsed: u64,
+    /// Lines that matched only with an address that is not Apache's client field.
+    pub spoofed: u64,
+    /// Lines that were not matched because matching was behind or had crashed on them.
+    pub shed: u64,
+    /// Times the worker was started again.
+    pub restarts: u64,
+    /// Whether lines are matched at all (false: crash loop or no configuration).
+    pub matching: bool,
+}
+
+/// What a person asks for. Answer: [`Reply::Done`], [`Reply::Status`] or [`Reply::Refused`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Command {
+    /// `pipeban status [JAIL]`
+    Status {
+        /// Only this jail.
+        jail: Option<JailName>,
+    },
+    /// `pipeban ban ADDR`
+    Ban {
+        /// Whom.
+        net: IpNet,
+        /// On whose behalf; `None`: jail `manual`, with `[defaults]`.
+        jail: Option<JailName>,
+        /// How long; `None`: the jail's bantime. `Some(None)` is for ever.
+        bantime: Option<Option<u64>>,
+        /// Shown in history.
+        reason: Option<String>,
+    },
+    /// `pipeban unban ADDR|--all`
+    Unban {
+        /// `None`: all.
+        net: Option<IpNet>,
+        /// Only this jail's bans.
+        jail: Option<JailName>,
+        /// Take the ban out of its history too.
+        forget: bool,
+    },
+    /// `pipeban allow ADDR`
+    Allow {
+        /// Whom.
+        net: IpNet,
+        /// Seconds; `None`: for ever.
+        seconds: Option<u64>,
+        /// Shown by `allow --list`.
+        reason: Option<String>,
+    },
+    /// `pipeban disallow ADDR`
+    Disallow {
+        /// Whom.
+        net: IpNet,
+    },
+    /// `pipeban allow --list`
+    AllowList,
+    /// `pipeban off [--for 1h]`
+    Off {
+        /// Seconds; `None`: until `pipeban on`.
+        seconds: Option<u64>,
+    },
+    /// `pipeban on`
+    On,
+    /// `pipeban reload`
+    Reload,
+    /// `pipeban engine --stop`
+    Stop,
+}
+
+/// What the engine says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// To a worker: hits up to and with this offset are known already.
+    Welcome {
+        /// [`VERSION`]
+        version: u32,
+        /// High-water mark of the worker's stream.
+        high_water: Option<u64>,
+    },
+    /// To a keeper: match with this.
+    Config {
+        /// Names it.
+        hash: String,
+        /// JSON of [`crate::config::Config`].
+        text: String,
+    },
+    /// To a worker: counters and high-water mark are committed up to and with this offset.
+    Ack {
+        /// Offset of the last line.
+        offset: u64,
+        /// What came of those hits, one log line each, for a rehearsal by hand.
+        told: Vec<String>,
+    },
+    /// To a command: done.
+    Done {
+        /// For people.
+        text: String,
+        /// With `--json`: objects to print, one a line.
+        json: Vec<serde_json::Value>,
+        /// False: exit status 1, the answer is no.
+        yes: bool,
+    },
+    /// To `pipeban status`.
+    Status(Box<Status>),
+    /// To a command: not done.
+    Refused {
+        /// Exit status: 1, 2, 64, 77 or 78.
+        exit: u8,
+        /// Why, and what to do.
+        text: String,
+    },
+}
+
+/// `pipeban status`. Printed as JSON as it stands (see the man page for the contract).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The engine.
+    pub engine: EngineStatus,
+    /// Connected workers.
+    pub workers: Vec<WorkerStatus>,
+    /// Jails.
+    pub jails: Vec<JailStatus>,
+    /// What is wrong now, each with what to do; also told to syslog.
+    pub warnings: Vec<String>,
+}
+
+/// The engine itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EngineStatus {
+    /// Process id.
+    pub pid: u32,
+    /// Since when.
+    pub since: Timestamp,
+    /// Program version.
+    pub version: String,
+    /// Hash of the configuration in use.
+    pub config: String,
+    /// Back end.
+    pub backend: String,
+    /// Emergency stop on; `None`: off is not on.
+    pub off: Option<OffStatus>,
+}
+
+/// The emergency stop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OffStatus {
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when; `None`: until `pipeban on`.
+    pub until: Option<Timestamp>,
+}
+
+/// One worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Process id.
+    pub pid: u32,
+    /// Which log.
+    pub kind: Kind,
+    /// Where lines go.
+    pub path: Option<PathBuf>,
+    /// Counters.
+    #[serde(flatten)]
+    pub counters: Counters,
+}
+
+/// One jail.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JailStatus {
+    /// Name.
+    pub name: JailName,
+    /// Whether it is enabled.
+    pub enabled: bool,
+    /// Whether its bans reach a firewall.
+    pub enforce: bool,
+    /// Clients with hits in the window.
+    pub currently_failed: u64,
+    /// Hits ever.
+    pub total_failed: u64,
+    /// Bans now.
+    pub currently_banned: u64,
+    /// Bans ever.
+    pub total_banned: u64,
+    /// The bans now.
+    pub banned: Vec<BanStatus>,
+}
+
+/// One ban.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BanStatus {
+    /// An address, or a network where more than one is banned.
+    pub host: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when; `None`: for ever.
+    pub until: Option<Timestamp>,
+    /// What the firewall says; `None`: it cannot be told.
+    pub in_force: Option<bool>,
+    /// With ufw: `present`, `queued`, `capped`, `inactive`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ufw: Option<String>,
+}

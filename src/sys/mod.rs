@@ -1,0 +1,3 @@
+//! The only unsafe code: what nix does not offer in a safe form. And clocks.
+
+pub mod clock;
