@@ -30,5 +30,6 @@ pub(super) fn read(text: &[u8]) -> Option<IpAddr> {
         return None;
     }
     let addr: Ipv6Addr = std::str::from_utf8(addr).ok()?.parse().ok()?;
-    Some(IpAddr::V6(addr))
+    // Only such addresses have a zone.
+    addr.is_unicast_link_local().then_some(IpAddr::V6(addr))
 }

@@ -204,7 +204,7 @@ fn address_cannot_be_forged(items: &[Item]) -> Result<(), String> {
             // Escaping keeps quotes and control characters out of the field.
             (Some(Item::Literal(text)), ..) if text.first().is_some_and(unmistakable) => false,
             (_, Some(Item::Field(Class::Time, _)), Some(Item::Literal(text))) => {
-                !text.iter().any(|b| unmistakable(b))
+                !text.iter().any(unmistakable)
             }
             _ => true,
         }

@@ -32,7 +32,7 @@ impl Stamp {
     /// Reads the text that [`Record::time`](super::Record::time) points to.
     pub fn read(text: &[u8]) -> Option<Stamp> {
         match access(text) {
-            Some((stamp, rest)) if rest.is_empty() => Some(stamp),
+            Some((stamp, [])) => Some(stamp),
             _ => error(text)
                 .filter(|(_, rest)| rest.is_empty())
                 .map(|(stamp, _)| stamp),
@@ -105,7 +105,7 @@ fn stamp(
     year: i16,
     month: i8,
     day: i16,
-    (hour, minute, second): (i16, i16, i16),
+    (hour, minute, second): Clock,
     offset: Option<i32>,
 ) -> Option<Stamp> {
     let within = |value: i16, low: i16, high: i16| {
@@ -125,7 +125,10 @@ fn stamp(
     })
 }
 
-fn clock(text: &[u8]) -> Option<((i16, i16, i16), &[u8])> {
+/// Hour, minute, second.
+type Clock = (i16, i16, i16);
+
+fn clock(text: &[u8]) -> Option<(Clock, &[u8])> {
     let (hour, text) = number(text, 2)?;
     let (minute, text) = number(text.strip_prefix(b":")?, 2)?;
     let (second, text) = number(text.strip_prefix(b":")?, 2)?;
