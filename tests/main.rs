@@ -1,1 +1,2 @@
 //! One binary; a module a subject.
+mod filters; // lines of hostile clients; `pipeban test`

@@ -203,13 +203,13 @@ impl Matcher {
         }
         let subject = Subject::of(line, record);
         let mut outcomes: Vec<Option<Outcome>> = vec![None; self.filters.len()];
-        for jail in self.jails.iter().filter(|jail| jail.wants(record)) {
+        for jail in self.jails.iter() {
             let (Some(entry), Some(known)) =
                 (self.filters.get(jail.filter), outcomes.get_mut(jail.filter))
             else {
                 continue;
             };
-            if !candidates.filter(jail.filter) {
+            if !candidates.filter(jail.filter) || !wants(&jail.vhost, &jail.not_vhost, record) {
                 continue;
             }
             let outcome = *known.get_or_insert_with(|| {
@@ -261,16 +261,15 @@ struct Verdict {
     spoofed: bool,
 }
 
-impl JailEntry {
-    fn wants(&self, record: &Record<'_>) -> bool {
-        let named = |patterns: &[String]| {
-            let vhost = record.vhost.unwrap_or_default();
-            patterns
-                .iter()
-                .any(|pattern| glob::matches(pattern.as_bytes(), vhost))
-        };
-        (self.vhost.is_empty() || named(&self.vhost)) && !named(&self.not_vhost)
-    }
+/// Whether a line belongs to one of the virtual hosts that a jail wants (`*` stands for any text,
+/// case does not count; no `vhost` means all).
+pub fn wants(vhost: &[String], not_vhost: &[String], record: &Record<'_>) -> bool {
+    let named = |patterns: &[String]| {
+        let name = record.vhost.unwrap_or_default();
+        let is = |pattern: &String| glob::matches(pattern.as_bytes(), name);
+        patterns.iter().any(is)
+    };
+    (vhost.is_empty() || named(vhost)) && !named(not_vhost)
 }
 
 /// Lines without their newlines.
