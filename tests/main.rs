@@ -1,2 +1,5 @@
-//! One binary; a module a subject.
-mod filters; // lines of hostile clients; `pipeban test`
+//! One binary; a module a subject. `cfg(test)` tells clippy that these are tests throughout.
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod filters; // lines of hostile clients, read by records, filters and `pipeban test`

@@ -16,9 +16,11 @@ use crate::record::Client;
 const SIZE_LIMIT: usize = 4 << 20;
 /// Memory of one pattern's lazy DFA, for each thread.
 const DFA_LIMIT: usize = 4 << 20;
-/// Compiled patterns with one client's address, kept for a filter. A client can make a new one
-/// with each of its addresses, so they are few and short-lived.
-const MOST_EXACT: usize = 64;
+/// The same for a pattern with one client's address.
+const EXACT_DFA_LIMIT: usize = 256 << 10;
+/// Such patterns kept, for each failregex. A client can have a new one made with each of its
+/// addresses, so they are few.
+const MOST_EXACT: usize = 16;
 
 /// A compiled filter. Shared by threads.
 #[derive(Debug)]
@@ -148,7 +150,7 @@ impl Pattern {
                     .to_owned(),
             );
         }
-        let any = build(&translated)?;
+        let any = build(&translated, DFA_LIMIT)?;
         let groups = host_groups(&any);
         Ok(Pattern {
             number,
@@ -215,7 +217,8 @@ impl Pattern {
             text: std::str::from_utf8(client.text).ok()?,
             v4: client.addr.is_ipv4(),
         };
-        let regex = build(&translate(&self.text, host).0).ok().map(Arc::new);
+        let (pattern, _) = translate(&self.text, host);
+        let regex = build(&pattern, EXACT_DFA_LIMIT).ok().map(Arc::new);
         cache.insert(client.text.to_vec(), regex.clone());
         regex
     }
@@ -223,7 +226,7 @@ impl Pattern {
     fn decide_raw(&self, text: &[u8]) -> Decision {
         let longest = self
             .longest
-            .get_or_init(|| build(&translate(&self.text, Host::Longest).0).ok());
+            .get_or_init(|| build(&translate(&self.text, Host::Longest).0, DFA_LIMIT).ok());
         let Some(captures) = longest.as_ref().and_then(|regex| regex.captures(text)) else {
             return Decision::No;
         };
@@ -240,12 +243,12 @@ impl Pattern {
 }
 
 /// With Unicode off, for speed; on where a class of the pattern holds letters beyond ASCII.
-fn build(pattern: &str) -> Result<Regex, String> {
+fn build(pattern: &str, dfa_limit: usize) -> Result<Regex, String> {
     let with = |unicode: bool| {
         RegexBuilder::new(pattern)
             .unicode(unicode)
             .size_limit(SIZE_LIMIT)
-            .dfa_size_limit(DFA_LIMIT)
+            .dfa_size_limit(dfa_limit)
             .build()
     };
     with(false)

@@ -34,7 +34,9 @@ impl<'a> Subject<'a> {
         let mixed = (record.pid.is_some() && line.len() >= WHOLE)
             .then(|| record::second_prefix(line))
             .flatten();
-        let own = mixed.map_or(text.len(), |at| at - (line.len() - text.len()));
+        // The time stands before any second prefix.
+        let cut = line.len() - text.len();
+        let own = mixed.map_or(text.len(), |at| at.saturating_sub(cut));
         Subject {
             text,
             own,

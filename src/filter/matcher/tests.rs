@@ -225,6 +225,19 @@ fn the_tail_of_a_torn_line_hits_nobody_and_long_lines_hide_nobody() {
     );
 }
 
+#[test]
+fn no_jail_and_no_literal_are_no_trouble() {
+    let block = line("a", "192.0.2.1", "GET /", 200, "x") + "\n";
+    let none = matcher(&config(&[], Vec::new()), Kind::Access).examine(block.as_bytes());
+    assert_eq!((none.lines, none.unparsed, none.good.len()), (2, 1, 1));
+    let loose = config(
+        &[("l", &[r"^\S+ <HOST> "], &[])],
+        vec![("l", jail(Kind::Access, "l"))],
+    );
+    let result = matcher(&loose, Kind::Access).examine(block.as_bytes());
+    assert_eq!((result.hits.len(), result.good.len()), (1, 0));
+}
+
 /// The same by the plainest means: each line, each jail, each pattern.
 fn naive(config: &Config, filters: &BTreeMap<&str, Filter>, block: &[u8]) -> BlockResult {
     let parser = Parser::new(Kind::Access, "vhost_combined").unwrap();
