@@ -1,0 +1,12 @@
+//! Bans against the real kernel and the real ufw.
+//!
+//! Each test is a thread with a network and a mount namespace of its own (the host), joined by a
+//! veth pair with a second network namespace (the clients). Without root, nft or ufw the tests
+//! say loudly that they were skipped.
+
+mod clear;
+mod cutting;
+mod nftables;
+mod surroundings;
+mod ufw;
+mod world;
