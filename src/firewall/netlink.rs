@@ -262,6 +262,36 @@ impl Socket {
         }
     }
 
+    /// Sends a batch of nftables whose last message but one asks for an acknowledgement, and
+    /// reads the answer: the inner error is the kernel's refusal of all of it.
+    pub(super) fn transact(
+        &mut self,
+        batch: Writer,
+        begin: u32,
+    ) -> Result<Result<(), Errno>, Errno> {
+        self.send(batch)?;
+        let last = self.sequence.wrapping_sub(1);
+        let mut failed = None;
+        loop {
+            for message in messages(self.receive()?) {
+                // Answers to a batch before this one may still come.
+                if message.sequence.wrapping_sub(begin) > last.wrapping_sub(begin) {
+                    continue;
+                }
+                if let Body::Error(code) = message.body
+                    && code != 0
+                {
+                    failed.get_or_insert(Errno::from_raw(-code));
+                }
+                // An error of the first message is about the whole batch; no more will come.
+                let whole = message.sequence == begin && failed.is_some();
+                if message.sequence == last || whole {
+                    return Ok(failed.map_or(Ok(()), Err));
+                }
+            }
+        }
+    }
+
     /// Sends one request and gives every answer to `each`, to the end of the dump, the
     /// acknowledgement or, where `single`, the first answer. `each` returns false to stop early
     /// (the socket should be dropped then: the rest of the dump is still to come).

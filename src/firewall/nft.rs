@@ -2,7 +2,8 @@
 //!
 //! Everything changes in transactions that name the ruleset's generation: when somebody else has
 //! changed anything since we looked, the kernel refuses, we look again, and what is missing (all
-//! of it after `nft flush ruleset`) is put back from what this process knows.
+//! of it after `nft flush ruleset`) is put back from what this process knows. Where that does not
+//! work, a new table takes the place of the old one.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,7 +13,7 @@ use ipnet::IpNet;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
-use super::netlink::{self, Body, Socket, Writer};
+use super::netlink::{self, Socket, Writer};
 use super::nft_wire::{self, Batch, Element, SetKey};
 use super::notices::Notices;
 use super::{Backend, Entry, Error, ssh_ports};
@@ -37,8 +38,8 @@ pub(super) struct Nft {
     /// Sets that were complete once, by name: a handful, one for each port list in use.
     made: BTreeSet<String>,
     seen: Option<Seen>,
-    /// Whether `in_force` is all there is.
-    settled: bool,
+    /// The table may hold what is not in force, or lack what is.
+    doubtful: bool,
 }
 
 /// All bans, so that a wiped table can be made again: by set, with their ends in time since boot
@@ -77,7 +78,7 @@ impl Nft {
             in_force: InForce::new(),
             made: BTreeSet::new(),
             seen: None,
-            settled: false,
+            doubtful: false,
         };
         let made = nft.change(Change::Add, &Groups::new());
         nft.tell(made.as_ref().err());
@@ -97,6 +98,13 @@ impl Nft {
         }
     }
 
+    /// After a failure to talk, the next attempt is on a new socket.
+    fn lost(&mut self, doing: &'static str, errno: Errno) -> Error {
+        self.socket = None;
+        self.seen = None;
+        Error::kernel(doing, errno)
+    }
+
     fn socket(&mut self) -> Result<&mut Socket, Error> {
         if self.socket.is_none() {
             let opened = Socket::open(SockProtocol::NetlinkNetFilter)
@@ -110,23 +118,23 @@ impl Nft {
 
     /// Generation of the ruleset now.
     fn generation(&mut self) -> Result<u32, Error> {
+        const DOING: &str = "asking nftables for its generation";
         let socket = self.socket()?;
         let mut generation = None;
         let request = nft_wire::ask_generation(socket.sequence);
-        socket
-            .ask(request, true, |_, payload| {
-                generation = payload
-                    .get(4..)
-                    .and_then(|attrs| netlink::attribute(attrs, 1))
-                    .and_then(|value| netlink::array(value, 0))
-                    .map(u32::from_be_bytes);
-                true
-            })
-            .map_err(|errno| Error::kernel("asking nftables for its generation", errno))?;
-        generation.ok_or(Error::kernel(
-            "asking nftables for its generation",
-            Errno::EPROTO,
-        ))
+        let asked = socket.ask(request, true, |_, payload| {
+            generation = payload
+                .get(4..)
+                .and_then(|attrs| netlink::attribute(attrs, 1))
+                .and_then(|value| netlink::array(value, 0))
+                .map(u32::from_be_bytes);
+            true
+        });
+        match (asked, generation) {
+            (Ok(()), Some(generation)) => Ok(generation),
+            (Ok(()), None) => Err(self.lost(DOING, Errno::EPROTO)),
+            (Err(errno), _) => Err(self.lost(DOING, errno)),
+        }
     }
 
     /// Reads which of our rules there are, unless nothing has changed since.
@@ -151,15 +159,16 @@ impl Nft {
         let mut rules = BTreeMap::new();
         let socket = self.socket()?;
         let request = nft_wire::ask_rules(socket.sequence);
-        socket
-            .ask(request, false, |_, payload| {
-                if let Some(set) = payload.get(4..).and_then(set_of_rule) {
-                    *rules.entry(set).or_insert(0) += 1;
-                }
-                true
-            })
-            .map_err(|errno| Error::kernel("reading the rules of table `inet pipeban`", errno))?;
-        Ok(rules)
+        let asked = socket.ask(request, false, |_, payload| {
+            if let Some(set) = payload.get(4..).and_then(set_of_rule) {
+                *rules.entry(set).or_insert(0) += 1;
+            }
+            true
+        });
+        match asked {
+            Ok(()) => Ok(rules),
+            Err(errno) => Err(self.lost("reading the rules of table `inet pipeban`", errno)),
+        }
     }
 
     fn groups(&self, entries: &[Entry]) -> Groups {
@@ -174,10 +183,15 @@ impl Nft {
     }
 
     /// Adds or removes in one transaction, and mends what is missing of the table on the way.
+    /// `in_force` has the change already.
     fn change(&mut self, change: Change, groups: &Groups) -> Result<(), Error> {
-        let mut last = Errno::EAGAIN;
         for _ in 0..ATTEMPTS {
-            self.look()?;
+            if self.doubtful {
+                break;
+            }
+            if self.seen.is_none() {
+                self.look()?;
+            }
             let damaged = self.damaged(groups);
             let batch = self.batch(change, groups, &damaged);
             let begin = batch.begin;
@@ -188,20 +202,14 @@ impl Nft {
                     return Ok(());
                 }
                 // Refused because of a foreign change, or an element ended in the middle of it.
-                Err(errno @ (Errno::ERESTART | Errno::ENOENT | Errno::EINTR | Errno::EAGAIN)) => {
-                    last = errno;
+                Err(Errno::ERESTART | Errno::ENOENT | Errno::EINTR | Errno::EAGAIN) => {
                     self.seen = None;
                 }
-                // A table, chain or set of that name that is not as ours: with all bans known,
-                // ours replaces it.
-                Err(errno) if self.settled && last != errno => {
-                    last = errno;
-                    self.replace()?;
-                }
-                Err(errno) => return Err(Error::kernel("changing table `inet pipeban`", errno)),
+                // Something of that name is there that is not as ours.
+                Err(_) => break,
             }
         }
-        Err(Error::kernel("changing table `inet pipeban`", last))
+        self.replace()
     }
 
     /// Sets in use that lack rules (or are not there at all).
@@ -250,38 +258,9 @@ impl Nft {
 
     /// Sends a transaction and reads the kernel's answer to it.
     fn transact(&mut self, messages: Writer, begin: u32) -> Result<Result<(), Errno>, Error> {
-        let doing = "changing table `inet pipeban`";
-        let socket = self.socket()?;
-        socket
-            .send(messages)
-            .map_err(|errno| Error::kernel(doing, errno))?;
-        // The last message but the batch's end asked for an acknowledgement.
-        let last = socket.sequence.wrapping_sub(1);
-        let mut failed = None;
-        loop {
-            for message in netlink::messages(
-                socket
-                    .receive()
-                    .map_err(|errno| Error::kernel(doing, errno))?,
-            ) {
-                // Answers to a batch before this one may still come.
-                if message.sequence.wrapping_sub(begin) > last.wrapping_sub(begin) {
-                    continue;
-                }
-                if let Body::Error(code) = message.body
-                    && code != 0
-                {
-                    failed.get_or_insert(Errno::from_raw(-code));
-                }
-                let whole_batch = message.sequence == begin && failed.is_some();
-                if message.sequence == last || whole_batch {
-                    return Ok(match failed {
-                        None => Ok(()),
-                        Some(errno) => Err(errno),
-                    });
-                }
-            }
-        }
+        self.socket()?
+            .transact(messages, begin)
+            .map_err(|errno| self.lost("changing table `inet pipeban`", errno))
     }
 
     fn committed(&mut self, made: &[SetKey]) {
@@ -316,8 +295,10 @@ impl Nft {
         }
     }
 
-    /// Puts a new table with exactly what is in force in the place of whatever is there.
+    /// Puts a new table with exactly what is in force in the place of whatever is there, in one
+    /// transaction: no packet meets a host without it.
     fn replace(&mut self) -> Result<(), Error> {
+        self.doubtful = true;
         let now = clock::boottime();
         self.in_force.purge(now);
         let sequence = self.socket()?.sequence;
@@ -335,6 +316,7 @@ impl Nft {
         self.transact(batch.commit(), begin)?
             .map_err(|errno| Error::kernel("making table `inet pipeban`", errno))?;
         self.made = self.in_force.sets.keys().map(SetKey::name).collect();
+        self.doubtful = false;
         Ok(())
     }
 }
@@ -434,12 +416,11 @@ impl Backend for Nft {
         match socket.ask(request, true, |_, _| true) {
             Ok(()) => Ok(true),
             Err(Errno::ENOENT) => Ok(false),
-            Err(errno) => Err(Error::kernel("asking for a ban's element", errno)),
+            Err(errno) => Err(self.lost("asking for a ban's element", errno)),
         }
     }
 
     fn settled(&mut self) -> Result<(), Error> {
-        self.settled = true;
         self.ssh = ssh_ports::read();
         self.in_force.spare(&self.ssh);
         let result = self.replace();
@@ -496,7 +477,7 @@ pub(super) fn delete_table() -> Result<(), Error> {
         in_force: InForce::new(),
         made: BTreeSet::new(),
         seen: None,
-        settled: false,
+        doubtful: false,
     };
     let batch = Batch::begin(0, None);
     let begin = batch.begin;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use jiff::Timestamp;
@@ -18,6 +18,8 @@ use super::ufw_rules::{self, Existing, Rule};
 use super::{Backend, Entry, Error, Mirror, ssh_ports, tool};
 
 const UFW: &str = "/usr/sbin/ufw";
+/// Where ufw keeps the rules that people give it.
+const RULES: [&str; 2] = ["/etc/ufw/user.rules", "/etc/ufw/user6.rules"];
 /// `ENABLED=`
 const UFW_CONF: &str = "/etc/ufw/ufw.conf";
 /// `IPV6=`
@@ -121,6 +123,14 @@ impl Standing {
     }
 }
 
+impl Drop for Ufw {
+    fn drop(&mut self) {
+        self.shared.tell(|state| {
+            state.stop.get_or_insert_with(Instant::now);
+        });
+    }
+}
+
 impl Backend for Ufw {
     fn ban(&mut self, entries: &[Entry]) -> Result<(), Error> {
         self.shared.tell(|state| {
@@ -193,8 +203,8 @@ struct Worker {
     shared: Arc<Shared>,
     alone: bool,
     notices: Notices,
-    /// Whether what ufw has is known.
-    known: bool,
+    /// When ufw's rules changed last, as we know them; `None`: they are not known.
+    known: Option<Stamp>,
     /// ENABLED= and IPV6= when `ufw status` was asked last, and when that was.
     status_of: Option<(Files, Instant)>,
     failures: u32,
@@ -214,7 +224,7 @@ impl Worker {
             shared,
             alone,
             notices,
-            known: false,
+            known: None,
             status_of: None,
             failures: 0,
             pause: None,
@@ -276,7 +286,7 @@ impl Worker {
         }
         if !Path::new(UFW).exists() {
             self.shared.lock().plan.active = false;
-            self.known = false;
+            self.known = None;
             self.notices.trouble(
                 MISSING,
                 format!(
@@ -334,10 +344,12 @@ impl Worker {
     }
 
     fn look_at_rules(&mut self) -> Result<(), Error> {
-        if !self.known {
+        // Before reading: a change in between is seen at the next look.
+        let stamp = stamp();
+        if self.known != Some(stamp) {
             let added = added()?;
             self.shared.lock().plan.found(&added);
-            self.known = true;
+            self.known = Some(stamp);
         }
         Ok(())
     }
@@ -383,6 +395,7 @@ impl Worker {
                 self.failures = 0;
                 self.notices.over(FAILED);
                 self.shared.lock().plan.done(step);
+                self.known = Some(stamp());
             }
             Err(error) => {
                 self.aside
@@ -394,7 +407,7 @@ impl Worker {
 
     /// ufw may have written the rule before it failed: everything is asked again.
     fn failed(&mut self, error: &Error) {
-        self.known = false;
+        self.known = None;
         self.status_of = None;
         self.failures = self.failures.saturating_add(1);
         let pause = PAUSE.saturating_mul(1 << (self.failures - 1).min(10));
@@ -406,6 +419,13 @@ impl Worker {
     }
 }
 
+type Stamp = [Option<SystemTime>; 2];
+
+/// Changes when somebody (also we) adds or deletes rules.
+fn stamp() -> Stamp {
+    RULES.map(|file| fs::metadata(file).and_then(|data| data.modified()).ok())
+}
+
 /// `NAME=yes` or `no` in a file of ufw's.
 fn setting(file: &str, name: &str) -> Option<bool> {
     let text = fs::read_to_string(file).ok()?;
@@ -413,11 +433,10 @@ fn setting(file: &str, name: &str) -> Option<bool> {
 }
 
 fn parse_setting(text: &str, name: &str) -> Option<bool> {
-    let values = text.lines().filter_map(|line| {
+    text.lines().rev().find_map(|line| {
         let (word, value) = line.split_once('=')?;
         (word.trim() == name).then(|| value.trim().trim_matches('"').eq_ignore_ascii_case("yes"))
-    });
-    values.last()
+    })
 }
 
 /// The rules that ufw has, loaded or not.

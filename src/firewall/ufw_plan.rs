@@ -507,7 +507,7 @@ mod tests {
             }).min();
             let mut ends: Vec<i64> = bans.values().copied().collect();
             ends.sort_unstable_by_key(|end| Reverse(*end));
-            proptest::prop_assert_eq!(lowest, ends.iter().take(max).last().copied());
+            proptest::prop_assert_eq!(lowest, ends.iter().take(max).min().copied());
         }
     }
 }

@@ -4,6 +4,14 @@
 //! veth pair with a second network namespace (the clients). Without root, nft or ufw the tests
 //! say loudly that they were skipped.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod clear;
 mod cutting;
 mod nftables;

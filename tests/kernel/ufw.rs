@@ -141,7 +141,9 @@ fn an_inactive_ufw_is_told_and_noticed_when_it_is_enabled() {
 #[test]
 fn ufw_without_ipv6_is_told_once() {
     in_world(UFW, |_| {
-        run("sed -i s/^IPV6=.*/IPV6=no/ /etc/default/ufw");
+        let defaults = std::fs::read_to_string("/etc/default/ufw").unwrap();
+        let without = defaults.replace("IPV6=yes", "IPV6=no");
+        std::fs::write("/etc/default/ufw", without).unwrap();
         enable();
         let (mut firewall, notices) = start(&settings(true, true));
         let entries = [
@@ -188,6 +190,20 @@ fn after_a_restart_rules_are_not_added_twice_and_stale_ones_go_when_settled() {
         assert_eq!(added().matches("pipeban:").count(), 2);
         second.finish(PATIENCE);
         assert!(notices.is_empty(), "{:?}", notices.try_recv());
+    });
+}
+
+#[test]
+fn a_rule_that_was_deleted_by_hand_comes_back() {
+    in_world(UFW, |_| {
+        enable();
+        let (mut firewall, _notices) = start(&settings(true, true));
+        let entry = ban(BAD4, list(&[80], &[]), 600);
+        firewall.ban(std::slice::from_ref(&entry)).unwrap();
+        present(&firewall, &entry);
+        run("ufw delete deny proto tcp from 198.51.100.66 to any port 80");
+        wait_until("the rule is back", || added().contains("pipeban:"));
+        firewall.finish(Duration::ZERO);
     });
 }
 

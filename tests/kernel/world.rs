@@ -60,7 +60,7 @@ type Task = Box<dyn FnOnce() + Send>;
 
 pub(super) struct World {
     clients: Sender<Task>,
-    _etc_ufw: tempfile::TempDir,
+    _etc: tempfile::TempDir,
 }
 
 impl World {
@@ -69,20 +69,23 @@ impl World {
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-        let etc_ufw = tempfile::tempdir().unwrap();
+        let etc = tempfile::tempdir().unwrap();
         if Path::new("/etc/ufw").exists() {
-            let copy = etc_ufw.path().join("ufw");
+            let copy = etc.path().join("ufw");
             run(&format!("cp -a /etc/ufw {}", copy.display()));
             bind(&copy, "/etc/ufw");
-            let defaults = etc_ufw.path().join("default");
+            let defaults = etc.path().join("default");
             run(&format!("cp -a /etc/default/ufw {}", defaults.display()));
             bind(&defaults, "/etc/default/ufw");
         }
+        if Path::new("/etc/ssh").exists() {
+            // sshd's ports are then the default, 22.
+            let empty = etc.path().join("ssh");
+            std::fs::create_dir(&empty).unwrap();
+            bind(&empty, "/etc/ssh");
+        }
         let clients = clients();
-        let world = World {
-            clients,
-            _etc_ufw: etc_ufw,
-        };
+        let world = World { clients, _etc: etc };
         // For the kernel a thread is as good as a process here.
         let clients = world.as_clients(nix::unistd::gettid);
         run("ip link set lo up");
