@@ -3,3 +3,7 @@
 
 #[cfg(test)]
 mod filters; // lines of hostile clients, read by records, filters and `pipeban test`
+//! One binary; a module a subject.
+
+/// Against the real kernel and the real ufw, in network namespaces of its own.
+mod kernel;

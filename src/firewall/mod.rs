@@ -1,12 +1,40 @@
 //! Bans into the kernel and into ufw; what the kernel really holds; whose addresses are ours.
+//!
+//! One back end enforces ([`Backend`]: the own nftables table, or ufw alone, or nothing in a dry
+//! run), ufw may mirror it, and a thread cuts what a banned client has open. Another back end
+//! (ipset, a command, Apache's deny map) is one more implementation of the trait and one more arm
+//! in [`Firewall::start`].
+//!
+//! - `nft`, `nft_wire`: the own table; its look, and how it is written
+//! - `ufw`, `ufw_plan`, `ufw_rules`: the thread; what to do next; the words
+//! - `cut`: sockets of banned clients
+//! - `surroundings`, `ssh_ports`: who and what must be left alone
+//! - `netlink`, `tool`, `notices`: the ways out
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
-use ipnet::IpNet;
-use jiff::Timestamp;
+mod cut;
+mod netlink;
+mod nft;
+mod nft_wire;
+mod notices;
+mod ssh_ports;
+mod surroundings;
+mod tool;
+mod ufw;
+mod ufw_plan;
+mod ufw_rules;
 
+use crossbeam_channel::Sender;
+use ipnet::{IpNet, Ipv4Net};
+use jiff::Timestamp;
+use nix::errno::Errno;
+
+use self::cut::Cutter;
+use self::nft::Nft;
+use self::notices::Notices;
+use self::ufw::Ufw;
 use crate::config::{self, Ports};
 
 /// One thing to be blocked. (net, ports) identifies it.
@@ -54,25 +82,148 @@ pub enum Notice {
     },
 }
 
+/// What went wrong, for the operator.
+#[derive(Debug)]
+enum Error {
+    /// The kernel refused.
+    Kernel {
+        /// What we were at.
+        doing: &'static str,
+        /// Its reason.
+        errno: Errno,
+    },
+    /// A firewall's program failed.
+    Tool {
+        /// As it was called.
+        command: String,
+        /// Exit status and what it printed, cut.
+        said: String,
+    },
+}
+
+impl Error {
+    fn kernel(doing: &'static str, errno: Errno) -> Error {
+        Error::Kernel { doing, errno }
+    }
+
+    /// The kernel knows no nftables, or not that table.
+    fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            Error::Kernel {
+                errno: Errno::ENOENT
+                    | Errno::EOPNOTSUPP
+                    | Errno::EPROTONOSUPPORT
+                    | Errno::EAFNOSUPPORT,
+                ..
+            }
+        )
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Error::Kernel { doing, errno } => write!(f, "{doing}: {}", errno.desc()),
+            Error::Tool { command, said } => write!(f, "`{command}`: {said}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// What enforces bans. Entries come masked and unmapped.
+trait Backend: Send {
+    /// Puts entries in force, all or none. What is in force already gets the new end.
+    fn ban(&mut self, entries: &[Entry]) -> Result<(), Error>;
+
+    /// Lifts entries. What is not in force is no error, and stays so.
+    fn unban(&mut self, entries: &[Entry]) -> Result<(), Error>;
+
+    /// Whether the kernel stops this entry's packets now: asked there, not remembered.
+    fn holds(&mut self, entry: &Entry) -> Result<bool, Error>;
+
+    /// All bans have been given: what else is there of ours, left by a process before this one,
+    /// goes. Called again, it changes nothing.
+    fn settled(&mut self) -> Result<(), Error>;
+
+    /// Ends threads, done or not, after at most `grace`. Bans stay in force.
+    fn finish(self: Box<Self>, grace: Duration);
+}
+
 /// The firewall as the engine sees it. No call waits for ufw.
-pub struct Firewall {}
+pub struct Firewall {
+    /// `None`: a dry run.
+    enforcer: Option<Box<dyn Backend>>,
+    mirror: Mirrored,
+    cutter: Option<Cutter>,
+    notices: Notices,
+}
+
+/// Where ufw stands beside the enforcer.
+enum Mirrored {
+    Not,
+    By(Ufw),
+    /// It is the enforcer itself; this answers for it.
+    Itself(ufw::Standing),
+}
 
 impl Firewall {
     /// Prepares the configured back end: own table made (bans in it kept), ufw's thread started.
     /// Never fails: what does not work is told by a notice and tried again at the next ban.
     pub fn start(settings: &config::Firewall, notices: Sender<Notice>) -> Firewall {
-        let _ = (settings, notices);
-        Firewall {}
+        let notices = Notices::to(notices);
+        let (enforcer, mirror): (Option<Box<dyn Backend>>, _) = match settings.backend {
+            config::Backend::DryRun => (None, Mirrored::Not),
+            config::Backend::Ufw if settings.mirror && !settings.instant => {
+                let ufw = Ufw::start(settings.max_rules, true, notices.another());
+                let standing = ufw.standing();
+                (Some(Box::new(ufw)), Mirrored::Itself(standing))
+            }
+            // Without mirror the own table is all there is, so it is made.
+            config::Backend::Ufw => (
+                Some(Box::new(Nft::start(notices.another()))),
+                match settings.mirror {
+                    true => Mirrored::By(Ufw::start(settings.max_rules, false, notices.another())),
+                    false => Mirrored::Not,
+                },
+            ),
+        };
+        let cutter = match enforcer {
+            Some(_) => Cutter::start(notices.another()),
+            None => None,
+        };
+        Firewall {
+            enforcer,
+            mirror,
+            cutter,
+            notices,
+        }
     }
 
     /// Puts entries in force, all in one batch, and has the clients' sockets cut.
-    /// Known entries get the new end. When this returns Ok packets are dropped.
+    /// Known entries get the new end. When this returns Ok packets are dropped (with ufw alone:
+    /// the rule is queued).
     ///
     /// # Errors
-    /// What the kernel said, for the operator.
+    /// What the kernel said, for the operator. A mirrored ufw rule is queued all the same.
     pub fn ban(&mut self, entries: &[Entry]) -> Result<(), String> {
-        let _ = entries;
-        Ok(())
+        let Some(enforcer) = &mut self.enforcer else {
+            return Ok(());
+        };
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let entries: Vec<Entry> = entries.iter().map(Entry::normal).collect();
+        let enforced = enforcer.ban(&entries);
+        if let Mirrored::By(ufw) = &mut self.mirror {
+            ufw.ban(&entries).map_err(|error| error.to_string())?;
+        }
+        // Also after an error: what is open ends, and a new connection is ufw's business.
+        if let Some(cutter) = &mut self.cutter {
+            cutter.cut(&entries);
+        }
+        enforced.map_err(|error| error.to_string())
     }
 
     /// Lifts entries; one that is not there is no error.
@@ -80,36 +231,115 @@ impl Firewall {
     /// # Errors
     /// What the kernel said, for the operator.
     pub fn unban(&mut self, entries: &[Entry]) -> Result<(), String> {
-        let _ = entries;
-        Ok(())
+        let Some(enforcer) = &mut self.enforcer else {
+            return Ok(());
+        };
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let entries: Vec<Entry> = entries.iter().map(Entry::normal).collect();
+        let lifted = enforcer.unban(&entries);
+        if let Mirrored::By(ufw) = &mut self.mirror {
+            ufw.unban(&entries).map_err(|error| error.to_string())?;
+        }
+        lifted.map_err(|error| error.to_string())
+    }
+
+    /// All bans of the store have been given to [`Firewall::ban`] since the start: rules and
+    /// elements that a process before this one left, and that are not among them, go. Until then
+    /// they stay in force. Call it once, after the restore.
+    ///
+    /// # Errors
+    /// What the kernel said, for the operator.
+    pub fn settled(&mut self) -> Result<(), String> {
+        if let Mirrored::By(ufw) = &mut self.mirror {
+            ufw.settled().map_err(|error| error.to_string())?;
+        }
+        match &mut self.enforcer {
+            Some(enforcer) => enforcer.settled().map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
     }
 
     /// Whether the kernel holds the entry now; `None`: nothing is enforced (dry run) or it could
     /// not be asked.
     pub fn in_force(&mut self, entry: &Entry) -> Option<bool> {
-        let _ = entry;
-        None
+        const ASKING: &str = "firewall-asking";
+        match self.enforcer.as_mut()?.holds(&entry.normal()) {
+            Ok(holds) => {
+                self.notices.over(ASKING);
+                Some(holds)
+            }
+            Err(error) => {
+                self.notices.trouble(
+                    ASKING,
+                    format!("whether bans are in force could not be asked: {error}"),
+                );
+                None
+            }
+        }
     }
 
     /// Where the entry stands in ufw; `None`: not mirrored at all.
     pub fn mirror(&self, entry: &Entry) -> Option<Mirror> {
-        let _ = entry;
-        None
+        let entry = entry.normal();
+        match &self.mirror {
+            Mirrored::Not => None,
+            Mirrored::By(ufw) => ufw.standing().of(&entry),
+            Mirrored::Itself(standing) => standing.of(&entry),
+        }
     }
 
     /// Ends the threads after what is queued for ufw (at most `grace`); bans stay in force.
     pub fn finish(self, grace: Duration) {
-        let _ = grace;
+        if let Some(enforcer) = self.enforcer {
+            enforcer.finish(grace);
+        }
+        if let Mirrored::By(ufw) = self.mirror {
+            Box::new(ufw).finish(grace);
+        }
+    }
+}
+
+impl Entry {
+    /// Masked and unmapped, whoever made it: `::ffff:192.0.2.1` is no IPv6 client.
+    fn normal(&self) -> Entry {
+        let net = match self.net.trunc() {
+            IpNet::V6(net) => match (net.network().to_ipv4_mapped(), net.prefix_len()) {
+                (Some(v4), prefix @ 96..) => {
+                    Ipv4Net::new(v4, prefix - 96).map_or(IpNet::V6(net), IpNet::V4)
+                }
+                _ => IpNet::V6(net),
+            },
+            net @ IpNet::V4(_) => net,
+        };
+        Entry {
+            net,
+            ..self.clone()
+        }
     }
 }
 
 /// Takes away all that pipeban ever put into this host's firewall: own table, ufw rules by their
-/// comment. Needs no engine. Returns how many ufw rules went.
+/// comment. Needs no engine. Returns how many ufw rules went. What is not there (no ufw, no
+/// table, no nftables) is no error. ufw takes 0.2 s a rule.
 ///
 /// # Errors
-/// What could not be removed, for the operator.
+/// What could not be removed, for the operator; the rest is gone all the same.
 pub fn clear_everything() -> Result<usize, String> {
-    Ok(0)
+    let table = nft::delete_table();
+    let rules = ufw::clear(|_| true).map_err(|error| error.to_string())?;
+    table.map_err(|error| error.to_string())?;
+    Ok(rules)
+}
+
+/// Takes away ufw rules of ours whose comment says that their ban is over: a clean-up that needs
+/// no engine. Returns how many went.
+///
+/// # Errors
+/// What could not be removed, for the operator; the rest is gone all the same.
+pub fn clear_over(now: Timestamp) -> Result<usize, String> {
+    ufw::clear_over(now).map_err(|error| error.to_string())
 }
 
 /// Addresses of this host that must never be banned, read from the kernel now.
@@ -123,10 +353,36 @@ pub struct Surroundings {
     pub name_servers: Vec<std::net::IpAddr>,
 }
 
-/// Reads them (rtnetlink; a dump of addresses and routes, some ten microseconds on most hosts).
+/// Reads them (rtnetlink; a dump of addresses and routes, under a millisecond on most hosts).
 ///
 /// # Errors
-/// What the kernel said.
+/// What the kernel said, or /etc/resolv.conf.
 pub fn surroundings() -> std::io::Result<Surroundings> {
-    Ok(Surroundings::default())
+    surroundings::read()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_masked_and_unmapped() {
+        for (given, expected) in [
+            ("192.0.2.1/32", "192.0.2.1/32"),
+            ("192.0.2.77/24", "192.0.2.0/24"),
+            ("2001:db8::77:1/64", "2001:db8::/64"),
+            ("::ffff:192.0.2.1/128", "192.0.2.1/32"),
+            ("::ffff:192.0.2.77/120", "192.0.2.0/24"),
+            ("::/0", "::/0"),
+        ] {
+            let entry = Entry {
+                net: given.parse().unwrap(),
+                ports: Ports::All,
+                jail: "j".into(),
+                until: None,
+                remaining: None,
+            };
+            assert_eq!(entry.normal().net, expected.parse().unwrap(), "{given}");
+        }
+    }
 }

@@ -1,0 +1,491 @@
+//! The own nftables table, by netlink.
+//!
+//! Everything changes in transactions that name the ruleset's generation: when somebody else has
+//! changed anything since we looked, the kernel refuses, we look again, and what is missing (all
+//! of it after `nft flush ruleset`) is put back from what this process knows. Where that does not
+//! work, a new table takes the place of the old one.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use nix::errno::Errno;
+use nix::sys::socket::SockProtocol;
+
+use super::netlink::{self, Socket, Writer};
+use super::nft_wire::{self, Batch, Element, SetKey};
+use super::notices::Notices;
+use super::{Backend, Entry, Error, ssh_ports};
+use crate::sys::clock;
+
+/// Somebody may be changing the ruleset all the time (ufw does, a few times per rule).
+const ATTEMPTS: usize = 8;
+/// The kernel rounds a timeout down to its ticks (up to 10 ms), and none means for ever.
+const SHORTEST_MS: u64 = 1_000;
+/// Ten thousand days: far, and far from what the kernel's arithmetic cannot hold.
+const LONGEST_MS: u64 = 10_000 * 86_400_000;
+/// Below this many entries nobody looks for ended ones.
+const PURGE_FROM: usize = 4_096;
+
+const TROUBLE: &str = "nftables";
+
+pub(super) struct Nft {
+    socket: Option<Socket>,
+    notices: Notices,
+    ssh: BTreeSet<u16>,
+    in_force: InForce,
+    /// Sets that were complete once, by name: a handful, one for each port list in use.
+    made: BTreeSet<String>,
+    seen: Option<Seen>,
+    /// The table may hold what is not in force, or lack what is.
+    doubtful: bool,
+}
+
+/// All bans, so that a wiped table can be made again: by set, with their ends in time since boot
+/// (`None`: for ever). Bans whose end has passed are dropped when the number has doubled.
+struct InForce {
+    sets: BTreeMap<SetKey, HashMap<IpNet, Option<Duration>>>,
+    count: usize,
+    purge_at: usize,
+}
+
+/// Entries of one call, by set.
+type Groups = BTreeMap<SetKey, BTreeSet<IpNet>>;
+
+/// The ruleset as it was when we last looked or committed.
+struct Seen {
+    generation: u32,
+    /// Rules of our chain that look an address up, by set.
+    rules: BTreeMap<String, usize>,
+}
+
+/// What a transaction does with its entries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Add,
+    Remove,
+}
+
+impl Nft {
+    /// Makes the table, or takes over the one that a process before us has left: its bans stay in
+    /// force until [`Backend::settled`]. An error is told by a notice.
+    pub(super) fn start(notices: Notices) -> Nft {
+        let mut nft = Nft {
+            socket: None,
+            notices,
+            ssh: ssh_ports::read(),
+            in_force: InForce::new(),
+            made: BTreeSet::new(),
+            seen: None,
+            doubtful: false,
+        };
+        let made = nft.change(Change::Add, &Groups::new());
+        nft.tell(made.as_ref().err());
+        nft
+    }
+
+    fn tell(&mut self, error: Option<&Error>) {
+        match error {
+            Some(error) => self.notices.trouble(
+                TROUBLE,
+                format!(
+                    "bans do not reach the kernel: {error}; the engine needs CAP_NET_ADMIN and a \
+                     kernel with nf_tables (try `nft list ruleset` as root)"
+                ),
+            ),
+            None => self.notices.over(TROUBLE),
+        }
+    }
+
+    /// After a failure to talk, the next attempt is on a new socket.
+    fn lost(&mut self, doing: &'static str, errno: Errno) -> Error {
+        self.socket = None;
+        self.seen = None;
+        Error::kernel(doing, errno)
+    }
+
+    fn socket(&mut self) -> Result<&mut Socket, Error> {
+        if self.socket.is_none() {
+            let opened = Socket::open(SockProtocol::NetlinkNetFilter)
+                .map_err(|errno| Error::kernel("opening the nftables socket", errno))?;
+            self.socket = Some(opened);
+        }
+        self.socket
+            .as_mut()
+            .ok_or_else(|| Error::kernel("opening the nftables socket", Errno::EBADF))
+    }
+
+    /// Generation of the ruleset now.
+    fn generation(&mut self) -> Result<u32, Error> {
+        const DOING: &str = "asking nftables for its generation";
+        let socket = self.socket()?;
+        let mut generation = None;
+        let request = nft_wire::ask_generation(socket.sequence);
+        let asked = socket.ask(request, true, |_, payload| {
+            generation = payload
+                .get(4..)
+                .and_then(|attrs| netlink::attribute(attrs, 1))
+                .and_then(|value| netlink::array(value, 0))
+                .map(u32::from_be_bytes);
+            true
+        });
+        match (asked, generation) {
+            (Ok(()), Some(generation)) => Ok(generation),
+            (Ok(()), None) => Err(self.lost(DOING, Errno::EPROTO)),
+            (Err(errno), _) => Err(self.lost(DOING, errno)),
+        }
+    }
+
+    /// Reads which of our rules there are, unless nothing has changed since.
+    fn look(&mut self) -> Result<&Seen, Error> {
+        // Before the dump: a change in between makes the next transaction be refused.
+        let generation = self.generation()?;
+        let fresh = self
+            .seen
+            .take()
+            .filter(|seen| seen.generation == generation);
+        let seen = match fresh {
+            Some(seen) => seen,
+            None => Seen {
+                generation,
+                rules: self.read_rules()?,
+            },
+        };
+        Ok(self.seen.insert(seen))
+    }
+
+    fn read_rules(&mut self) -> Result<BTreeMap<String, usize>, Error> {
+        let mut rules = BTreeMap::new();
+        let socket = self.socket()?;
+        let request = nft_wire::ask_rules(socket.sequence);
+        let asked = socket.ask(request, false, |_, payload| {
+            if let Some(set) = payload.get(4..).and_then(set_of_rule) {
+                *rules.entry(set).or_insert(0) += 1;
+            }
+            true
+        });
+        match asked {
+            Ok(()) => Ok(rules),
+            Err(errno) => Err(self.lost("reading the rules of table `inet pipeban`", errno)),
+        }
+    }
+
+    fn groups(&self, entries: &[Entry]) -> Groups {
+        let mut groups = Groups::new();
+        for entry in entries {
+            groups
+                .entry(SetKey::of(entry.net, &entry.ports, &self.ssh))
+                .or_default()
+                .insert(entry.net);
+        }
+        groups
+    }
+
+    /// Adds or removes in one transaction, and mends what is missing of the table on the way.
+    /// `in_force` has the change already.
+    fn change(&mut self, change: Change, groups: &Groups) -> Result<(), Error> {
+        for _ in 0..ATTEMPTS {
+            if self.doubtful {
+                break;
+            }
+            if self.seen.is_none() {
+                self.look()?;
+            }
+            let damaged = self.damaged(groups);
+            let batch = self.batch(change, groups, &damaged);
+            let begin = batch.begin;
+            match self.transact(batch.commit(), begin)? {
+                Ok(()) => {
+                    self.tell_if_mended(&damaged);
+                    self.committed(&damaged);
+                    return Ok(());
+                }
+                // Refused because of a foreign change, or an element ended in the middle of it.
+                Err(Errno::ERESTART | Errno::ENOENT | Errno::EINTR | Errno::EAGAIN) => {
+                    self.seen = None;
+                }
+                // Something of that name is there that is not as ours.
+                Err(_) => break,
+            }
+        }
+        self.replace()
+    }
+
+    /// Sets in use that lack rules (or are not there at all).
+    fn damaged(&self, wanted: &Groups) -> Vec<SetKey> {
+        let seen = self.seen.as_ref();
+        let complete = |set: &SetKey| {
+            let count = seen.and_then(|seen| seen.rules.get(&set.name()));
+            count.is_some_and(|count| *count >= set.rules().len())
+        };
+        let used: BTreeSet<&SetKey> = self.in_force.sets.keys().chain(wanted.keys()).collect();
+        used.into_iter()
+            .filter(|set| !complete(set))
+            .cloned()
+            .collect()
+    }
+
+    fn batch(&self, change: Change, groups: &Groups, damaged: &[SetKey]) -> Batch {
+        let now = clock::boottime();
+        let sequence = self.socket.as_ref().map_or(0, |socket| socket.sequence);
+        let generation = self.seen.as_ref().map(|seen| seen.generation);
+        let mut batch = Batch::begin(sequence, generation);
+        batch.table();
+        batch.chain();
+        for set in damaged {
+            batch.set_with_rules(set);
+            put(&mut batch, set, &self.in_force.elements(set, now));
+        }
+        for (set, nets) in groups {
+            let elements: Vec<Element> = nets
+                .iter()
+                .map(|net| {
+                    (
+                        nft_wire::element_key(*net),
+                        self.in_force.timeout(set, net, now),
+                    )
+                })
+                .collect();
+            match change {
+                Change::Add if damaged.contains(set) => {}
+                Change::Add => put(&mut batch, set, &elements),
+                Change::Remove => take(&mut batch, set, &elements),
+            }
+        }
+        batch
+    }
+
+    /// Sends a transaction and reads the kernel's answer to it.
+    fn transact(&mut self, messages: Writer, begin: u32) -> Result<Result<(), Errno>, Error> {
+        self.socket()?
+            .transact(messages, begin)
+            .map_err(|errno| self.lost("changing table `inet pipeban`", errno))
+    }
+
+    fn committed(&mut self, made: &[SetKey]) {
+        for set in made {
+            self.made.insert(set.name());
+        }
+        if let Some(seen) = &mut self.seen {
+            // What the kernel does at each commit; a wrong guess costs one more look.
+            seen.generation = seen.generation.wrapping_add(1).max(1);
+            for set in made {
+                *seen.rules.entry(set.name()).or_insert(0) += set.rules().len();
+            }
+        }
+    }
+
+    fn tell_if_mended(&mut self, damaged: &[SetKey]) {
+        // The first use of a set is no damage.
+        let bans: usize = damaged
+            .iter()
+            .filter(|set| self.made.contains(&set.name()))
+            .filter_map(|set| self.in_force.sets.get(set))
+            .map(HashMap::len)
+            .sum();
+        if bans > 0 {
+            self.notices.event(
+                "nftables-wiped",
+                format!(
+                    "somebody removed rules of table `inet pipeban` (`nft flush ruleset`?); \
+                     made again, with {bans} bans"
+                ),
+            );
+        }
+    }
+
+    /// Puts a new table with exactly what is in force in the place of whatever is there, in one
+    /// transaction: no packet meets a host without it.
+    fn replace(&mut self) -> Result<(), Error> {
+        self.doubtful = true;
+        let now = clock::boottime();
+        self.in_force.purge(now);
+        let sequence = self.socket()?.sequence;
+        let mut batch = Batch::begin(sequence, None);
+        batch.table();
+        batch.delete_table();
+        batch.table();
+        batch.chain();
+        for set in self.in_force.sets.keys() {
+            batch.set_with_rules(set);
+            batch.add(&set.name(), &self.in_force.elements(set, now));
+        }
+        self.seen = None;
+        let begin = batch.begin;
+        self.transact(batch.commit(), begin)?
+            .map_err(|errno| Error::kernel("making table `inet pipeban`", errno))?;
+        self.made = self.in_force.sets.keys().map(SetKey::name).collect();
+        self.doubtful = false;
+        Ok(())
+    }
+}
+
+impl InForce {
+    fn new() -> InForce {
+        InForce {
+            sets: BTreeMap::new(),
+            count: 0,
+            purge_at: PURGE_FROM,
+        }
+    }
+
+    fn insert(&mut self, set: SetKey, net: IpNet, end: Option<Duration>) {
+        let new = self.sets.entry(set).or_default().insert(net, end).is_none();
+        self.count += usize::from(new);
+    }
+
+    fn remove(&mut self, set: &SetKey, net: &IpNet) {
+        if let Some(nets) = self.sets.get_mut(set) {
+            self.count -= usize::from(nets.remove(net).is_some());
+            if nets.is_empty() {
+                self.sets.remove(set);
+            }
+        }
+    }
+
+    /// What is not over, as elements.
+    fn elements(&self, set: &SetKey, now: Duration) -> Vec<Element> {
+        let nets = self.sets.get(set).into_iter().flatten();
+        nets.filter(|(_, end)| end.is_none_or(|end| end > now))
+            .map(|(net, end)| (nft_wire::element_key(*net), timeout(*end, now)))
+            .collect()
+    }
+
+    fn timeout(&self, set: &SetKey, net: &IpNet, now: Duration) -> Option<u64> {
+        let end = self.sets.get(set).and_then(|nets| nets.get(net).copied());
+        timeout(end.flatten(), now)
+    }
+
+    fn purge(&mut self, now: Duration) {
+        for nets in self.sets.values_mut() {
+            nets.retain(|_, end| end.is_none_or(|end| end > now));
+        }
+        self.sets.retain(|_, nets| !nets.is_empty());
+        self.count = self.sets.values().map(HashMap::len).sum();
+        self.purge_at = PURGE_FROM.max(self.count * 2);
+    }
+
+    /// sshd's ports may be others than when the sets were named.
+    fn spare(&mut self, ssh: &BTreeSet<u16>) {
+        for (set, nets) in std::mem::take(&mut self.sets) {
+            self.sets.entry(set.sparing(ssh)).or_default().extend(nets);
+        }
+    }
+}
+
+impl Backend for Nft {
+    fn ban(&mut self, entries: &[Entry]) -> Result<(), Error> {
+        let now = clock::boottime();
+        if self.in_force.count >= self.in_force.purge_at {
+            self.in_force.purge(now);
+        }
+        for entry in entries {
+            let set = SetKey::of(entry.net, &entry.ports, &self.ssh);
+            let end = entry.remaining.map(|left| now.saturating_add(left));
+            self.in_force.insert(set, entry.net, end);
+        }
+        let result = self.change(Change::Add, &self.groups(entries));
+        self.tell(result.as_ref().err());
+        result
+    }
+
+    fn unban(&mut self, entries: &[Entry]) -> Result<(), Error> {
+        let groups = self.groups(entries);
+        for (set, nets) in &groups {
+            for net in nets {
+                self.in_force.remove(set, net);
+            }
+        }
+        let result = self.change(Change::Remove, &groups);
+        self.tell(result.as_ref().err());
+        result
+    }
+
+    fn holds(&mut self, entry: &Entry) -> Result<bool, Error> {
+        let set = SetKey::of(entry.net, &entry.ports, &self.ssh);
+        let name = set.name();
+        let rules = self.look()?.rules.get(&name).copied().unwrap_or(0);
+        // An element in a set that no rule asks stops nobody.
+        if rules < set.rules().len() {
+            return Ok(false);
+        }
+        let socket = self.socket()?;
+        let request =
+            nft_wire::ask_element(socket.sequence, &name, &nft_wire::element_key(entry.net));
+        match socket.ask(request, true, |_, _| true) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(self.lost("asking for a ban's element", errno)),
+        }
+    }
+
+    fn settled(&mut self) -> Result<(), Error> {
+        self.ssh = ssh_ports::read();
+        self.in_force.spare(&self.ssh);
+        let result = self.replace();
+        self.tell(result.as_ref().err());
+        result
+    }
+
+    fn finish(self: Box<Self>, _grace: Duration) {}
+}
+
+/// Add, delete, add: an element that is there already gets the new timeout (an add alone changes
+/// it only since Linux 6.12), and the delete always finds something.
+fn put(batch: &mut Batch, set: &SetKey, elements: &[Element]) {
+    take(batch, set, elements);
+    batch.add(&set.name(), elements);
+}
+
+/// Add, delete: deleting what is not there would undo the whole transaction.
+fn take(batch: &mut Batch, set: &SetKey, elements: &[Element]) {
+    let name = set.name();
+    let bare: Vec<Element> = elements
+        .iter()
+        .map(|(key, _)| (key.clone(), None))
+        .collect();
+    batch.add(&name, &bare);
+    batch.delete(&name, &bare);
+}
+
+/// What is left, in milliseconds.
+fn timeout(end: Option<Duration>, now: Duration) -> Option<u64> {
+    let left = end?.saturating_sub(now).as_millis();
+    let left = u64::try_from(left).unwrap_or(u64::MAX);
+    Some(left.clamp(SHORTEST_MS, LONGEST_MS))
+}
+
+/// The named set in which a rule of ours looks an address up.
+fn set_of_rule(attrs: &[u8]) -> Option<String> {
+    let expressions = netlink::attribute(attrs, 4)?;
+    netlink::attributes(expressions)
+        .filter(|(_, one)| {
+            netlink::attribute(one, 1).map(netlink::text) == Some(b"lookup".as_slice())
+        })
+        .filter_map(|(_, one)| netlink::attribute(netlink::attribute(one, 2)?, 1))
+        .map(|name| String::from_utf8_lossy(netlink::text(name)).into_owned())
+        .find(|name| !name.starts_with("__set"))
+}
+
+/// Deletes the own table with all that is in it; none is no error, no nftables neither.
+pub(super) fn delete_table() -> Result<(), Error> {
+    let mut nft = Nft {
+        socket: None,
+        notices: Notices::nowhere(),
+        ssh: BTreeSet::new(),
+        in_force: InForce::new(),
+        made: BTreeSet::new(),
+        seen: None,
+        doubtful: false,
+    };
+    let batch = Batch::begin(0, None);
+    let begin = batch.begin;
+    let result = nft.transact(batch.commit_without_table(), begin);
+    match result.and_then(|done| {
+        done.map_err(|errno| Error::kernel("deleting table `inet pipeban`", errno))
+    }) {
+        Err(error) if error.is_absence() => Ok(()),
+        other => other,
+    }
+}

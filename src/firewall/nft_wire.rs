@@ -1,0 +1,543 @@
+//! What the own table looks like, and how nftables wants it written.
+//!
+//! ```text
+//! table inet pipeban {
+//!   set v4_32_t80_443_u443 { type ipv4_addr; flags timeout; }
+//!   set v6_64_t80_443_u443 { type ipv6_addr; flags timeout; }
+//!   chain input {
+//!     type filter hook input priority -10; policy accept;
+//!     meta nfproto ipv4 tcp dport { 80, 443 } ip saddr @v4_32_t80_443_u443 drop
+//!     meta nfproto ipv4 udp dport 443 ip saddr @v4_32_t80_443_u443 drop
+//!     meta nfproto ipv6 tcp dport { 80, 443 } ip6 saddr & ffff:ffff:ffff:ffff:: @v6_64_... drop
+//!   }
+//! }
+//! ```
+//!
+//! A network is a hash set's element behind a mask: interval sets take seconds at 100 000 bans.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+
+use super::netlink::{ACK, APPEND, CREATE, DUMP, REQUEST, Writer};
+use crate::config::Ports;
+
+/// The table, in family `inet`.
+pub(super) const TABLE: &str = "pipeban";
+const CHAIN: &str = "input";
+/// Before ufw's chains, after conntrack.
+const PRIORITY: i32 = -10;
+/// An attribute holds 64 KiB: about 1 200 IPv6 elements with their timeouts.
+const ELEMENTS_PER_MESSAGE: usize = 1_000;
+/// The kernel takes 255 bytes.
+const LONGEST_NAME: usize = 200;
+
+const SUBSYSTEM: u16 = 10;
+const INET: u8 = 1;
+const NEW_TABLE: u16 = 0;
+const DELETE_TABLE: u16 = 2;
+const NEW_CHAIN: u16 = 3;
+const NEW_RULE: u16 = 6;
+const GET_RULE: u16 = 7;
+const NEW_SET: u16 = 9;
+const NEW_ELEMENT: u16 = 12;
+const GET_ELEMENT: u16 = 13;
+const DELETE_ELEMENT: u16 = 14;
+const GET_GENERATION: u16 = 16;
+
+const SET_ANONYMOUS_CONSTANT: u32 = 0x3;
+const SET_TIMEOUT: u32 = 0x10;
+const TYPE_IPV4: u32 = 7;
+const TYPE_IPV6: u32 = 8;
+const TYPE_PORT: u32 = 13;
+
+/// Which set an entry is in: one for each family, prefix length and port list in use.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct SetKey {
+    v6: bool,
+    prefix: u8,
+    ports: Ports,
+    /// What `AllButSsh` leaves open; else empty.
+    spared: BTreeSet<u16>,
+}
+
+impl SetKey {
+    pub(super) fn of(net: IpNet, ports: &Ports, ssh: &BTreeSet<u16>) -> SetKey {
+        SetKey {
+            v6: matches!(net, IpNet::V6(_)),
+            prefix: net.prefix_len(),
+            ports: ports.clone(),
+            spared: match ports {
+                Ports::AllButSsh => ssh.clone(),
+                Ports::All | Ports::List { .. } => BTreeSet::new(),
+            },
+        }
+    }
+
+    /// The same, with these ports left open where sshd's are.
+    pub(super) fn sparing(mut self, ssh: &BTreeSet<u16>) -> SetKey {
+        if self.ports == Ports::AllButSsh {
+            self.spared = ssh.clone();
+        }
+        self
+    }
+
+    /// Readable in `nft list ruleset`, and the same after a restart.
+    pub(super) fn name(&self) -> String {
+        let mut name = format!("v{}_{}", if self.v6 { 6 } else { 4 }, self.prefix);
+        let mut list = |letter: char, ports: &BTreeSet<u16>| {
+            for (n, port) in ports.iter().enumerate() {
+                let _ = match n {
+                    0 => write!(name, "_{letter}{port}"),
+                    _ => write!(name, "_{port}"),
+                };
+            }
+        };
+        match &self.ports {
+            Ports::All => list('a', &BTreeSet::from([0])),
+            Ports::AllButSsh => list('n', &self.spared),
+            Ports::List { tcp, udp } => {
+                list('t', tcp);
+                list('u', udp);
+            }
+        }
+        if name.len() > LONGEST_NAME {
+            let hash = Sha256::digest(name.as_bytes());
+            name.truncate(LONGEST_NAME - 33);
+            name.push('_');
+            for byte in hash.iter().take(16) {
+                let _ = write!(name, "{byte:02x}");
+            }
+        }
+        name
+    }
+
+    /// The rules that a set needs, in their order.
+    pub(super) fn rules(&self) -> Vec<Rule<'_>> {
+        let rule = |protocol, ports| Rule {
+            protocol: Some(protocol),
+            ports,
+            drops: true,
+        };
+        match &self.ports {
+            // A connection that this host opened never has one of these as its local port: the
+            // kernel gives a port that is bound to nobody else. Nothing to spare, and no
+            // conntrack that could take a client's old connection for one of ours.
+            Ports::List { tcp, udp } => [(TCP, tcp), (UDP, udp)]
+                .into_iter()
+                .filter(|(_, ports)| !ports.is_empty())
+                .map(|(protocol, ports)| rule(protocol, PortMatch::In(ports)))
+                .collect(),
+            // Answers to what this host asked come in from the banned address as well: let them
+            // pass first. Not `ct direction original ... drop`: packets that conntrack does not
+            // track (notrack) would not be dropped then. ICMP passes: it opens nothing.
+            Ports::All | Ports::AllButSsh => vec![
+                Rule {
+                    protocol: None,
+                    ports: PortMatch::Any,
+                    drops: false,
+                },
+                rule(
+                    TCP,
+                    match self.spared.is_empty() {
+                        true => PortMatch::Any,
+                        false => PortMatch::NotIn(&self.spared),
+                    },
+                ),
+                rule(UDP, PortMatch::Any),
+            ],
+        }
+    }
+
+    fn key_length(&self) -> u8 {
+        if self.v6 { 16 } else { 4 }
+    }
+}
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// A rule on a set.
+pub(super) struct Rule<'a> {
+    /// `None`: any protocol.
+    protocol: Option<u8>,
+    ports: PortMatch<'a>,
+    /// Else it accepts, in this chain, answers to connections that this host opened.
+    drops: bool,
+}
+
+enum PortMatch<'a> {
+    Any,
+    In(&'a BTreeSet<u16>),
+    NotIn(&'a BTreeSet<u16>),
+}
+
+/// The network's address as an element's key.
+pub(super) fn element_key(net: IpNet) -> Vec<u8> {
+    match net.network() {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
+
+/// An element: its key, and its timeout in milliseconds (`None`: it stays).
+pub(super) type Element = (Vec<u8>, Option<u64>);
+
+/// One transaction: all of it or nothing.
+pub(super) struct Batch {
+    writer: Writer,
+    /// Sequence number of the batch's first message.
+    pub(super) begin: u32,
+    next_set_id: u32,
+}
+
+impl Batch {
+    /// Begins a transaction that is refused with ERESTART when the ruleset is not of that
+    /// generation any more.
+    pub(super) fn begin(sequence: u32, generation: Option<u32>) -> Batch {
+        let mut writer = Writer::after(sequence);
+        let begin = writer.message(0x10, REQUEST, &batch_header());
+        if let Some(generation) = generation {
+            writer.u32(1, generation);
+        }
+        Batch {
+            writer,
+            begin,
+            next_set_id: 0,
+        }
+    }
+
+    pub(super) fn table(&mut self) {
+        self.message(NEW_TABLE, CREATE);
+        self.writer.text(1, TABLE);
+        self.writer.u32(2, 0);
+    }
+
+    pub(super) fn delete_table(&mut self) {
+        self.message(DELETE_TABLE, 0);
+        self.writer.text(1, TABLE);
+    }
+
+    pub(super) fn chain(&mut self) {
+        self.message(NEW_CHAIN, CREATE);
+        let w = &mut self.writer;
+        w.text(1, TABLE);
+        w.text(3, CHAIN);
+        let hook = w.nest(4);
+        w.u32(1, 1);
+        w.bytes(2, &PRIORITY.to_be_bytes());
+        w.end(hook);
+        w.u32(5, 1);
+        w.text(7, "filter");
+    }
+
+    /// The set and its rules.
+    pub(super) fn set_with_rules(&mut self, set: &SetKey) {
+        self.message(NEW_SET, CREATE);
+        self.next_set_id += 1;
+        let w = &mut self.writer;
+        w.text(1, TABLE);
+        w.text(2, &set.name());
+        w.u32(3, SET_TIMEOUT);
+        w.u32(4, if set.v6 { TYPE_IPV6 } else { TYPE_IPV4 });
+        w.u32(5, u32::from(set.key_length()));
+        w.u32(10, self.next_set_id);
+        for rule in set.rules() {
+            self.rule(set, &rule);
+        }
+    }
+
+    pub(super) fn add(&mut self, set: &str, elements: &[Element]) {
+        self.elements(NEW_ELEMENT, CREATE, set, None, elements);
+    }
+
+    pub(super) fn delete(&mut self, set: &str, elements: &[Element]) {
+        self.elements(DELETE_ELEMENT, 0, set, None, elements);
+    }
+
+    /// The messages, ready to be sent. The end's own message brings an acknowledgement only on
+    /// new kernels, so a last harmless one asks for it.
+    pub(super) fn commit(mut self) -> Writer {
+        self.message(NEW_TABLE, CREATE | ACK);
+        self.writer.text(1, TABLE);
+        self.writer.u32(2, 0);
+        self.end()
+    }
+
+    /// As [`Batch::commit`], for a batch after which the table must not be there.
+    pub(super) fn commit_without_table(mut self) -> Writer {
+        self.message(NEW_TABLE, CREATE);
+        self.writer.text(1, TABLE);
+        self.message(DELETE_TABLE, ACK);
+        self.writer.text(1, TABLE);
+        self.end()
+    }
+
+    fn end(mut self) -> Writer {
+        self.writer.message(0x11, REQUEST, &batch_header());
+        self.writer
+    }
+
+    fn message(&mut self, kind: u16, flags: u16) {
+        self.writer
+            .message(SUBSYSTEM << 8 | kind, REQUEST | flags, &[INET, 0, 0, 0]);
+    }
+
+    fn elements(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        set: &str,
+        id: Option<u32>,
+        elements: &[Element],
+    ) {
+        for some in elements.chunks(ELEMENTS_PER_MESSAGE) {
+            self.message(kind, flags);
+            let w = &mut self.writer;
+            w.text(1, TABLE);
+            w.text(2, set);
+            if let Some(id) = id {
+                w.u32(4, id);
+            }
+            let list = w.nest(3);
+            for (key, timeout) in some {
+                element(w, key, *timeout);
+            }
+            w.end(list);
+        }
+    }
+
+    fn rule(&mut self, set: &SetKey, rule: &Rule<'_>) {
+        let ports = match rule.ports {
+            PortMatch::Any => None,
+            PortMatch::In(ports) => Some((self.port_set(ports), 0)),
+            PortMatch::NotIn(ports) => Some((self.port_set(ports), 1)),
+        };
+        self.message(NEW_RULE, CREATE | APPEND);
+        let w = &mut self.writer;
+        w.text(1, TABLE);
+        w.text(2, CHAIN);
+        let list = w.nest(4);
+        meta_is(w, 15, if set.v6 { 10 } else { 2 });
+        if let Some(protocol) = rule.protocol {
+            meta_is(w, 16, protocol);
+        }
+        if let Some((id, inverted)) = ports {
+            payload(w, 2, 2, 2);
+            lookup(w, ANONYMOUS, Some(id), inverted);
+        }
+        match set.v6 {
+            true => payload(w, 1, 8, 16),
+            false => payload(w, 1, 12, 4),
+        }
+        if set.prefix < set.key_length() * 8 {
+            mask(w, set.key_length(), set.prefix);
+        }
+        lookup(w, &set.name(), None, 0);
+        if !rule.drops {
+            conntrack_reply(w);
+        }
+        verdict(w, u32::from(!rule.drops));
+        w.end(list);
+    }
+
+    /// An anonymous set of ports, for the next rule.
+    fn port_set(&mut self, ports: &BTreeSet<u16>) -> u32 {
+        self.next_set_id += 1;
+        let id = self.next_set_id;
+        self.message(NEW_SET, CREATE);
+        let w = &mut self.writer;
+        w.text(1, TABLE);
+        w.text(2, ANONYMOUS);
+        w.u32(3, SET_ANONYMOUS_CONSTANT);
+        w.u32(4, TYPE_PORT);
+        w.u32(5, 2);
+        w.u32(10, id);
+        let elements: Vec<Element> = ports
+            .iter()
+            .map(|port| (port.to_be_bytes().to_vec(), None))
+            .collect();
+        self.elements(NEW_ELEMENT, CREATE, ANONYMOUS, Some(id), &elements);
+        id
+    }
+}
+
+/// The kernel numbers it.
+const ANONYMOUS: &str = "__set%d";
+
+fn batch_header() -> [u8; 4] {
+    let [high, low] = SUBSYSTEM.to_be_bytes();
+    [0, 0, high, low]
+}
+
+fn element(w: &mut Writer, key: &[u8], timeout: Option<u64>) {
+    let one = w.nest(1);
+    let data = w.nest(1);
+    w.bytes(1, key);
+    w.end(data);
+    if let Some(timeout) = timeout {
+        w.u64(4, timeout);
+    }
+    w.end(one);
+}
+
+fn expression(w: &mut Writer, name: &str, data: impl FnOnce(&mut Writer)) {
+    let one = w.nest(1);
+    w.text(1, name);
+    let inner = w.nest(2);
+    data(w);
+    w.end(inner);
+    w.end(one);
+}
+
+/// `meta KEY == VALUE`
+fn meta_is(w: &mut Writer, key: u32, value: u8) {
+    expression(w, "meta", |w| {
+        w.u32(2, key);
+        w.u32(1, 1);
+    });
+    equals(w, value);
+}
+
+fn equals(w: &mut Writer, value: u8) {
+    expression(w, "cmp", |w| {
+        w.u32(1, 1);
+        w.u32(2, 0);
+        let data = w.nest(3);
+        w.bytes(1, &[value]);
+        w.end(data);
+    });
+}
+
+/// Loads bytes of the network (1) or transport (2) header.
+fn payload(w: &mut Writer, base: u32, offset: u32, length: u32) {
+    expression(w, "payload", |w| {
+        w.u32(1, 1);
+        w.u32(2, base);
+        w.u32(3, offset);
+        w.u32(4, length);
+    });
+}
+
+fn mask(w: &mut Writer, length: u8, prefix: u8) {
+    let ones: Vec<u8> = (0..length)
+        .map(|n| match prefix.saturating_sub(n.saturating_mul(8)) {
+            bits @ 0..8 => !(0xff_u8 >> bits),
+            _ => 0xff,
+        })
+        .collect();
+    expression(w, "bitwise", |w| {
+        w.u32(1, 1);
+        w.u32(2, 1);
+        w.u32(3, u32::from(length));
+        for (kind, value) in [(4, ones), (5, vec![0; usize::from(length)])] {
+            let data = w.nest(kind);
+            w.bytes(1, &value);
+            w.end(data);
+        }
+    });
+}
+
+fn lookup(w: &mut Writer, set: &str, id: Option<u32>, flags: u32) {
+    expression(w, "lookup", |w| {
+        w.text(1, set);
+        w.u32(2, 1);
+        if let Some(id) = id {
+            w.u32(4, id);
+        }
+        w.u32(5, flags);
+    });
+}
+
+/// `ct direction reply`: the connection was opened from here.
+fn conntrack_reply(w: &mut Writer) {
+    expression(w, "ct", |w| {
+        w.u32(2, 1);
+        w.u32(1, 1);
+    });
+    equals(w, 1);
+}
+
+fn verdict(w: &mut Writer, code: u32) {
+    expression(w, "immediate", |w| {
+        w.u32(1, 0);
+        let data = w.nest(2);
+        let inner = w.nest(2);
+        w.u32(1, code);
+        w.end(inner);
+        w.end(data);
+    });
+}
+
+/// Asks for the ruleset's generation.
+pub(super) fn ask_generation(sequence: u32) -> Writer {
+    let mut w = Writer::after(sequence);
+    w.message(SUBSYSTEM << 8 | GET_GENERATION, REQUEST, &[0; 4]);
+    w
+}
+
+/// Asks for the rules of the own chain.
+pub(super) fn ask_rules(sequence: u32) -> Writer {
+    let mut w = Writer::after(sequence);
+    w.message(SUBSYSTEM << 8 | GET_RULE, REQUEST | DUMP, &[INET, 0, 0, 0]);
+    w.text(1, TABLE);
+    w.text(2, CHAIN);
+    w
+}
+
+/// Asks for one element.
+pub(super) fn ask_element(sequence: u32, set: &str, key: &[u8]) -> Writer {
+    let mut w = Writer::after(sequence);
+    w.message(SUBSYSTEM << 8 | GET_ELEMENT, REQUEST, &[INET, 0, 0, 0]);
+    w.text(1, TABLE);
+    w.text(2, set);
+    let list = w.nest(3);
+    element(&mut w, key, None);
+    w.end(list);
+    w
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ports(tcp: &[u16], udp: &[u16]) -> Ports {
+        Ports::List {
+            tcp: tcp.iter().copied().collect(),
+            udp: udp.iter().copied().collect(),
+        }
+    }
+
+    #[test]
+    fn each_family_prefix_and_port_list_has_its_own_set() {
+        let ssh = BTreeSet::from([22, 2222]);
+        let name = |net: &str, ports: &Ports| SetKey::of(net.parse().unwrap(), ports, &ssh).name();
+        for (net, ports, expected) in [
+            (
+                "192.0.2.1/32",
+                ports(&[80, 443], &[443]),
+                "v4_32_t80_443_u443",
+            ),
+            ("192.0.2.0/24", ports(&[80], &[]), "v4_24_t80"),
+            ("2001:db8::/64", ports(&[], &[443]), "v6_64_u443"),
+            ("2001:db8::1/128", Ports::All, "v6_128_a0"),
+            ("2001:db8::1/128", Ports::AllButSsh, "v6_128_n22_2222"),
+        ] {
+            assert_eq!(name(net, &ports), expected);
+        }
+    }
+
+    #[test]
+    fn a_long_port_list_still_has_a_name_of_its_own() {
+        let many: Vec<u16> = (60_000..60_100).collect();
+        let net = "192.0.2.1/32".parse().unwrap();
+        let name = |list: &[u16]| SetKey::of(net, &ports(list, &[]), &BTreeSet::new()).name();
+        assert!(name(&many).len() <= LONGEST_NAME);
+        assert_ne!(name(&many), name(&many[1..]));
+        assert_ne!(name(&many), name(&many[..99]));
+    }
+}

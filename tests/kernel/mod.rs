@@ -1,0 +1,20 @@
+//! Bans against the real kernel and the real ufw.
+//!
+//! Each test is a thread with a network and a mount namespace of its own (the host), joined by a
+//! veth pair with a second network namespace (the clients). Without root, nft or ufw the tests
+//! say loudly that they were skipped.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+
+mod clear;
+mod cutting;
+mod nftables;
+mod surroundings;
+mod ufw;
+mod world;

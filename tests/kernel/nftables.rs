@@ -1,0 +1,350 @@
+//! The own table: what it stops, for how long, and what becomes of it.
+
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use pipeban::config::Ports;
+use pipeban::firewall::{Entry, Notice};
+
+use super::world::*;
+
+#[test]
+fn a_ban_stops_the_client_and_nobody_else() {
+    in_world(&[], |world| {
+        serve("0.0.0.0:80");
+        serve("0.0.0.0:8080");
+        serve_udp("0.0.0.0:443");
+        serve_udp("0.0.0.0:53");
+        let (mut firewall, notices) = table_alone();
+        let entry = ban(BAD4, web(), 600);
+        assert_eq!(firewall.in_force(&entry), Some(false));
+        assert!(world.is_served(BAD4, at(HOST4, 80)));
+
+        firewall.ban(std::slice::from_ref(&entry)).unwrap();
+        assert_eq!(firewall.in_force(&entry), Some(true));
+        assert!(!world.is_served(BAD4, at(HOST4, 80)));
+        assert!(!world.is_answered(BAD4, at(HOST4, 443)));
+        assert!(world.is_served(GOOD4, at(HOST4, 80)));
+        assert!(world.is_answered(GOOD4, at(HOST4, 443)));
+        // Ports that the jail does not close.
+        assert!(world.is_served(BAD4, at(HOST4, 8080)));
+        assert!(world.is_answered(BAD4, at(HOST4, 53)));
+
+        firewall.unban(std::slice::from_ref(&entry)).unwrap();
+        assert_eq!(firewall.in_force(&entry), Some(false));
+        assert!(world.is_served(BAD4, at(HOST4, 80)));
+        // Once more is no error.
+        firewall.unban(&[entry]).unwrap();
+        assert!(notices.is_empty(), "{:?}", notices.try_recv());
+    });
+}
+
+#[test]
+fn an_ipv6_network_is_banned_whole_and_no_further() {
+    in_world(&[], |world| {
+        serve("[::]:80");
+        let (mut firewall, _notices) = table_alone();
+        let entry = ban("2001:db8:1:66::/64", web(), 600);
+        firewall.ban(std::slice::from_ref(&entry)).unwrap();
+        assert_eq!(firewall.in_force(&entry), Some(true));
+        for (client, served) in [(BAD6, false), (BESIDE6, false), (GOOD6, true)] {
+            assert_eq!(world.is_served(client, at(HOST6, 80)), served, "{client}");
+        }
+        firewall.unban(&[entry]).unwrap();
+        firewall.ban(&[ban(BAD6, web(), 600)]).unwrap();
+        for (client, served) in [(BAD6, false), (BESIDE6, true)] {
+            assert_eq!(world.is_served(client, at(HOST6, 80)), served, "{client}");
+        }
+        // An IPv4 network behind its mask, on a dual-stack listener.
+        firewall
+            .ban(&[ban("198.51.100.64/29", web(), 600)])
+            .unwrap();
+        assert!(!world.is_served(BAD4, at(HOST4, 80)));
+        assert!(world.is_served(GOOD4, at(HOST4, 80)));
+    });
+}
+
+#[test]
+fn two_port_lists_are_two_bans() {
+    in_world(&[], |world| {
+        serve("0.0.0.0:80");
+        serve("0.0.0.0:8080");
+        let (mut firewall, _notices) = table_alone();
+        let (first, second) = (ban(BAD4, web(), 600), ban(BAD4, list(&[8080], &[]), 600));
+        firewall.ban(&[first.clone(), second.clone()]).unwrap();
+        assert!(!world.is_served(BAD4, at(HOST4, 80)));
+        assert!(!world.is_served(BAD4, at(HOST4, 8080)));
+        firewall.unban(&[second]).unwrap();
+        assert!(!world.is_served(BAD4, at(HOST4, 80)));
+        assert!(world.is_served(BAD4, at(HOST4, 8080)));
+        assert_eq!(firewall.in_force(&first), Some(true));
+    });
+}
+
+#[test]
+fn all_ports_but_sshs_leave_ssh_and_the_hosts_own_calls() {
+    in_world(&[], |world| {
+        for port in [22, 25, 80] {
+            serve(&format!("0.0.0.0:{port}"));
+        }
+        serve_udp("0.0.0.0:5353");
+        world.as_clients(|| {
+            serve(&format!("{BAD4}:9000"));
+            serve_udp(&format!("{BAD4}:9053"));
+        });
+        let (mut firewall, _notices) = table_alone();
+        let calls_out = || {
+            let tcp = std::net::TcpStream::connect_timeout(&at(BAD4, 9000), Duration::from_secs(2));
+            let udp = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+            udp.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            udp.send_to(b"x", at(BAD4, 9053)).unwrap();
+            tcp.is_ok_and(|mut stream| echoes(&mut stream)) && udp.recv(&mut [0; 9]).is_ok()
+        };
+        firewall.ban(&[ban(BAD4, Ports::AllButSsh, 600)]).unwrap();
+        for (port, served) in [(22, true), (25, false), (80, false)] {
+            assert_eq!(world.is_served(BAD4, at(HOST4, port)), served, "{port}");
+        }
+        assert!(!world.is_answered(BAD4, at(HOST4, 5353)));
+        assert!(world.is_answered(GOOD4, at(HOST4, 5353)));
+        assert!(calls_out());
+        firewall.ban(&[ban(BAD4, Ports::All, 600)]).unwrap();
+        assert!(!world.is_served(BAD4, at(HOST4, 22)));
+        assert!(world.is_served(GOOD4, at(HOST4, 22)));
+        assert!(calls_out());
+    });
+}
+
+#[test]
+fn a_ban_ends_by_itself_and_a_new_one_of_a_known_client_lasts_longer() {
+    in_world(&[], |world| {
+        serve("0.0.0.0:80");
+        let (mut firewall, _notices) = table_alone();
+        let (short, other) = (ban(BAD4, web(), 2), ban(GOOD4, web(), 2));
+        firewall.ban(&[short.clone(), other.clone()]).unwrap();
+        assert_eq!(firewall.in_force(&other), Some(true));
+        let long = ban(BAD4, web(), 600);
+        firewall.ban(std::slice::from_ref(&long)).unwrap();
+        wait_until("the short ban ends", || {
+            firewall.in_force(&other) == Some(false)
+        });
+        assert!(world.is_served(GOOD4, at(HOST4, 80)));
+        assert_eq!(firewall.in_force(&long), Some(true));
+        assert!(!world.is_served(BAD4, at(HOST4, 80)));
+        // And shorter again: it is the new end that counts.
+        firewall.ban(&[ban(BAD4, web(), 1)]).unwrap();
+        wait_until("the shortened ban ends", || {
+            firewall.in_force(&long) == Some(false)
+        });
+    });
+}
+
+#[test]
+fn nothing_left_is_not_for_ever_and_for_ever_is() {
+    in_world(&[], |_| {
+        let (mut firewall, _notices) = table_alone();
+        let over = ban(BAD4, web(), 0);
+        let for_ever = Entry {
+            remaining: None,
+            until: None,
+            ..ban(GOOD4, web(), 0)
+        };
+        let century = ban("192.0.2.1", web(), 100 * 365 * 86_400);
+        let too_far = Entry {
+            remaining: Some(Duration::MAX),
+            ..ban("192.0.2.2", web(), 0)
+        };
+        firewall
+            .ban(&[
+                over.clone(),
+                for_ever.clone(),
+                century.clone(),
+                too_far.clone(),
+            ])
+            .unwrap();
+        wait_until("a ban without time left ends", || {
+            firewall.in_force(&over) == Some(false)
+        });
+        for entry in [for_ever, century, too_far] {
+            assert_eq!(firewall.in_force(&entry), Some(true), "{entry:?}");
+        }
+    });
+}
+
+#[test]
+fn a_thousand_bans_are_one_transaction() {
+    in_world(&[], |world| {
+        serve("0.0.0.0:80");
+        let (mut firewall, _notices) = table_alone();
+        let mut many: Vec<Entry> = (0..2_500u32)
+            .map(|n| {
+                let address = std::net::Ipv4Addr::from(0x0a00_0000 + n);
+                ban(&address.to_string(), web(), 600)
+            })
+            .collect();
+        many.push(ban(BAD4, web(), 600));
+        many.extend((0..1_500).map(|n| ban(&format!("2001:db8:2::{n:x}"), web(), 600)));
+        firewall.ban(&many).unwrap();
+        for entry in [&many[0], &many[2_499], &many[2_500], &many[4_000]] {
+            assert_eq!(firewall.in_force(entry), Some(true), "{entry:?}");
+        }
+        assert!(!world.is_served(BAD4, at(HOST4, 80)));
+        // All again, and away again: nothing of it is an error.
+        firewall.ban(&many).unwrap();
+        firewall.unban(&many).unwrap();
+        assert_eq!(firewall.in_force(&many[2_500]), Some(false));
+        assert!(world.is_served(BAD4, at(HOST4, 80)));
+        assert!(!table().contains("elements"), "{}", table());
+    });
+}
+
+#[test]
+fn a_wiped_table_is_made_again_whole_at_the_next_ban() {
+    in_world(&[], |world| {
+        serve("0.0.0.0:80");
+        for wipe in [
+            "nft flush ruleset",
+            "nft delete table inet pipeban",
+            "nft flush chain inet pipeban input",
+        ] {
+            let (mut firewall, notices) = table_alone();
+            let before = ban(BAD4, web(), 600);
+            firewall.ban(std::slice::from_ref(&before)).unwrap();
+            run(wipe);
+            assert_eq!(firewall.in_force(&before), Some(false), "{wipe}");
+            assert!(world.is_served(BAD4, at(HOST4, 80)), "{wipe}");
+            // Another set than the one that is gone.
+            firewall.ban(&[ban("2001:db8::1", web(), 600)]).unwrap();
+            assert_eq!(firewall.in_force(&before), Some(true), "{wipe}");
+            assert!(!world.is_served(BAD4, at(HOST4, 80)), "{wipe}");
+            let told: Vec<_> = notices.try_iter().collect();
+            assert!(
+                told.iter().any(|notice| matches!(
+                    notice,
+                    Notice::Trouble { key: "nftables-wiped", text } if text.contains("1 bans")
+                )),
+                "{wipe}: {told:?}"
+            );
+            run("nft flush ruleset");
+        }
+    });
+}
+
+#[test]
+fn foreign_changes_of_the_ruleset_are_no_trouble() {
+    in_world(&[], |_| {
+        let (mut firewall, notices) = table_alone();
+        for n in 1..20 {
+            run(&format!("nft add table inet foreign{n}"));
+            let entry = ban(&format!("192.0.2.{n}"), web(), 600);
+            firewall.ban(std::slice::from_ref(&entry)).unwrap();
+            assert_eq!(firewall.in_force(&entry), Some(true));
+        }
+        assert_eq!(table().matches("drop").count(), 2, "{}", table());
+        assert!(notices.is_empty(), "{:?}", notices.try_recv());
+    });
+}
+
+#[test]
+fn a_restart_keeps_bans_in_force_and_settles_what_is_stale() {
+    in_world(&[], |world| {
+        serve("0.0.0.0:80");
+        let (kept, stale) = (ban(BAD4, web(), 600), ban(GOOD4, web(), 600));
+        let (mut first, _) = table_alone();
+        first.ban(&[kept.clone(), stale.clone()]).unwrap();
+        first.finish(Duration::ZERO);
+
+        let (mut second, notices) = table_alone();
+        assert_eq!(second.in_force(&kept), Some(true));
+        second.ban(std::slice::from_ref(&kept)).unwrap();
+        assert_eq!(second.in_force(&stale), Some(true));
+        assert_eq!(table().matches("drop").count(), 2, "{}", table());
+        second.settled().unwrap();
+        assert_eq!(second.in_force(&kept), Some(true));
+        assert_eq!(second.in_force(&stale), Some(false));
+        assert!(!world.is_served(BAD4, at(HOST4, 80)));
+        assert!(world.is_served(GOOD4, at(HOST4, 80)));
+        assert!(notices.is_empty(), "{:?}", notices.try_recv());
+    });
+}
+
+#[test]
+fn settling_never_opens_the_door_for_a_moment() {
+    in_world(&[], |world| {
+        serve("0.0.0.0:80");
+        let (mut firewall, _notices) = table_alone();
+        firewall.ban(&[ban(BAD4, web(), 600)]).unwrap();
+        let here = namespace();
+        let settling = std::thread::spawn(move || {
+            setns(here, CloneFlags::CLONE_NEWNET).unwrap();
+            let end = Instant::now() + Duration::from_secs(1);
+            let mut rounds = 0;
+            while Instant::now() < end {
+                firewall.settled().unwrap();
+                rounds += 1;
+            }
+            rounds
+        });
+        while !settling.is_finished() {
+            assert!(!world.is_served(BAD4, at(HOST4, 80)));
+        }
+        assert!(settling.join().unwrap() > 10);
+    });
+}
+
+#[test]
+fn a_foreign_table_of_our_name_is_replaced() {
+    in_world(&[], |_| {
+        run("nft add table inet pipeban");
+        run("nft add chain inet pipeban input { type filter hook input priority 5 ; }");
+        let (mut firewall, notices) = table_alone();
+        let entry = ban(BAD4, web(), 600);
+        firewall.ban(std::slice::from_ref(&entry)).unwrap();
+        assert_eq!(firewall.in_force(&entry), Some(true));
+        assert!(table().contains("priority filter - 10"), "{}", table());
+        assert!(notices.is_empty(), "{:?}", notices.try_recv());
+    });
+}
+
+#[test]
+fn the_table_reads_as_documented() {
+    in_world(&[], |_| {
+        let (mut firewall, _notices) = table_alone();
+        firewall
+            .ban(&[
+                ban(BAD4, web(), 600),
+                ban("2001:db8:1:66::/64", web(), 600),
+                ban(BAD4, Ports::AllButSsh, 600),
+            ])
+            .unwrap();
+        let text = table();
+        for line in [
+            "type filter hook input priority filter - 10; policy accept;",
+            "tcp dport { 80, 443 } ip saddr @v4_32_t80_443_u443 drop",
+            "udp dport { 443 } ip saddr @v4_32_t80_443_u443 drop",
+            "ip6 saddr & ffff:ffff:ffff:ffff:: == @v6_64_t80_443_u443 drop",
+            "ip saddr @v4_32_n22 ct direction reply accept",
+            "tcp dport != { 22 } ip saddr @v4_32_n22 drop",
+            "meta l4proto udp ip saddr @v4_32_n22 drop",
+        ] {
+            assert!(text.contains(line), "`{line}` is not in\n{text}");
+        }
+    });
+}
+
+#[test]
+fn a_dry_run_touches_nothing() {
+    in_world(&[], |world| {
+        serve("0.0.0.0:80");
+        let mut settings = settings(true, true);
+        settings.backend = pipeban::config::Backend::DryRun;
+        let (mut firewall, _notices) = start(&settings);
+        let entry = ban(BAD4, web(), 600);
+        firewall.ban(std::slice::from_ref(&entry)).unwrap();
+        firewall.settled().unwrap();
+        assert_eq!(firewall.in_force(&entry), None);
+        assert_eq!(firewall.mirror(&entry), None);
+        assert!(world.is_served(BAD4, at(HOST4, 80)));
+        assert_eq!(run("nft list tables"), "");
+        firewall.unban(&[entry]).unwrap();
+    });
+}

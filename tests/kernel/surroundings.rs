@@ -1,0 +1,39 @@
+//! Whom a ban must never hit, as the kernel says now.
+
+use std::net::IpAddr;
+
+use pipeban::firewall::surroundings;
+
+use super::world::*;
+
+#[test]
+fn own_addresses_and_gateways_are_the_kernels_of_this_moment() {
+    in_world(&[], |_| {
+        let before = surroundings().unwrap();
+        for own in [HOST4, HOST6] {
+            let own = own.parse::<IpAddr>().unwrap().into();
+            assert!(before.own.contains(&own), "{before:?}");
+        }
+        let loopback = "127.0.0.0/8".parse().unwrap();
+        assert!(before.own.contains(&loopback), "{before:?}");
+        assert!(before.gateways.is_empty(), "{before:?}");
+
+        run("ip addr add 203.0.113.9/24 dev host0");
+        run(&format!("ip route add default via {GOOD4}"));
+        run(&format!("ip -6 route add default via {GOOD6}"));
+        run("ip route add 10.0.0.0/8 nexthop via 198.51.100.5 nexthop via 198.51.100.6");
+        run("ip route add local 192.0.2.0/28 dev lo");
+        run("ip addr add 10.9.9.1 peer 10.9.9.2 dev host0");
+        let after = surroundings().unwrap();
+        for own in ["203.0.113.9/32", "192.0.2.0/28", "10.9.9.1/32"] {
+            assert!(
+                after.own.contains(&own.parse().unwrap()),
+                "{own}: {after:?}"
+            );
+        }
+        for gateway in [GOOD4, GOOD6, "198.51.100.5", "198.51.100.6", "10.9.9.2"] {
+            let gateway = gateway.parse().unwrap();
+            assert!(after.gateways.contains(&gateway), "{gateway}: {after:?}");
+        }
+    });
+}

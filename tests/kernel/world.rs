@@ -1,0 +1,322 @@
+//! Two namespaces, joined: the host that bans, and its clients.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use pipeban::config::{self, Ports};
+use pipeban::firewall::{Entry, Firewall, Notice};
+
+/// Of the host.
+pub(super) const HOST4: &str = "198.51.100.1";
+pub(super) const HOST6: &str = "2001:db8:1::1";
+/// Of clients: one that misbehaves, one that does not.
+pub(super) const BAD4: &str = "198.51.100.66";
+pub(super) const GOOD4: &str = "198.51.100.77";
+pub(super) const BAD6: &str = "2001:db8:1:66::66";
+/// In the same /64 as the bad one.
+pub(super) const BESIDE6: &str = "2001:db8:1:66::67";
+pub(super) const GOOD6: &str = "2001:db8:1:77::77";
+
+/// Longest that anything is waited for: a test that has to wait so long fails.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a connection that must not come about is tried.
+const REFUSAL: Duration = Duration::from_millis(400);
+
+/// Runs a test in a world of its own; says so when that cannot be.
+pub(super) fn in_world(needs: &[&str], test: impl FnOnce(&World) + Send + 'static) {
+    let root = nix::unistd::geteuid().is_root();
+    let missing: Vec<_> = ["/usr/sbin/ip", "/usr/sbin/nft"]
+        .iter()
+        .chain(needs)
+        .filter(|program| !Path::new(program).exists())
+        .collect();
+    if !root || !missing.is_empty() {
+        eprintln!(
+            "\n*** SKIPPED, NOT TESTED: {} (root: {root}, missing: {missing:?})\n",
+            thread::current().name().unwrap_or("?")
+        );
+        return;
+    }
+    let outcome = thread::spawn(move || {
+        let world = World::new();
+        test(&world);
+    })
+    .join();
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+type Task = Box<dyn FnOnce() + Send>;
+
+pub(super) struct World {
+    clients: Sender<Task>,
+    _etc: tempfile::TempDir,
+}
+
+impl World {
+    /// Makes this thread the host.
+    fn new() -> World {
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        let etc = tempfile::tempdir().unwrap();
+        if Path::new("/etc/ufw").exists() {
+            let copy = etc.path().join("ufw");
+            run(&format!("cp -a /etc/ufw {}", copy.display()));
+            bind(&copy, "/etc/ufw");
+            let defaults = etc.path().join("default");
+            run(&format!("cp -a /etc/default/ufw {}", defaults.display()));
+            bind(&defaults, "/etc/default/ufw");
+        }
+        if Path::new("/etc/ssh").exists() {
+            // sshd's ports are then the default, 22.
+            let empty = etc.path().join("ssh");
+            std::fs::create_dir(&empty).unwrap();
+            bind(&empty, "/etc/ssh");
+        }
+        let clients = clients();
+        let world = World { clients, _etc: etc };
+        // For the kernel a thread is as good as a process here.
+        let clients = world.as_clients(nix::unistd::gettid);
+        run("ip link set lo up");
+        run("ip link add host0 type veth peer name client0");
+        run(&format!("ip link set client0 netns {clients}"));
+        for address in [format!("{HOST4}/24"), format!("{HOST6}/48 nodad")] {
+            run(&format!("ip addr add {address} dev host0"));
+        }
+        run("ip link set host0 up");
+        world.as_clients(|| {
+            run("ip link set lo up");
+            for address in [format!("{BAD4}/24"), format!("{GOOD4}/24")] {
+                run(&format!("ip addr add {address} dev client0"));
+            }
+            for address in [BAD6, BESIDE6, GOOD6] {
+                run(&format!("ip addr add {address}/48 dev client0 nodad"));
+            }
+            run("ip link set client0 up");
+        });
+        world
+    }
+
+    /// Does something where the clients are.
+    pub(super) fn as_clients<T: Send + 'static>(
+        &self,
+        task: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let (sender, result) = bounded(1);
+        let task = Box::new(move || {
+            let _ = sender.send(task());
+        });
+        self.clients.send(task).unwrap();
+        result.recv().expect("the clients' task panicked")
+    }
+
+    /// A client's connection.
+    pub(super) fn connect(&self, from: &str, to: SocketAddr) -> std::io::Result<TcpStream> {
+        let from: IpAddr = from.parse().unwrap();
+        self.as_clients(move || connect(from, to, REFUSAL))
+    }
+
+    /// Whether a client gets a whole answer on a new connection.
+    pub(super) fn is_served(&self, from: &str, to: SocketAddr) -> bool {
+        self.connect(from, to)
+            .is_ok_and(|mut stream| echoes(&mut stream))
+    }
+
+    /// Whether a client's datagram is answered.
+    pub(super) fn is_answered(&self, from: &str, to: SocketAddr) -> bool {
+        let from: IpAddr = from.parse().unwrap();
+        self.as_clients(move || {
+            let socket = UdpSocket::bind((from, 0)).unwrap();
+            socket.set_read_timeout(Some(REFUSAL)).unwrap();
+            socket.send_to(b"x", to).unwrap();
+            socket.recv(&mut [0; 9]).is_ok()
+        })
+    }
+}
+
+fn clients() -> Sender<Task> {
+    let (tasks, waiting) = unbounded::<Task>();
+    thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        for task in waiting {
+            task();
+        }
+    });
+    tasks
+}
+
+fn bind(from: &Path, to: &str) {
+    mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+}
+
+fn connect(from: IpAddr, to: SocketAddr, patience: Duration) -> std::io::Result<TcpStream> {
+    use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
+    use std::os::fd::AsRawFd;
+    let family = if from.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    let fd = socket::socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK, None)?;
+    socket::bind(
+        fd.as_raw_fd(),
+        &SockaddrStorage::from(SocketAddr::new(from, 0)),
+    )?;
+    match socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
+        Ok(()) | Err(nix::errno::Errno::EINPROGRESS) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let stream = TcpStream::from(fd);
+    let end = Instant::now() + patience;
+    loop {
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+        if stream.peer_addr().is_ok() {
+            stream.set_nonblocking(false)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            return Ok(stream);
+        }
+        if Instant::now() > end {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// One byte there and back.
+pub(super) fn echoes(stream: &mut TcpStream) -> bool {
+    let mut byte = [0];
+    stream.write_all(b"x").is_ok() && matches!(stream.read(&mut byte), Ok(1))
+}
+
+/// Answers every byte with itself until its clients go.
+pub(super) fn serve(at: &str) -> SocketAddr {
+    let listener = TcpListener::bind(at).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut reader = stream.try_clone().unwrap();
+                let _ = std::io::copy(&mut reader, &mut stream);
+            });
+        }
+    });
+    address
+}
+
+/// Answers datagrams.
+pub(super) fn serve_udp(at: &str) -> SocketAddr {
+    let socket = UdpSocket::bind(at).unwrap();
+    let address = socket.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 9];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&buffer[..length], from);
+        }
+    });
+    address
+}
+
+pub(super) fn at(host: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(host.parse().unwrap(), port)
+}
+
+/// Runs a command line (words, no shell) in this thread's namespaces; its output.
+pub(super) fn run(line: &str) -> String {
+    let (status, said) = try_run(line);
+    assert!(status, "`{line}`: {said}");
+    said
+}
+
+pub(super) fn try_run(line: &str) -> (bool, String) {
+    let mut words = line.split_whitespace();
+    let output = Command::new(words.next().unwrap())
+        .args(words)
+        .env("LC_ALL", "C")
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+/// Waits until it is so.
+#[track_caller]
+pub(super) fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub(super) fn list(tcp: &[u16], udp: &[u16]) -> Ports {
+    Ports::List {
+        tcp: tcp.iter().copied().collect::<BTreeSet<_>>(),
+        udp: udp.iter().copied().collect(),
+    }
+}
+
+pub(super) fn web() -> Ports {
+    list(&[80, 443], &[443])
+}
+
+/// A ban of that many seconds.
+pub(super) fn ban(net: &str, ports: Ports, seconds: u64) -> Entry {
+    Entry {
+        net: net
+            .parse()
+            .or_else(|_| net.parse::<IpAddr>().map(Into::into))
+            .unwrap(),
+        ports,
+        jail: "test".into(),
+        until: Some(jiff::Timestamp::now() + Duration::from_secs(seconds)),
+        remaining: Some(Duration::from_secs(seconds)),
+    }
+}
+
+/// `instant` and `mirror` as they stand in the configuration.
+pub(super) fn settings(instant: bool, mirror: bool) -> config::Firewall {
+    config::Firewall {
+        backend: config::Backend::Ufw,
+        instant,
+        max_rules: 500,
+        mirror,
+    }
+}
+
+pub(super) fn start(settings: &config::Firewall) -> (Firewall, Receiver<Notice>) {
+    let (sender, receiver) = unbounded();
+    (Firewall::start(settings, sender), receiver)
+}
+
+/// The own table alone.
+pub(super) fn table_alone() -> (Firewall, Receiver<Notice>) {
+    start(&settings(true, false))
+}
+
+/// nft's own view of the own table.
+pub(super) fn table() -> String {
+    try_run("nft list table inet pipeban").1
+}
+
+/// A file descriptor on this thread's network namespace.
+pub(super) fn namespace() -> File {
+    File::open("/proc/thread-self/ns/net").unwrap()
+}
