@@ -457,7 +457,7 @@ mod tests {
         check("[defaults]\nbantime = \"10x\"", "2:11", "no duration");
         check(
             "[defaults]\nbantime.increment = true",
-            "2:9",
+            "2:1",
             "increment = {",
         );
         check("[defaults]\nipv6_prefix = 32", "2:15", "48 to 128");
