@@ -13,8 +13,10 @@ mod ask;
 mod ban;
 mod check;
 mod engine;
+mod fail2ban;
 mod log;
 mod off;
+mod problems;
 mod reload;
 mod setup;
 mod status;
@@ -40,7 +42,9 @@ pub struct Global {
 #[command(
     name = "pipeban",
     version,
-    about = "The log pipe that bans",
+    about = "The log pipe that bans: Apache pipes its logs in, attackers are out within milliseconds",
+    after_help = AFTER_HELP,
+    after_long_help = after_long_help(),
     disable_help_subcommand = true
 )]
 struct Cli {
@@ -48,6 +52,28 @@ struct Cli {
     global: Global,
     #[command(subcommand)]
     command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Most used:
+  pipeban status                        who is banned, by which jail, and what is wrong
+  pipeban unban 192.0.2.7               let a client in again
+  pipeban test --jail JAIL access.log   which lines a jail would count
+
+`pipeban COMMAND --help` tells more about each, pipeban(8) everything.";
+
+fn after_long_help() -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("{AFTER_HELP}\n\nExit status:\n");
+    for (exit, meaning) in Exit::ALL {
+        let _ = writeln!(text, "  {:<4}{meaning}", exit as u8);
+    }
+    text + "\nFiles:\n  \
+        /etc/pipeban/pipeban.toml     configuration; conf.d/*.toml beside it comes after\n  \
+        /etc/pipeban/filters.d        own filters\n  \
+        /usr/share/pipeban            shipped jails and filters, examples\n  \
+        /var/lib/pipeban              database, last good configuration\n  \
+        /var/log/pipeban.log          what syslog is told, too"
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,6 +99,16 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
+            // People who come from fail2ban are answered in words they can type.
+            let words: Vec<String> = std::env::args_os()
+                .skip(1)
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect();
+            if error.use_stderr()
+                && let Some(meant) = fail2ban::meant(&words)
+            {
+                eprintln!("\nfail2ban's word; here it is: {meant}");
+            }
             return if error.use_stderr() {
                 Exit::Usage
             } else {
