@@ -159,18 +159,6 @@ fn hints(config: &Config, origins: &Origins) -> Vec<Problem> {
                 ),
             });
         }
-        if jail
-            .increment
-            .as_ref()
-            .is_some_and(|increment| jail.bantime.is_none_or(|time| time > increment.maxtime))
-            && let Some((file, place)) = origins.of(name.as_str(), "increment")
-        {
-            hints.push(Problem {
-                file: file.clone(),
-                place: Some(*place),
-                message: format!("jail `{name}`: `bantime` is longer than `maxtime`, so `increment` never makes it longer"),
-            });
-        }
     }
     hints
 }

@@ -98,23 +98,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
-            // People who come from fail2ban are answered in words they can type.
-            let words: Vec<String> = std::env::args_os()
-                .skip(1)
-                .map(|word| word.to_string_lossy().into_owned())
-                .collect();
-            if error.use_stderr()
-                && let Some(meant) = fail2ban::meant(&words)
-            {
-                eprintln!("\nfail2ban's word; here it is: {meant}");
-            }
-            return if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Yes
-            }
-            .into();
+            return refuse(&error).into();
         }
     };
     let global = cli.global;
@@ -134,4 +118,25 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => reload::run(&args, &global),
     };
     exit.into()
+}
+
+/// What is said instead of running a command; help and version come this way too.
+fn refuse(error: &clap::Error) -> Exit {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return Exit::Yes;
+    }
+    let words: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    match fail2ban::meant(&words) {
+        Some(meant) => {
+            eprintln!("pipeban: that is how fail2ban-client says it. Here it is:\n\n    {meant}\n")
+        }
+        None => {
+            let _ = error.print();
+        }
+    }
+    Exit::Usage
 }

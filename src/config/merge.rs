@@ -173,6 +173,7 @@ pub(super) fn merge(sources: &[Source]) -> (Config, Origins, Vec<Problem>) {
         if jail.filter.is_empty() {
             name.as_str().clone_into(&mut jail.filter);
         }
+        never_below_bantime(jail);
         contradictions(name, jail, &origins, &mut problems);
     }
     // What the parser made of a broken line is nobody's word.
@@ -315,6 +316,16 @@ fn one_jail(
     origins
         .headers
         .insert(name.into(), (source.file.clone(), member.place));
+}
+
+/// A limit for growing bans must not shorten the first one: who asks for a year gets it, also in
+/// a jail that comes with a limit of a week.
+fn never_below_bantime(jail: &mut Jail) {
+    match (jail.bantime, &mut jail.increment) {
+        (Some(bantime), Some(increment)) => increment.maxtime = increment.maxtime.max(bantime),
+        (None, increment) => *increment = None,
+        (Some(_), None) => {}
+    }
 }
 
 fn contradictions(name: &JailName, jail: &Jail, origins: &Origins, problems: &mut Vec<Problem>) {
@@ -640,6 +651,23 @@ mod tests {
         assert_eq!(at("a", "bantime"), Some(("m.toml".into(), 2)));
         assert_eq!(at("a", "filter"), Some(("e.toml".into(), 5)));
         assert_eq!(at("a", "weight"), None);
+    }
+
+    #[test]
+    fn a_limit_for_growing_bans_never_shortens_the_first() {
+        let longest = |bantime: &str| {
+            let text = format!(
+                "[jails.a]\nlog = \"error\"\nbantime = \"{bantime}\"\nincrement = {{ maxtime = \"1w\" }}"
+            );
+            let (config, _, _) = merge(&[source(Layer::Main, "p", &text)]);
+            config.jails[&"a".parse().unwrap()]
+                .increment
+                .as_ref()
+                .map(|increment| increment.maxtime.as_secs())
+        };
+        assert_eq!(longest("1h"), Some(604_800));
+        assert_eq!(longest("365d"), Some(31_536_000));
+        assert_eq!(longest("permanent"), None);
     }
 
     #[test]
