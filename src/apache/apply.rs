@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::directive;
+use super::findings::Code;
 use super::plan::{Edit, Plan};
 
 /// What was done.
@@ -32,7 +33,7 @@ pub enum ApplyError {
     Changed(PathBuf, usize),
     /// Apache refuses the configuration as it was before; what it says.
     Broken(String),
-    /// Apache refuses the new configuration; what it says.
+    /// The new configuration is refused, by Apache or because a program is missing.
     Refused(String),
     /// Apache's program is not there to test with.
     NoApache,
@@ -120,7 +121,7 @@ pub fn apply(plan: &Plan, root: &Path, backups: &Path) -> Result<Applied, ApplyE
     let mut done = Vec::new();
     let result = carry_out(plan, backups, &mut done).and_then(|()| match tester.complaint()? {
         Some(complaint) => Err(ApplyError::Refused(complaint)),
-        None => Ok(()),
+        None => missing_program(root),
     });
     if let Err(error) = result {
         let left: Vec<String> = done
@@ -142,6 +143,20 @@ pub fn apply(plan: &Plan, root: &Path, backups: &Path) -> Result<Applied, ApplyE
         }
     }
     Ok(applied)
+}
+
+/// What Apache does not test: a logger program that does not exist ends it at its next reload.
+fn missing_program(root: &Path) -> Result<(), ApplyError> {
+    let findings = super::scan(Some(root))
+        .map(|scan| scan.findings)
+        .unwrap_or_default();
+    match findings
+        .into_iter()
+        .find(|finding| finding.code == Code::MissingProgram)
+    {
+        Some(finding) => Err(ApplyError::Refused(finding.text)),
+        None => Ok(()),
+    }
 }
 
 fn carry_out(plan: &Plan, backups: &Path, done: &mut Vec<Done>) -> Result<(), ApplyError> {
