@@ -1,1 +1,7 @@
-//! One binary; a module a subject.
+//! One binary; a module a subject. `cfg(test)` tells clippy that these are tests throughout.
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod journey; // real Apache, real ufw, real clients, in namespaces: the promises of the README
+#[cfg(test)]
+mod support; // the builder of those worlds
