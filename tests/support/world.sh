@@ -10,9 +10,9 @@
 # upper half is memory, /run and /dev are new, the firewall is the namespace's.
 #
 #   server   203.0.113.1/24         2001:db8:1::1/64
-#   router   203.0.113.2            2001:db8:1::2         (the clients' namespace; never attack from it)
-#   clients  203.0.113.3-254        2001:db8:1::3-ffff    (same networks)
-#            198.51.100.0/24        2001:db8:a000::/36    (behind the router; any address can be used)
+#   router   203.0.113.2            2001:db8:1::2            (the clients' namespace; a gateway, never banned)
+#   clients  203.0.113.128/25       2001:db8:1::64 to ::69   (in the server's networks)
+#            198.51.100.0/24        2001:db8:a000::/36       (behind the router)
 set -eu
 
 world_files() {
@@ -60,12 +60,12 @@ world_network() {
         ip link set lo up
         ip address add 203.0.113.2/24 dev clients
         ip address add 2001:db8:1::2/64 dev clients nodad
-        sysctl -qw net.ipv6.ip_nonlocal_bind=1 net.ipv6.conf.all.proxy_ndp=1 net.ipv6.conf.clients.proxy_ndp=1
+        echo 1 >/proc/sys/net/ipv6/ip_nonlocal_bind
         ip link set clients up
         ip route add local 198.51.100.0/24 dev lo
         ip route add local 203.0.113.128/25 dev lo
         ip -6 route add local 2001:db8:a000::/36 dev lo
-        ip address add 2001:db8:1::66/64 dev clients nodad
+        for host in 64 65 66 67 68 69; do ip address add 2001:db8:1::$host/64 dev clients nodad; done
     '
 }
 
@@ -77,15 +77,27 @@ world_ufw() {
     ufw allow 2222/tcp
 }
 
+# rsyslogd where it is installed; else a few lines of Perl, which every Debian has.
 world_syslog() {
-    cat >/etc/world-rsyslog.conf <<'CONF'
+    local log=/var/log/world-syslog
+    touch $log
+    if [ -x /usr/sbin/rsyslogd ]; then
+        cat >/etc/world-rsyslog.conf <<CONF
 module(load="imuxsock" SysSock.Use="off")
 input(type="imuxsock" Socket="/dev/log" CreatePath="on")
 template(name="line" type="string" string="%syslogfacility-text%.%syslogseverity-text% %syslogtag%%msg%\n")
-*.* action(type="omfile" file="/var/log/world-syslog" template="line")
+*.* action(type="omfile" file="$log" template="line")
 CONF
-    touch /var/log/world-syslog
-    rsyslogd -f /etc/world-rsyslog.conf -i /run/rsyslogd.pid
+        rsyslogd -f /etc/world-rsyslog.conf -i /run/rsyslogd.pid
+    else
+        perl -MSocket -e '
+            socket(my $in, AF_UNIX, SOCK_DGRAM, 0) and bind($in, sockaddr_un("/dev/log")) or die "/dev/log: $!";
+            chmod 0666, "/dev/log";
+            open(my $out, ">>", $ARGV[0]) or die; select($out); $| = 1;
+            while (defined recv($in, my $line, 65536, 0)) { $line =~ s/^<\d+>(\w+ +\d+ \S+ )?//; print "$line\n"; }
+        ' $log </dev/null >/dev/null 2>&1 &
+        while [ ! -S /dev/log ]; do sleep 0.02; done
+    fi
 }
 
 world_files "$1"
