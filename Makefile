@@ -3,6 +3,10 @@
 CARGO ?= cargo
 BIN   ?= target/release/pipeban
 
+# install, uninstall
+include packaging/install.mk
+.DEFAULT_GOAL := build
+
 .PHONY: build demo test bench
 
 build:

@@ -137,8 +137,8 @@ DirectoryIndex index.html
 <Directory />
     Require all granted
 </Directory>
-ErrorLog "|/usr/sbin/pipeban log error /var/log/apache2/error.log"
-CustomLog "|/usr/sbin/pipeban log access --format combined /var/log/apache2/access.log" combined
+ErrorLog "|/usr/bin/pipeban log error /var/log/apache2/error.log"
+CustomLog "|/usr/bin/pipeban log access --format combined /var/log/apache2/access.log" combined
 CONF
     echo hello >"$root/var/site/htdocs/index.html"
     grep pipeban "$root/var/site/httpd.conf"

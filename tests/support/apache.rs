@@ -15,8 +15,8 @@ pub(crate) const ERROR_LOG: &str = "/var/log/apache2/error.log";
 pub(crate) const ACCESS_LOG: &str = "/var/log/apache2/access.log";
 /// pipeban in both pipes of the main server.
 pub(crate) const BOTH_PIPES: &str = r#"
-ErrorLog "|/usr/sbin/pipeban log error /var/log/apache2/error.log"
-CustomLog "|/usr/sbin/pipeban log access --format combined /var/log/apache2/access.log" combined
+ErrorLog "|/usr/bin/pipeban log error /var/log/apache2/error.log"
+CustomLog "|/usr/bin/pipeban log access --format combined /var/log/apache2/access.log" combined
 "#;
 
 /// Multi-processing module.
@@ -45,7 +45,11 @@ impl<'w> Apache<'w> {
     /// Starts it with these log directives and waits until it answers.
     #[track_caller]
     pub(crate) fn start(world: &'w World, mpm: Mpm, logs: &str) -> Apache<'w> {
-        for directory in ["/var/site/htdocs", "/var/site/closed", "/var/site/cgi-bin"] {
+        for directory in [
+            "/var/site/htdocs",
+            "/var/site/htdocs/closed",
+            "/var/site/cgi-bin",
+        ] {
             fs::create_dir_all(world.path(directory)).expect("made");
         }
         world.write("/var/site/htdocs/index.html", "hello\n");

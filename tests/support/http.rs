@@ -29,6 +29,16 @@ impl Connection {
         self.answer()
     }
 
+    /// As [`Connection::get`], of another site.
+    ///
+    /// # Errors
+    /// When the connection ends or is silent too long.
+    pub(crate) fn get_of(&mut self, host: &str, target: &str, headers: &str) -> io::Result<u16> {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n");
+        self.0.get_mut().write_all(request.as_bytes())?;
+        self.answer()
+    }
+
     /// Sends a GET.
     ///
     /// # Errors

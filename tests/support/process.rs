@@ -9,6 +9,8 @@ use nix::unistd::Pid;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
+    /// Its number inside.
+    pub(crate) inside: u32,
     pub(crate) parent: u32,
     pub(crate) session: u32,
     pub(crate) name: String,
@@ -21,7 +23,7 @@ pub(crate) struct Process {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pipe {
     pub(crate) stub: Process,
-    /// The first process below the stub with a session of its own.
+    /// Has a session of its own and outlives the stub.
     pub(crate) keeper: Process,
     pub(crate) worker: Process,
 }
@@ -36,11 +38,22 @@ impl Process {
         read(self.pid).is_some_and(|now| now.name == self.name)
     }
 
+    /// Whether one of its descriptors is this file, as /proc names it.
+    fn holds(&self, file: &str) -> bool {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{}/fd", self.pid)) else {
+            return false;
+        };
+        descriptors.flatten().any(|descriptor| {
+            fs::read_link(descriptor.path()).is_ok_and(|link| link.as_os_str() == file)
+        })
+    }
+
     fn is_pipeban(&self) -> bool {
-        self.argv
-            .first()
-            .is_some_and(|program| program.ends_with("pipeban"))
-            || self.name.starts_with("pipeban")
+        let program = |path: &str| path.ends_with("/pipeban") || path == "pipeban";
+        program(&self.name)
+            || self.argv.first().is_some_and(|path| program(path))
+            || fs::read_link(format!("/proc/{}/exe", self.pid))
+                .is_ok_and(|path| program(&path.to_string_lossy()))
     }
 
     fn says(&self, word: &str) -> bool {
@@ -74,8 +87,13 @@ fn read(pid: u32) -> Option<Process> {
     let _group = fields.next()?;
     let session = fields.next()?.parse().ok()?;
     let argv = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let numbers = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))?;
     Some(Process {
         pid,
+        inside: numbers.split_whitespace().last()?.parse().ok()?,
         parent,
         session,
         name: head.split_once('(')?.1.to_owned(),
@@ -114,13 +132,6 @@ pub(crate) fn loggers(all: &[Process]) -> Vec<Process> {
         .collect()
 }
 
-/// The running engine.
-pub(crate) fn engine(all: &[Process]) -> Option<Process> {
-    all.iter()
-        .find(|process| process.is_pipeban() && process.says("engine"))
-        .cloned()
-}
-
 /// Every process of pipeban, of whatever kind.
 pub(crate) fn pipebans(all: &[Process]) -> Vec<Process> {
     all.iter()
@@ -131,21 +142,31 @@ pub(crate) fn pipebans(all: &[Process]) -> Vec<Process> {
 
 /// Stub, keeper and worker of the running `pipeban log KIND`; `None` while one is missing.
 pub(crate) fn pipe(all: &[Process], kind: &str) -> Option<Pipe> {
-    let children = |of: &Process| {
-        let of = of.pid;
-        all.iter()
-            .filter(move |process| process.parent == of && process.is_pipeban())
-    };
     let stub = loggers(all)
         .into_iter()
         .find(|stub| stub.is_pipeban() && stub.says(kind))?;
-    let keeper = children(&stub)
-        .find(|keeper| keeper.session == keeper.pid)?
-        .clone();
-    let worker = children(&keeper).next()?.clone();
+    let (keeper, worker) = readers(all, &stub.stdin).into_iter().next()?;
     Some(Pipe {
         stub,
         keeper,
         worker,
     })
+}
+
+/// Every keeper that has a worker on this pipe (`pipe:[INODE]`), with that worker.
+pub(crate) fn readers(all: &[Process], pipe: &str) -> Vec<(Process, Process)> {
+    let ours = |process: &&Process| process.is_pipeban() && process.holds(pipe);
+    let mut readers = Vec::new();
+    for keeper in all
+        .iter()
+        .filter(ours)
+        .filter(|keeper| keeper.session == keeper.pid)
+    {
+        let workers = all
+            .iter()
+            .filter(ours)
+            .filter(|worker| worker.parent == keeper.pid);
+        readers.extend(workers.map(|worker| (keeper.clone(), worker.clone())));
+    }
+    readers
 }

@@ -1,7 +1,7 @@
 //! The namespaces, and what runs commands in them.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -123,32 +123,36 @@ impl World {
 
     /// Runs a command on the server.
     pub(crate) fn run(&self, argv: &[&str]) -> Said {
-        self.run_with(argv, "")
+        self.run_with(argv, b"")
     }
 
-    /// Runs a command on the server with something to read.
-    pub(crate) fn run_with(&self, argv: &[&str], stdin: &str) -> Said {
+    /// Runs a command on the server with something to read. Waits for its end, not for that of
+    /// what it leaves behind: its output goes to files.
+    pub(crate) fn run_with(&self, argv: &[&str], stdin: &[u8]) -> Said {
+        let mut stdout = tempfile::tempfile().expect("made");
+        let mut stderr = tempfile::tempfile().expect("made");
         let mut child = self
             .command(argv)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(stdout.try_clone().expect("cloned"))
+            .stderr(stderr.try_clone().expect("cloned"))
             .spawn()
             .expect("nsenter starts");
         // A program that does not read it is no failure here.
-        let _ = child
-            .stdin
-            .take()
-            .expect("piped")
-            .write_all(stdin.as_bytes());
-        let output = child.wait_with_output().expect("waited");
+        let _ = child.stdin.take().expect("piped").write_all(stdin);
+        let status = child.wait().expect("waited");
+        let text = |file: &mut fs::File| {
+            let mut bytes = Vec::new();
+            file.rewind().expect("rewound");
+            file.read_to_end(&mut bytes).expect("read");
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
         Said {
-            status: output
-                .status
+            status: status
                 .code()
-                .unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            stdout: text(&mut stdout),
+            stderr: text(&mut stderr),
         }
     }
 
@@ -162,7 +166,7 @@ impl World {
 
     /// Runs pipeban on the server.
     pub(crate) fn pipeban(&self, args: &[&str]) -> Said {
-        let argv: Vec<&str> = [&["/usr/sbin/pipeban"], args].concat();
+        let argv: Vec<&str> = [&["/usr/bin/pipeban"], args].concat();
         self.run(&argv)
     }
 
@@ -170,7 +174,7 @@ impl World {
     pub(crate) fn start_engine(&self) {
         let log = fs::File::create(self.path("/var/log/engine-by-hand")).expect("made");
         // Its end is the world's: nobody waits for it here.
-        self.command(&["setsid", "--fork", "/usr/sbin/pipeban", "engine"])
+        self.command(&["setsid", "--fork", "/usr/bin/pipeban", "engine"])
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("cloned"))
             .stderr(log)
@@ -183,10 +187,12 @@ impl World {
     pub(crate) fn engine(&self) -> Process {
         eventually("the engine answers `pipeban status`", || {
             let said = self.pipeban(&["status", "--json"]);
-            if said.status != 0 {
-                return Err(format!("{said:?}"));
-            }
-            process::engine(&self.processes()).ok_or_else(|| "no engine process".to_owned())
+            let status: Value =
+                serde_json::from_str(&said.stdout).map_err(|error| format!("{error}: {said:?}"))?;
+            let all = self.processes();
+            all.into_iter()
+                .find(|process| status["engine"]["pid"] == process.inside)
+                .ok_or(said.stdout)
         })
     }
 
@@ -300,7 +306,7 @@ impl World {
                 "nft list ruleset | grep -A40 pipeban | head -80",
             ],
             &["ps", "-eo", "pid,ppid,sid,user,stat,args", "--forest"],
-            &["timeout", "5", "/usr/sbin/pipeban", "status"],
+            &["timeout", "5", "/usr/bin/pipeban", "status"],
         ] {
             let said = self.run(argv);
             part(&argv.join(" "), said.stdout + &said.stderr);

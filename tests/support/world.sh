@@ -6,7 +6,7 @@
 #   unshare --mount --net --pid --fork --mount-proc --propagation private bash world.sh PIPEBAN
 #
 # It says `ready` and lives until its standard input ends. PIPEBAN (a binary) is found as
-# /usr/sbin/pipeban. Nothing of the machine is changed: /etc, /usr and /var are overlays whose
+# /usr/bin/pipeban. Nothing of the machine is changed: /etc, /usr and /var are overlays whose
 # upper half is memory, /run and /dev are new, the firewall is the namespace's.
 #
 #   server   203.0.113.1/24         2001:db8:1::1/64
@@ -38,8 +38,8 @@ world_files() {
     ln -s /proc/self/fd /mnt/dev/fd
     mount --rbind /mnt/dev /dev
 
-    touch /usr/sbin/pipeban
-    mount --bind /mnt/pipeban /usr/sbin/pipeban
+    touch /usr/bin/pipeban
+    mount --bind /mnt/pipeban /usr/bin/pipeban
     rm -rf /etc/pipeban /usr/share/pipeban /var/lib/pipeban
     rm -f /var/log/apache2/* /var/log/pipeban.log
     mkdir -p /etc/pipeban /var/log/apache2
