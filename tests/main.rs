@@ -1,5 +1,13 @@
-//! One binary; a module a subject.
+//! One binary; a module a subject. `cfg(test)` tells clippy that these are tests throughout.
+#![forbid(unsafe_code)]
 
+#[cfg(test)]
 mod config; // configuration, check, setup: files in, output and status out
+#[cfg(test)]
 mod docs; // README, manual, help and shipped configuration say the same
+#[cfg(test)]
+mod journey; // real Apache, real ufw, real clients, in namespaces: the promises of the README
+#[cfg(test)]
+mod support; // the builder of those worlds
+#[cfg(test)]
 mod tidy; // rules of the tree
