@@ -1,0 +1,13 @@
+//! Real Apache, real ufw, real rsyslog, real clients.
+
+mod ground; // the worlds themselves: what the other tests stand on
+
+mod bans; // who is banned, who never is, and what a ban closes
+mod crashes; // whatever is killed, whenever: no line and no ban is lost
+mod debian; // Debian's own /etc/apache2 beside pipeban, and without it again
+mod endings; // bans that end, bans that come back
+mod passing; // every line Apache writes arrives, whatever is reloaded
+mod refusals; // whatever is broken or forbidden: lines pass, and somebody is told
+mod rehearsal; // a line by hand makes a real ban
+mod switch; // off, on, and a configuration broken on disk
+mod timing; // measurements, by `make bench`

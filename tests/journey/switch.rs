@@ -1,0 +1,94 @@
+//! Off, on, and a configuration broken on disk.
+
+use crate::support::http;
+use crate::support::world::SERVER4;
+use crate::support::{Apache, Mpm, World, eventually};
+
+const JAIL: &str = "apache-cgitraversal";
+
+#[test]
+fn off_lifts_every_ban_and_bans_nobody_until_on() {
+    let Some(world) = World::new() else { return };
+    let _apache = Apache::with_pipeban(&world, Mpm::Event);
+    let clients = world.clients();
+    http::attack(&clients, "198.51.100.7", SERVER4);
+    world.until_banned(JAIL, "198.51.100.7");
+    eventually("the rule in ufw", || {
+        let rules = world.ufw();
+        if rules.contains("198.51.100.7") {
+            Ok(())
+        } else {
+            Err(rules)
+        }
+    });
+
+    let said = world.pipeban(&["off"]);
+    assert_eq!(said.status, 0, "{said:?}");
+    assert_eq!(
+        http::get(&clients, "198.51.100.7", SERVER4, "/").expect("served again"),
+        200
+    );
+    eventually("no rule in ufw", || {
+        let rules = world.ufw();
+        if rules.contains("pipeban") {
+            Err(rules)
+        } else {
+            Ok(())
+        }
+    });
+    http::attack(&clients, "198.51.100.8", SERVER4);
+    // A reload makes Apache write to new pipes; the stop outlives that and the engine's end.
+    world.engine().signal(nix::sys::signal::Signal::SIGKILL);
+    eventually("a new engine, off", || {
+        let said = world.pipeban(&["status", "--json"]);
+        if said.status == 0 && said.stdout.contains("\"off\":{") {
+            Ok(())
+        } else {
+            Err(format!("{said:?}"))
+        }
+    });
+    assert_eq!(
+        http::get(&clients, "198.51.100.8", SERVER4, "/").expect("off: nobody is banned"),
+        200
+    );
+
+    let said = world.pipeban(&["on"]);
+    assert_eq!(said.status, 0, "{said:?}");
+    http::attack(&clients, "198.51.100.9", SERVER4);
+    world.until_banned(JAIL, "198.51.100.9");
+}
+
+#[test]
+fn a_configuration_broken_on_disk_changes_nothing_when_apache_reloads() {
+    let Some(world) = World::new() else { return };
+    let apache = Apache::with_pipeban(&world, Mpm::Event);
+    let clients = world.clients();
+    http::attack(&clients, "198.51.100.7", SERVER4);
+    world.until_banned(JAIL, "198.51.100.7");
+
+    world.write(
+        "/etc/pipeban/pipeban.toml",
+        "[jails.apache-cgitraversal\nenabled = maybe\n",
+    );
+    apache.reload("graceful");
+    apache.pipe("error");
+    http::attack(&clients, "198.51.100.8", SERVER4);
+    world.until_banned(JAIL, "198.51.100.8");
+
+    let said = world.pipeban(&["reload"]);
+    assert_eq!(said.status, 78, "{said:?}");
+    let told = format!("{}{}", said.stdout, said.stderr);
+    assert!(told.contains("/etc/pipeban/pipeban.toml:1:"), "{said:?}");
+    // The engine starts on the last good one too.
+    world.engine().signal(nix::sys::signal::Signal::SIGKILL);
+    world.engine();
+    http::attack(&clients, "198.51.100.9", SERVER4);
+    world.until_banned(JAIL, "198.51.100.9");
+    for line in ["198.51.100.7", "198.51.100.8", "198.51.100.9"] {
+        let log = world.read("/var/log/apache2/error.log");
+        assert!(
+            log.contains(&format!("[client {line}:")),
+            "passed through: {log}"
+        );
+    }
+}

@@ -1,0 +1,103 @@
+//! Measurements, no claims: `make bench` runs them.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::support::http::{ATTACK, Connection};
+use crate::support::world::{CONFIG, SERVER4};
+use crate::support::{Apache, Mpm, World, median};
+
+const SAMPLES: usize = 50;
+
+#[test]
+#[ignore = "a measurement: `make bench`"]
+fn measure_from_the_attack_to_the_first_refused_packet() {
+    let Some(world) = World::new() else { return };
+    let _apache = Apache::with_pipeban(&world, Mpm::Event);
+    let clients = world.clients();
+    let mut samples = Vec::new();
+    for n in 0..SAMPLES {
+        let attacker = format!("198.51.100.{}", 10 + n);
+        let address = attacker.parse().expect("an address");
+        let mut attack = Connection::open(&clients, &attacker, SERVER4).expect("not banned yet");
+        let sent = Instant::now();
+        attack.ask(ATTACK, "").expect("sent");
+        // Connections are asked for as fast as they come, until one is not answered.
+        loop {
+            let asked = Instant::now();
+            if clients
+                .connect(address, SocketAddr::new(SERVER4, 80))
+                .is_err()
+            {
+                samples.push(asked - sent);
+                break;
+            }
+            assert!(
+                sent.elapsed() < Duration::from_secs(10),
+                "{attacker} is not banned"
+            );
+        }
+    }
+    tell("attack sent -> first refused packet", samples);
+}
+
+#[test]
+#[ignore = "a measurement: `make bench`"]
+fn measure_from_the_line_in_the_pipe_to_the_engines_decision() {
+    let Some(world) = World::new() else { return };
+    // We are syslog: a decision is taken before its line is told.
+    let syslog = UnixDatagram::bind(world.path("/run/measure.sock")).expect("bound");
+    syslog
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("set");
+    let target = "[syslog]\ntarget = \"unix:/run/measure.sock\"\n";
+    world.write("/etc/pipeban/pipeban.toml", &format!("{target}{CONFIG}"));
+    world.start_engine();
+    let mut pipe = world
+        .command(&["/usr/bin/pipeban", "log", "error"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    let mut stdin = pipe.stdin.take().expect("piped");
+    let mut samples = Vec::new();
+    // The first one also waits for the worker to start.
+    for n in 0..=SAMPLES {
+        let line = format!(
+            "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 1:tid 2] [client 198.51.100.{}:49108] \
+             AH10244: invalid URI path (/cgi-bin/.%2e/bin/sh)\n",
+            10 + n
+        );
+        let written = Instant::now();
+        stdin.write_all(line.as_bytes()).expect("written");
+        let told = loop {
+            let mut datagram = [0; 4096];
+            let length = syslog.recv(&mut datagram).expect("a decision");
+            let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
+            if text.contains(&format!("Found 198.51.100.{} ", 10 + n)) {
+                break written.elapsed();
+            }
+        };
+        if n > 0 {
+            samples.push(told);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(stdin);
+    let _ = pipe.wait();
+    tell("line in the pipe -> decision told to syslog", samples);
+}
+
+fn tell(what: &str, samples: Vec<Duration>) {
+    let (least, most) = (samples.iter().min().copied(), samples.iter().max().copied());
+    let (least, most) = (least.unwrap_or_default(), most.unwrap_or_default());
+    let (count, median) = (samples.len(), median(samples));
+    let _ = writeln!(
+        std::io::stderr(),
+        "{what}: median {median:?}, {least:?} to {most:?}, {count} samples"
+    );
+}
