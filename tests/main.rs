@@ -2,16 +2,15 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
-mod filters; // lines of hostile clients, read by records, filters and `pipeban test`
-//! One binary; a module a subject.
-
-/// Against the real kernel and the real ufw, in network namespaces of its own.
-mod kernel;
 mod config; // configuration, check, setup: files in, output and status out
 #[cfg(test)]
 mod docs; // README, manual, help and shipped configuration say the same
 #[cfg(test)]
+mod filters; // lines of hostile clients, read by records, filters and `pipeban test`
+#[cfg(test)]
 mod journey; // real Apache, real ufw, real clients, in namespaces: the promises of the README
+#[cfg(test)]
+mod kernel; // the real kernel's tables and sockets and the real ufw, in namespaces
 #[cfg(test)]
 mod support; // the builder of those worlds
 #[cfg(test)]
