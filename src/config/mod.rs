@@ -228,6 +228,7 @@ pub enum Ports {
     },
 }
 
+pub mod duration;
 mod load;
 
 pub use load::{Problem, load, paths_of};
