@@ -109,15 +109,25 @@ impl Alerts {
     /// Tells a line. [`Severity::Info`] lines (one a hit) are rate-limited and give way first.
     pub fn tell(&self, severity: Severity, text: &str) {
         if severity == Severity::Info {
-            let permitted = self
-                .shared
-                .flood
-                .lock()
-                .is_ok_and(|mut flood| flood.permits(sys::clock::boottime()));
-            if !permitted || self.queue.len() > QUEUE / 2 {
-                return;
-            }
+            self.tell_limited(severity, text);
+        } else {
+            self.enqueue(severity, text);
         }
+    }
+
+    /// Tells a line that a stranger can cause at will: rate-limited whatever its severity.
+    pub fn tell_limited(&self, severity: Severity, text: &str) {
+        let permitted = self
+            .shared
+            .flood
+            .lock()
+            .is_ok_and(|mut flood| flood.permits(sys::clock::boottime()));
+        if permitted && self.queue.len() <= QUEUE / 2 {
+            self.enqueue(severity, text);
+        }
+    }
+
+    fn enqueue(&self, severity: Severity, text: &str) {
         let line = Message::Line(line_now(severity, text));
         if self.queue.try_send(line).is_err() {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);

@@ -44,6 +44,7 @@ pub fn words(action: &Action) -> Option<(Severity, String)> {
                 End::ByHand => " (by hand)".into(),
                 End::Exempt(reason) => format!(" ({reason})"),
                 End::NoRoom => " (too many bans)".into(),
+                End::Replaced => " (replaced by a new ban)".into(),
             };
             (Severity::Notice, text + &why)
         }

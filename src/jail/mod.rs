@@ -146,6 +146,8 @@ pub enum End {
     Exempt(Reason),
     /// [`MAX_BANS`] were reached.
     NoRoom,
+    /// The same jail's new ban of the same network does something else.
+    Replaced,
 }
 
 /// Why a ban by hand is not made.
@@ -594,8 +596,15 @@ impl Jails {
         {
             room.totals.banned = room.totals.banned.saturating_add(1);
         }
+        let mut actions = Vec::new();
+        let before = self.bans.get(&ban.jail, &ban.net);
+        if before.is_some_and(|old| old.mode != ban.mode || old.ports != ban.ports) {
+            let end = End::Replaced;
+            let old = self.bans.remove(&ban.jail, &ban.net);
+            actions.extend(old.map(|ban| Action::Unban { ban, end }));
+        }
         self.bans.insert(ban.clone());
-        let mut actions = vec![Action::Ban(ban)];
+        actions.push(Action::Ban(ban));
         actions.extend(self.make_room());
         actions
     }
