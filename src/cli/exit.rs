@@ -18,6 +18,18 @@ pub enum Exit {
     Config = 78,
 }
 
+impl Exit {
+    /// Every status with its meaning, as help and man page have them.
+    pub const ALL: [(Exit, &'static str); 6] = [
+        (Exit::Yes, "yes, or done"),
+        (Exit::No, "the answer is no: nothing matched, not banned"),
+        (Exit::Failed, "it could not be done"),
+        (Exit::Usage, "the command line is wrong"),
+        (Exit::NotPermitted, "not permitted"),
+        (Exit::Config, "the configuration is wrong"),
+    ];
+}
+
 impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
         std::process::ExitCode::from(exit as u8)

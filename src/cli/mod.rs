@@ -13,8 +13,10 @@ mod ask;
 mod ban;
 mod check;
 mod engine;
+mod fail2ban;
 mod log;
 mod off;
+mod problems;
 mod reload;
 mod setup;
 mod status;
@@ -40,7 +42,9 @@ pub struct Global {
 #[command(
     name = "pipeban",
     version,
-    about = "The log pipe that bans",
+    about = "The log pipe that bans: Apache pipes its logs in, attackers are out within milliseconds",
+    after_help = AFTER_HELP,
+    after_long_help = after_long_help(),
     disable_help_subcommand = true
 )]
 struct Cli {
@@ -48,6 +52,28 @@ struct Cli {
     global: Global,
     #[command(subcommand)]
     command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Most used:
+  pipeban status                        who is banned, by which jail, and what is wrong
+  pipeban unban 192.0.2.7               let a client in again
+  pipeban test --jail JAIL access.log   which lines a jail would count
+
+`pipeban COMMAND --help` tells more about each, pipeban(8) everything.";
+
+fn after_long_help() -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("{AFTER_HELP}\n\nExit status:\n");
+    for (exit, meaning) in Exit::ALL {
+        let _ = writeln!(text, "  {:<4}{meaning}", exit as u8);
+    }
+    text + "\nFiles:\n  \
+        /etc/pipeban/pipeban.toml     configuration; conf.d/*.toml beside it comes after\n  \
+        /etc/pipeban/filters.d        own filters\n  \
+        /usr/share/pipeban            shipped jails and filters, examples\n  \
+        /var/lib/pipeban              database, last good configuration\n  \
+        /var/log/pipeban.log          what syslog is told, too"
 }
 
 #[derive(Debug, Subcommand)]
@@ -72,13 +98,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Yes
-            }
-            .into();
+            return refuse(&error).into();
         }
     };
     let global = cli.global;
@@ -98,4 +118,25 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => reload::run(&args, &global),
     };
     exit.into()
+}
+
+/// What is said instead of running a command; help and version come this way too.
+fn refuse(error: &clap::Error) -> Exit {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return Exit::Yes;
+    }
+    let words: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    match fail2ban::meant(&words) {
+        Some(meant) => {
+            eprintln!("pipeban: that is how fail2ban-client says it. Here it is:\n\n    {meant}\n")
+        }
+        None => {
+            let _ = error.print();
+        }
+    }
+    Exit::Usage
 }

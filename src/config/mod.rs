@@ -229,6 +229,20 @@ pub enum Ports {
 }
 
 pub mod duration;
-mod load;
 
-pub use load::{Problem, load, paths_of};
+mod document;
+mod load;
+mod merge;
+mod schema;
+mod show;
+mod standin;
+mod words;
+
+pub use load::{Problem, filter_directories, load, load_with_origins, paths_of};
+pub use merge::{MANUAL_JAIL, Origin, Origins};
+pub use show::show_jail;
+
+/// The keys of a jail and of `[defaults]`, in the order in which they are shown.
+pub fn jail_keys() -> impl Iterator<Item = &'static str> {
+    schema::JAIL.iter().map(|key| key.name)
+}

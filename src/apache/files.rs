@@ -1,0 +1,226 @@
+//! What the walk needs of a file system, so that tests can hand it one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Reading, and nothing else.
+pub(super) trait Files {
+    fn read(&self, file: &Path) -> io::Result<String>;
+    /// Names in a directory, sorted.
+    fn names(&self, directory: &Path) -> io::Result<Vec<String>>;
+    fn is_directory(&self, path: &Path) -> bool;
+    fn exists(&self, path: &Path) -> bool;
+}
+
+/// The real one.
+pub(super) struct Disk;
+
+impl Files for Disk {
+    fn read(&self, file: &Path) -> io::Result<String> {
+        // Apache reads bytes; names of files and hosts are what is looked at here.
+        std::fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn names(&self, directory: &Path) -> io::Result<Vec<String>> {
+        let mut names: Vec<String> = std::fs::read_dir(directory)?
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    fn is_directory(&self, path: &Path) -> bool {
+        path.is_dir()
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+}
+
+/// The files that `Include PATTERN` reads, in Apache's order; a directory means all files below.
+pub(super) fn included(files: &dyn Files, pattern: &Path) -> Vec<PathBuf> {
+    let mut paths = vec![PathBuf::from("/")];
+    for part in pattern.components().skip(1) {
+        let part = part.as_os_str().to_string_lossy();
+        let mut next = Vec::new();
+        for path in paths {
+            if part.contains(['*', '?', '[']) {
+                let names = files.names(&path).unwrap_or_default();
+                next.extend(
+                    names
+                        .iter()
+                        .filter(|name| matches(&part, name))
+                        .map(|name| path.join(name)),
+                );
+            } else {
+                next.push(path.join(part.as_ref()));
+            }
+        }
+        paths = next;
+    }
+    let mut all = Vec::new();
+    for path in paths {
+        below(files, &path, 0, &mut all);
+    }
+    all
+}
+
+/// Directories inside directories deeper than this are a loop.
+const DEEPEST: usize = 16;
+
+fn below(files: &dyn Files, path: &Path, depth: usize, all: &mut Vec<PathBuf>) {
+    if depth > DEEPEST {
+        return;
+    }
+    if files.is_directory(path) {
+        for name in files.names(path).unwrap_or_default() {
+            below(files, &path.join(name), depth + 1, all);
+        }
+    } else if files.exists(path) {
+        all.push(path.to_owned());
+    }
+}
+
+/// fnmatch(3) as Apache calls it: `*`, `?`, `[a-z]`, and a leading dot only by a literal one.
+fn matches(pattern: &str, name: &str) -> bool {
+    if name.starts_with('.') && !pattern.starts_with('.') {
+        return false;
+    }
+    let pattern: Vec<char> = pattern.chars().collect();
+    let name: Vec<char> = name.chars().collect();
+    wild(&pattern, &name)
+}
+
+fn wild(pattern: &[char], name: &[char]) -> bool {
+    let Some((first, rest)) = pattern.split_first() else {
+        return name.is_empty();
+    };
+    if *first == '*' {
+        return (0..=name.len()).any(|skip| name.get(skip..).is_some_and(|left| wild(rest, left)));
+    }
+    let Some((c, left)) = name.split_first() else {
+        return false;
+    };
+    match first {
+        '?' => wild(rest, left),
+        '[' => {
+            let Some(end) = rest.iter().skip(1).position(|c| *c == ']').map(|at| at + 1) else {
+                return *c == '[' && wild(rest, left);
+            };
+            let (class, after) = rest.split_at(end);
+            in_class(class, *c)
+                && after
+                    .split_first()
+                    .is_some_and(|(_, after)| wild(after, left))
+        }
+        literal => literal == c && wild(rest, left),
+    }
+}
+
+fn in_class(class: &[char], c: char) -> bool {
+    let (negated, mut class) = match class.split_first() {
+        Some(('!' | '^', rest)) => (true, rest),
+        _ => (false, class),
+    };
+    let mut found = false;
+    while let Some((low, rest)) = class.split_first() {
+        if let [dash, high, after @ ..] = rest
+            && *dash == '-'
+        {
+            found |= (*low..=*high).contains(&c);
+            class = after;
+        } else {
+            found |= *low == c;
+            class = rest;
+        }
+    }
+    found != negated
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Files in memory.
+    pub(in super::super) struct Fake(pub(in super::super) BTreeMap<PathBuf, String>);
+
+    impl Fake {
+        pub(in super::super) fn new(files: &[(&str, &str)]) -> Fake {
+            Fake(
+                files
+                    .iter()
+                    .map(|(path, text)| ((*path).into(), (*text).into()))
+                    .collect(),
+            )
+        }
+    }
+
+    impl Files for Fake {
+        fn read(&self, file: &Path) -> io::Result<String> {
+            self.0
+                .get(file)
+                .cloned()
+                .ok_or_else(|| io::ErrorKind::NotFound.into())
+        }
+        fn names(&self, directory: &Path) -> io::Result<Vec<String>> {
+            let mut names: Vec<String> = self
+                .0
+                .keys()
+                .filter_map(|path| path.strip_prefix(directory).ok())
+                .filter_map(|rest| rest.components().next())
+                .map(|part| part.as_os_str().to_string_lossy().into_owned())
+                .collect();
+            names.dedup();
+            Ok(names)
+        }
+        fn is_directory(&self, path: &Path) -> bool {
+            self.0
+                .keys()
+                .any(|file| file != path && file.starts_with(path))
+        }
+        fn exists(&self, path: &Path) -> bool {
+            self.0.keys().any(|file| file.starts_with(path))
+        }
+    }
+
+    #[test]
+    fn patterns_match_as_fnmatch() {
+        for (pattern, name, yes) in [
+            ("*.conf", "a.conf", true),
+            ("*.conf", ".a.conf", false),
+            ("*.conf", "a.conf~", false),
+            ("00?-*", "000-default.conf", true),
+            ("[0-9][!a]*", "1b", true),
+            ("[0-9][!a]*", "1a", false),
+            ("[", "[", true),
+            ("*", "", true),
+            ("a*b*c", "aXXbYYc", true),
+            ("a*b*c", "aXXbYY", false),
+        ] {
+            assert_eq!(matches(pattern, name), yes, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn includes_come_in_name_order_and_directories_whole() {
+        let files = Fake::new(&[
+            ("/e/b.conf", ""),
+            ("/e/a.conf", ""),
+            ("/e/a.conf~", ""),
+            ("/e/d/x/1", ""),
+            ("/e/d/0", ""),
+        ]);
+        let shown = |pattern: &str| -> Vec<String> {
+            included(&files, Path::new(pattern))
+                .iter()
+                .map(|p| p.display().to_string())
+                .collect()
+        };
+        assert_eq!(shown("/e/*.conf"), ["/e/a.conf", "/e/b.conf"]);
+        assert_eq!(shown("/e/d"), ["/e/d/0", "/e/d/x/1"]);
+        assert_eq!(shown("/e/none.conf"), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,135 @@
+//! What people who come from fail2ban type, and the command they mean.
+
+/// The command that was meant; `None`: nobody's word. `words` are the arguments without options.
+pub(super) fn meant(words: &[String]) -> Option<String> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let said = match words.as_slice() {
+        ["set", jail, "banip", who @ ..] if !who.is_empty() => {
+            each("pipeban ban", who, &format!(" --jail {jail}"))
+        }
+        ["set", jail, "unbanip", who @ ..] if !who.is_empty() => {
+            let who: Vec<&str> = who
+                .iter()
+                .copied()
+                .filter(|word| !word.starts_with("--"))
+                .collect();
+            each("pipeban unban", &who, &format!(" --jail {jail}"))
+        }
+        ["set", _, "addignoreip", who @ ..] if !who.is_empty() => each("pipeban allow", who, ""),
+        ["set", _, "delignoreip", who @ ..] if !who.is_empty() => each("pipeban disallow", who, ""),
+        [
+            "set",
+            jail,
+            key @ ("bantime" | "findtime" | "maxretry"),
+            value,
+        ] => {
+            let value = if value.parse::<i64>().is_ok() {
+                (*value).to_owned()
+            } else {
+                format!("\"{value}\"")
+            };
+            format!(
+                "{key} = {value} under [jails.{jail}] in /etc/pipeban/pipeban.toml, then: pipeban reload"
+            )
+        }
+        ["set", jail, ..] => {
+            format!("the keys of [jails.{jail}] in /etc/pipeban/pipeban.toml, then: pipeban reload")
+        }
+        ["get", jail, "banned" | "banip", ..] => format!("pipeban status {jail}"),
+        ["get", jail, ..] => format!("pipeban check --show {jail}"),
+        ["banned" | "ping" | "stats" | "statistics", ..] => "pipeban status".to_owned(),
+        ["banip", who @ ..] if !who.is_empty() => each("pipeban ban", who, ""),
+        ["unbanip", who @ ..] if !who.is_empty() => each("pipeban unban", who, ""),
+        ["start", jail] => format!(
+            "enabled = true under [jails.{jail}] in /etc/pipeban/pipeban.toml, then: pipeban reload"
+        ),
+        ["stop", jail] => format!(
+            "enabled = false under [jails.{jail}] in /etc/pipeban/pipeban.toml, then: pipeban reload"
+        ),
+        ["start"] => "systemctl start pipeban".to_owned(),
+        ["stop"] => "pipeban off (lifts every ban), or systemctl stop pipeban".to_owned(),
+        ["restart", ..] => "pipeban reload, or systemctl restart pipeban".to_owned(),
+        ["add", jail, ..] => {
+            format!("[jails.{jail}] in /etc/pipeban/pipeban.toml, then: pipeban reload")
+        }
+        ["regex" | "fail2ban-regex", log, filter, ..] => {
+            format!("pipeban test --filter {} {}", quoted(filter), quoted(log))
+        }
+        ["regex" | "fail2ban-regex", ..] => "pipeban test --filter FILTER FILE".to_owned(),
+        ["flushlogs", ..] => "nothing: log_file is opened anew when it was rotated".to_owned(),
+        ["version"] => "pipeban --version".to_owned(),
+        ["help", ..] => "pipeban --help".to_owned(),
+        _ => return None,
+    };
+    Some(said)
+}
+
+fn each(command: &str, who: &[&str], rest: &str) -> String {
+    let commands: Vec<String> = who
+        .iter()
+        .map(|who| format!("{command} {}{rest}", quoted(who)))
+        .collect();
+    commands.join(" && ")
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-:,@".contains(&b);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_habit_is_answered_with_the_command_that_was_meant() {
+        for (typed, answer) in [
+            (
+                "set sshd unbanip 192.0.2.7",
+                Some("pipeban unban 192.0.2.7 --jail sshd"),
+            ),
+            (
+                "set sshd unbanip --report-absent 192.0.2.7",
+                Some("pipeban unban 192.0.2.7 --jail sshd"),
+            ),
+            (
+                "set a banip 192.0.2.7 2001:db8::1",
+                Some("pipeban ban 192.0.2.7 --jail a && pipeban ban 2001:db8::1 --jail a"),
+            ),
+            (
+                "set a addignoreip 192.0.2.7",
+                Some("pipeban allow 192.0.2.7"),
+            ),
+            (
+                "set a bantime -1",
+                Some(
+                    "bantime = -1 under [jails.a] in /etc/pipeban/pipeban.toml, then: pipeban reload",
+                ),
+            ),
+            (
+                "set a findtime 1h",
+                Some(
+                    "findtime = \"1h\" under [jails.a] in /etc/pipeban/pipeban.toml, then: pipeban reload",
+                ),
+            ),
+            ("get a banned", Some("pipeban status a")),
+            ("get a maxretry", Some("pipeban check --show a")),
+            ("banned", Some("pipeban status")),
+            ("start", Some("systemctl start pipeban")),
+            (
+                "regex /var/log/x.log a[b=c]",
+                Some("pipeban test --filter 'a[b=c]' /var/log/x.log"),
+            ),
+            ("nonsense", None),
+            ("", None),
+        ] {
+            let words: Vec<String> = typed.split_whitespace().map(str::to_owned).collect();
+            assert_eq!(meant(&words).as_deref(), answer, "{typed}");
+        }
+    }
+}

@@ -1,0 +1,580 @@
+//! The keys of every section: one table each, so that nothing is read that no table names.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::document::{Located, Member, Place, Value};
+use super::words::{self, nearest};
+use super::{Backend, Config, Firewall, Increment, Jail, Paths, Ports, Problem, Syslog, duration};
+use crate::record::Kind;
+
+/// Where faults of one file are collected.
+pub(super) struct Faults<'a> {
+    pub(super) file: &'a Path,
+    pub(super) found: &'a mut Vec<Problem>,
+}
+
+impl Faults<'_> {
+    pub(super) fn at(&mut self, place: Place, message: impl Into<String>) {
+        self.found.push(Problem {
+            file: self.file.to_owned(),
+            place: Some(place),
+            message: message.into(),
+        });
+    }
+
+    fn expected(&mut self, what: &str, found: &Located) {
+        self.at(
+            found.place,
+            format!("expected {what}, found {}", found.value),
+        );
+    }
+}
+
+/// One key: its name, and what puts a value in its place or says why not.
+pub(super) struct Key<T: 'static> {
+    pub(super) name: &'static str,
+    set: fn(&mut T, &Located, &mut Faults<'_>),
+}
+
+const fn key<T>(name: &'static str, set: fn(&mut T, &Located, &mut Faults<'_>)) -> Key<T> {
+    Key { name, set }
+}
+
+/// Puts every member of `table` into `target`; tells unknown keys, with the nearest known one.
+pub(super) fn apply<T>(
+    section: &str,
+    keys: &[Key<T>],
+    table: &[Member],
+    target: &mut T,
+    faults: &mut Faults<'_>,
+) {
+    for member in table {
+        if let Some(key) = keys.iter().find(|key| key.name == member.key) {
+            (key.set)(target, &member.value, faults);
+            continue;
+        }
+        let name = member.key.escape_debug();
+        let message = if let Some(advice) = words::advice(section, &member.key) {
+            format!("`{name}` is no key of `[{section}]`: {advice}")
+        } else if let Some(near) = nearest(&member.key, keys.iter().map(|key| key.name)) {
+            format!("unknown key `{name}` in `[{section}]`: did you mean `{near}`?")
+        } else {
+            let all: Vec<_> = keys.iter().map(|key| key.name).collect();
+            format!(
+                "unknown key `{name}` in `[{section}]`: it knows {}",
+                all.join(", ")
+            )
+        };
+        faults.at(member.place, message);
+    }
+}
+
+pub(super) const PATHS: &[Key<Paths>] = &[
+    key("runtime", |t, v, f| set(&mut t.runtime, directory(v, f))),
+    key("state", |t, v, f| set(&mut t.state, directory(v, f))),
+    key("share", |t, v, f| set(&mut t.share, directory(v, f))),
+    key("user", |t, v, f| set(&mut t.user, user(v, f))),
+];
+
+pub(super) const FIREWALL: &[Key<Firewall>] = &[
+    key("backend", |t, v, f| set(&mut t.backend, backend(v, f))),
+    key("instant", |t, v, f| set(&mut t.instant, boolean(v, f))),
+    key("max_rules", |t, v, f| {
+        set(
+            &mut t.max_rules,
+            number(v, 0, 10_000, f).map(|n| n as usize),
+        );
+    }),
+    key("mirror", |t, v, f| set(&mut t.mirror, boolean(v, f))),
+];
+
+pub(super) const SYSLOG: &[Key<Syslog>] = &[
+    key("target", |t, v, f| set(&mut t.socket, target(v, f))),
+    key("format", |_, v, f| match text(v, f) {
+        Some("rfc3164") | None => {}
+        Some("rfc5424") => f.at(
+            v.place,
+            "`rfc5424` is not in this version yet: leave `format` out for rfc3164",
+        ),
+        Some(_) => f.expected("\"rfc3164\"", v),
+    }),
+    key("facility", |t, v, f| set(&mut t.facility, facility(v, f))),
+    key("log_file", |t, v, f| match text(v, f) {
+        Some("") => t.log_file = None,
+        Some(_) => set(&mut t.log_file, absolute(v, f).map(Some)),
+        None => {}
+    }),
+];
+
+pub(super) const PROXIES: &[Key<Config>] = &[key("trusted", |t, v, f| {
+    set(
+        &mut t.trusted_proxies,
+        networks(v, f, |name| {
+            if matches!(name, "cloudflare" | "fastly" | "akamai" | "cloudfront") {
+                "named lists of proxies are not in this version yet: write the networks out".into()
+            } else {
+                format!(
+                    "`{}` is no network: write `192.0.2.0/24` or `2001:db8::/32`",
+                    name.escape_debug()
+                )
+            }
+        }),
+    );
+})];
+
+/// Keys of `[defaults]` and of each jail.
+pub(super) const JAIL: &[Key<Jail>] = &[
+    key("enabled", |t, v, f| set(&mut t.enabled, boolean(v, f))),
+    key("enforce", |t, v, f| set(&mut t.enforce, boolean(v, f))),
+    key("log", |t, v, f| match text(v, f) {
+        Some("access") => t.log = Kind::Access,
+        Some("error") => t.log = Kind::Error,
+        Some(_) => f.expected("\"access\" or \"error\"", v),
+        None => {}
+    }),
+    key("filter", |t, v, f| set(&mut t.filter, filter_name(v, f))),
+    key("maxretry", |t, v, f| {
+        set(&mut t.maxretry, number(v, 1, 1_000_000, f))
+    }),
+    key("findtime", |t, v, f| set(&mut t.findtime, finite(v, f))),
+    key("bantime", |t, v, f| set(&mut t.bantime, positive(v, f))),
+    key("port", |t, v, f| set(&mut t.port, ports(v, f))),
+    key("ignoreip", |t, v, f| {
+        set(
+            &mut t.ignoreip,
+            networks(v, f, |name| {
+                format!(
+                    "`{}` is no address or network: host names are not looked up, because whoever answers for the name would be let in; write the address",
+                    name.escape_debug()
+                )
+            }),
+        );
+    }),
+    key("ipv6_prefix", |t, v, f| {
+        set(
+            &mut t.ipv6_prefix,
+            number(v, 48, 128, f).and_then(|n| u8::try_from(n).ok()),
+        );
+    }),
+    key("ban_private", |t, v, f| {
+        set(&mut t.ban_private, boolean(v, f))
+    }),
+    key("weight", |t, v, f| {
+        set(&mut t.weight, number(v, 1, 1_000_000, f))
+    }),
+    key("vhost", |t, v, f| set(&mut t.vhost, vhosts(v, f))),
+    key("not_vhost", |t, v, f| set(&mut t.not_vhost, vhosts(v, f))),
+    key("increment", increment),
+];
+
+const INCREMENT: &[Key<Increment>] = &[
+    key("factor", |t, v, f| set(&mut t.factor, factor(v, f))),
+    key("maxtime", |t, v, f| set(&mut t.maxtime, finite(v, f))),
+    key("memory", |t, v, f| set(&mut t.memory, finite(v, f))),
+];
+
+/// What `increment = {}` says.
+pub(super) fn default_increment() -> Increment {
+    Increment {
+        factor: 2.0,
+        maxtime: Duration::from_secs(7 * 86_400),
+        memory: Duration::from_secs(30 * 86_400),
+    }
+}
+
+fn increment(jail: &mut Jail, value: &Located, faults: &mut Faults<'_>) {
+    match &value.value {
+        Value::Boolean(false) => jail.increment = None,
+        Value::Boolean(true) => {
+            jail.increment = jail.increment.take().or(Some(default_increment()))
+        }
+        Value::Table(table) => {
+            let mut increment = jail.increment.take().unwrap_or_else(default_increment);
+            apply("increment", INCREMENT, table, &mut increment, faults);
+            jail.increment = Some(increment);
+        }
+        _ => faults.expected(
+            "`{ factor = 2, maxtime = \"1w\", memory = \"30d\" }` or false",
+            value,
+        ),
+    }
+}
+
+fn set<T>(target: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *target = value;
+    }
+}
+
+fn text<'v>(value: &'v Located, faults: &mut Faults<'_>) -> Option<&'v str> {
+    if let Value::Text(text) = &value.value {
+        Some(text)
+    } else {
+        faults.expected("a text in quotes", value);
+        None
+    }
+}
+
+fn boolean(value: &Located, faults: &mut Faults<'_>) -> Option<bool> {
+    if let Value::Boolean(value) = value.value {
+        Some(value)
+    } else {
+        faults.expected("true or false, without quotes", value);
+        None
+    }
+}
+
+fn number(value: &Located, least: u32, most: u32, faults: &mut Faults<'_>) -> Option<u32> {
+    if let Value::Integer(number) = value.value
+        && let Ok(number) = u32::try_from(number)
+        && (least..=most).contains(&number)
+    {
+        return Some(number);
+    }
+    faults.expected(
+        &format!("a whole number from {least} to {most}, without quotes"),
+        value,
+    );
+    None
+}
+
+fn factor(value: &Located, faults: &mut Faults<'_>) -> Option<f64> {
+    let number = match value.value {
+        #[expect(clippy::cast_precision_loss, reason = "anything above 1000 is refused")]
+        Value::Integer(number) => number as f64,
+        Value::Float(number) => number,
+        _ => f64::NAN,
+    };
+    if (1.0..=1000.0).contains(&number) {
+        return Some(number);
+    }
+    faults.expected("a number from 1 to 1000", value);
+    None
+}
+
+/// The outer `None`: told; the inner one: for ever.
+fn time(value: &Located, faults: &mut Faults<'_>) -> Option<Option<Duration>> {
+    let parsed = match &value.value {
+        Value::Text(text) => duration::parse(text),
+        Value::Integer(number) => duration::parse(&number.to_string()),
+        Value::Table(table) if table.iter().any(|member| member.key == "increment") => {
+            let advice = words::advice("defaults", "bantime.increment").unwrap_or_default();
+            faults.at(
+                value.place,
+                format!("`bantime` is a duration: for bans that grow {advice}"),
+            );
+            return None;
+        }
+        _ => {
+            faults.expected(
+                "a duration like \"10m\", \"1h 30m\", \"1w\", or seconds",
+                value,
+            );
+            return None;
+        }
+    };
+    match parsed {
+        Ok(duration) => Some(duration),
+        Err(message) => {
+            faults.at(value.place, message);
+            None
+        }
+    }
+}
+
+fn positive(value: &Located, faults: &mut Faults<'_>) -> Option<Option<Duration>> {
+    let duration = time(value, faults)?;
+    if duration == Some(Duration::ZERO) {
+        faults.expected("a duration above zero", value);
+        return None;
+    }
+    Some(duration)
+}
+
+fn finite(value: &Located, faults: &mut Faults<'_>) -> Option<Duration> {
+    let duration = positive(value, faults)?;
+    if duration.is_none() {
+        faults.at(
+            value.place,
+            "only `bantime` can be for ever: write a duration like \"10m\"",
+        );
+    }
+    duration
+}
+
+fn absolute(value: &Located, faults: &mut Faults<'_>) -> Option<PathBuf> {
+    let path = PathBuf::from(text(value, faults)?);
+    if path.is_absolute() {
+        return Some(path);
+    }
+    faults.expected("a path that begins with `/`", value);
+    None
+}
+
+fn directory(value: &Located, faults: &mut Faults<'_>) -> Option<PathBuf> {
+    absolute(value, faults)
+}
+
+fn user(value: &Located, faults: &mut Faults<'_>) -> Option<String> {
+    let name = text(value, faults)?;
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    if !(1..=32).contains(&name.len()) || name.starts_with('-') || !name.bytes().all(allowed) {
+        faults.expected("the name of a user", value);
+        return None;
+    }
+    if matches!(name, "root" | "nobody" | "www-data") {
+        faults.at(
+            value.place,
+            format!("the worker must not be `{name}`: give it a user of its own, like `pipeban`"),
+        );
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn backend(value: &Located, faults: &mut Faults<'_>) -> Option<Backend> {
+    if let Value::List(_) = value.value {
+        faults.at(
+            value.place,
+            "lists of back ends are not in this version yet: write \"ufw\" or \"dry-run\"",
+        );
+        return None;
+    }
+    match text(value, faults)? {
+        "ufw" => Some(Backend::Ufw),
+        "dry-run" => Some(Backend::DryRun),
+        later @ ("nftables" | "ipset" | "apache" | "command") => {
+            let advice = if later == "nftables" {
+                ": `backend = \"ufw\"` with `mirror = false` uses nftables alone"
+            } else {
+                ": this version has \"ufw\" and \"dry-run\""
+            };
+            faults.at(
+                value.place,
+                format!("the back end `{later}` is not in this version yet{advice}"),
+            );
+            None
+        }
+        _ => {
+            faults.expected("\"ufw\" or \"dry-run\"", value);
+            None
+        }
+    }
+}
+
+fn target(value: &Located, faults: &mut Faults<'_>) -> Option<PathBuf> {
+    let name = text(value, faults)?;
+    if name == "local" {
+        return Some("/dev/log".into());
+    }
+    if let Some(path) = name
+        .strip_prefix("unix:")
+        .filter(|path| path.starts_with('/'))
+    {
+        return Some(path.into());
+    }
+    if name.starts_with("udp:") || name.starts_with("tcp:") {
+        faults.at(value.place, "remote syslog is not in this version yet: write \"local\" and let the local syslog forward");
+    } else {
+        faults.expected("\"local\" or \"unix:/PATH\"", value);
+    }
+    None
+}
+
+/// RFC 5424, section 6.2.1.
+const FACILITIES: &[(&str, u8)] = &[
+    ("kern", 0),
+    ("user", 1),
+    ("mail", 2),
+    ("daemon", 3),
+    ("auth", 4),
+    ("syslog", 5),
+    ("lpr", 6),
+    ("news", 7),
+    ("uucp", 8),
+    ("cron", 9),
+    ("authpriv", 10),
+    ("ftp", 11),
+    ("local0", 16),
+    ("local1", 17),
+    ("local2", 18),
+    ("local3", 19),
+    ("local4", 20),
+    ("local5", 21),
+    ("local6", 22),
+    ("local7", 23),
+];
+
+fn facility(value: &Located, faults: &mut Faults<'_>) -> Option<u8> {
+    let name = text(value, faults)?;
+    let found = FACILITIES.iter().find(|(known, _)| *known == name);
+    if found.is_none() {
+        let near = nearest(name, FACILITIES.iter().map(|(known, _)| *known))
+            .map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
+        faults.expected(
+            &format!("a syslog facility like \"authpriv\" or \"local0\"{near}"),
+            value,
+        );
+    }
+    found.map(|(_, number)| *number)
+}
+
+fn filter_name(value: &Located, faults: &mut Faults<'_>) -> Option<String> {
+    let name = text(value, faults)?;
+    if name.contains('[') {
+        faults.at(value.place, "options of a filter are not in this version yet: write the name alone, and your own variant into filters.d");
+        return None;
+    }
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    if !(1..=64).contains(&name.len()) || name.starts_with('.') || !name.bytes().all(allowed) {
+        faults.expected("the name of a filter, without directory and ending", value);
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+/// A list; one text stands for a list of one, and may name several between commas or spaces.
+fn items(value: &Located) -> Vec<Located> {
+    let split = |text: &str| {
+        text.split([',', ' '])
+            .filter(|part| !part.is_empty())
+            .map(|part| Located {
+                value: Value::Text(part.to_owned()),
+                place: value.place,
+            })
+            .collect()
+    };
+    match &value.value {
+        Value::List(items) => items.clone(),
+        Value::Text(text) => split(text),
+        _ => vec![value.clone()],
+    }
+}
+
+fn networks(
+    value: &Located,
+    faults: &mut Faults<'_>,
+    otherwise: fn(&str) -> String,
+) -> Option<Vec<IpNet>> {
+    let mut networks = Vec::new();
+    let before = faults.found.len();
+    for item in items(value) {
+        let Some(name) = text(&item, faults) else {
+            continue;
+        };
+        match network(name) {
+            Some(network) => networks.push(network),
+            None => faults.at(item.place, otherwise(name)),
+        }
+    }
+    (faults.found.len() == before).then_some(networks)
+}
+
+/// An address or a network, masked; an IPv4 address inside IPv6 unmapped.
+fn network(name: &str) -> Option<IpNet> {
+    let network = match name.parse::<IpNet>() {
+        Ok(network) => network,
+        Err(_) => IpNet::from(name.parse::<std::net::IpAddr>().ok()?),
+    };
+    let network = match network {
+        IpNet::V6(v6) => match v6.addr().to_ipv4_mapped() {
+            Some(v4) if v6.prefix_len() >= 96 => {
+                IpNet::new(v4.into(), v6.prefix_len() - 96).ok()?
+            }
+            _ => network,
+        },
+        IpNet::V4(_) => network,
+    };
+    Some(network.trunc())
+}
+
+fn vhosts(value: &Located, faults: &mut Faults<'_>) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    let before = faults.found.len();
+    for item in items(value) {
+        let Some(name) = text(&item, faults) else {
+            continue;
+        };
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'*');
+        if !name.is_empty() && name.len() <= 255 && name.bytes().all(allowed) {
+            names.push(name.to_ascii_lowercase());
+        } else {
+            faults.expected(
+                "the name of a virtual host, without port (`*` for any text)",
+                &item,
+            );
+        }
+    }
+    (faults.found.len() == before).then_some(names)
+}
+
+/// iptables' multiport match, which ufw uses, takes no more.
+const MOST_PORTS: usize = 15;
+
+fn ports(value: &Located, faults: &mut Faults<'_>) -> Option<Ports> {
+    let (mut all, mut ssh) = (false, false);
+    let mut tcp = BTreeSet::new();
+    let mut udp = BTreeSet::new();
+    let before = faults.found.len();
+    for item in items(value) {
+        let word = match &item.value {
+            Value::Text(word) => word.clone(),
+            Value::Integer(number) => number.to_string(),
+            _ => String::new(),
+        };
+        match word.as_str() {
+            "all" => all = true,
+            "ssh" => {
+                ssh = true;
+                tcp.insert(22);
+            }
+            "http" => {
+                tcp.insert(80);
+            }
+            "https" => {
+                tcp.insert(443);
+                udp.insert(443);
+            }
+            range if range.contains([':', '-']) && !range.starts_with('-') => {
+                faults.at(
+                    item.place,
+                    format!(
+                        "`{range}`: ranges of ports are not supported: name each port, or \"all\""
+                    ),
+                );
+            }
+            number => match number.parse::<u16>() {
+                Ok(port) if port > 0 => {
+                    tcp.insert(port);
+                }
+                _ => faults.expected(
+                    "\"http\", \"https\", \"ssh\", \"all\" or a port from 1 to 65535",
+                    &item,
+                ),
+            },
+        }
+    }
+    if faults.found.len() > before {
+        return None;
+    }
+    match (all, ssh) {
+        (true, true) => Some(Ports::All),
+        (true, false) => Some(Ports::AllButSsh),
+        (false, _) if tcp.is_empty() => {
+            faults.at(
+                value.place,
+                "no port named: write [\"http\", \"https\"] or \"all\"",
+            );
+            None
+        }
+        (false, _) if tcp.len() > MOST_PORTS => {
+            faults.at(value.place, format!("more than {MOST_PORTS} ports, which a ufw rule cannot hold: name fewer, or \"all\""));
+            None
+        }
+        (false, _) => Some(Ports::List { tcp, udp }),
+    }
+}
