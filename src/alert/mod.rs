@@ -237,7 +237,7 @@ impl Teller {
                         ..Teller::new(&settings, Arc::clone(&self.shared))
                     };
                 }
-                Err(RecvTimeoutError::Timeout) => self.to_syslog(),
+                Err(RecvTimeoutError::Timeout) => self.send_backlog(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             let flood = match self.shared.flood.lock() {
@@ -248,7 +248,7 @@ impl Teller {
                 self.line(line_now(Severity::Notice, &text));
             }
         }
-        self.to_syslog();
+        self.send_backlog();
     }
 
     fn line(&mut self, line: Line) {
@@ -266,11 +266,11 @@ impl Teller {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
         self.backlog.push_back(line);
-        self.to_syslog();
+        self.send_backlog();
     }
 
     /// Sends what waits, in order, until the daemon takes no more.
-    fn to_syslog(&mut self) {
+    fn send_backlog(&mut self) {
         let mut trouble = None;
         while let Some(line) = self.backlog.front() {
             if let Err(error) = self.syslog.send(line) {

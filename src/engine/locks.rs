@@ -64,6 +64,11 @@ pub(super) fn take(state: &Path, namespace: bool) -> Result<Locks, String> {
     })
 }
 
+/// Whether some engine holds this lock file; its end is seen so, whatever its socket says.
+pub fn is_held(lock: &Path) -> bool {
+    File::open(lock).is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
+}
+
 fn own_namespace() -> Result<(Option<UnixListener>, Option<String>), String> {
     let addr = SocketAddr::from_abstract_name(NAMESPACE).map_err(|error| error.to_string())?;
     match UnixListener::bind_addr(&addr) {

@@ -24,6 +24,7 @@ mod settings;
 mod start;
 mod status;
 
+pub use locks::is_held;
 pub use start::{Failure, run};
 
 use std::path::Path;

@@ -37,7 +37,7 @@ impl Accepted {
 /// # Errors
 /// Every problem, one a line.
 pub(super) fn from_files(file: &Path) -> Result<Accepted, String> {
-    let config = config::load(file).map_err(|problems| show(file, &problems))?;
+    let config = config::load(file).map_err(|problems| show(&problems))?;
     Accepted::new(config).map_err(|error| error.to_string())
 }
 
@@ -61,20 +61,8 @@ pub(super) fn in_use(file: &Path) -> Option<Config> {
         .map(|accepted| accepted.config)
 }
 
-/// Problems as compilers write them.
-fn show(file: &Path, problems: &[Problem]) -> String {
-    let lines: Vec<String> = problems
-        .iter()
-        .map(|problem| match problem.place {
-            Some((line, column)) => {
-                let file = problem.file.display();
-                format!("{file}:{line}:{column}: {}", problem.message)
-            }
-            None => format!("{}: {}", problem.file.display(), problem.message),
-        })
-        .collect();
-    if lines.is_empty() {
-        return format!("{}: cannot be used", file.display());
-    }
+/// Problems as compilers write them: `path:line:column: message`.
+fn show(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
     lines.join("\n")
 }

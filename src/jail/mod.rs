@@ -26,7 +26,7 @@ use crate::config::{Config, Jail, JailName};
 use counter::{Counters, JailIndex};
 
 /// The jail of bans by hand.
-pub const MANUAL: &str = "manual";
+pub use crate::config::MANUAL_JAIL as MANUAL;
 
 /// How long a worker's word that an address is shared counts.
 pub const SHARED_FOR: Duration = Duration::from_secs(3_600);
