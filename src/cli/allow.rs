@@ -1,21 +1,61 @@
-//! `pipeban allow`
+//! `pipeban allow`, `pipeban disallow`
+
+use ipnet::IpNet;
 
 use super::Global;
+use super::ask::{self, Length};
 use super::exit::Exit;
+use crate::control::Command;
 
 /// Never ban an address or a network
+///
+/// In force at once: bans of it are lifted. Kept in the engine's database, not in the
+/// configuration; what always holds for a jail belongs in `ignoreip`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
-
-pub(super) fn run(_args: &Args, _global: &Global) -> Exit {
-    eprintln!("pipeban: not there yet");
-    Exit::Failed
+#[command(after_help = "Examples:\n  \
+    pipeban allow 203.0.113.9 --for 7d --reason 'penetration test'\n  \
+    pipeban allow --list")]
+pub(super) struct Args {
+    /// Address or network
+    #[arg(value_name = "ADDR", value_parser = ask::network, required_unless_present = "list")]
+    net: Option<IpNet>,
+    /// Show the allow-list
+    #[arg(long, conflicts_with_all = ["net", "length", "reason"])]
+    list: bool,
+    /// How long: 10m, 1h 30m, 1w, seconds [default: until `pipeban disallow`]
+    #[arg(long = "for", value_name = "TIME", value_parser = ask::length, allow_hyphen_values = true)]
+    length: Option<Length>,
+    /// Why; shown by --list
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
 }
-/// Take an address off the allow-list
-#[derive(Debug, clap::Args)]
-pub(super) struct DisallowArgs {}
 
-pub(super) fn run_disallow(_args: &DisallowArgs, _global: &Global) -> Exit {
-    eprintln!("pipeban: not there yet");
-    Exit::Failed
+pub(super) fn run(args: &Args, global: &Global) -> Exit {
+    let command = match args.net {
+        Some(net) => Command::Allow {
+            net,
+            seconds: args
+                .length
+                .and_then(|Length(length)| length)
+                .map(|length| length.as_secs()),
+            reason: args.reason.clone(),
+        },
+        None => Command::AllowList,
+    };
+    ask::run(global, &command)
+}
+
+/// Take an address off the allow-list
+///
+/// It may be banned again from now on; what it did before counts for nothing. Exit status 1 when
+/// exactly this entry is not on the list.
+#[derive(Debug, clap::Args)]
+pub(super) struct DisallowArgs {
+    /// Address or network, as `pipeban allow --list` shows it
+    #[arg(value_name = "ADDR", value_parser = ask::network)]
+    net: IpNet,
+}
+
+pub(super) fn run_disallow(args: &DisallowArgs, global: &Global) -> Exit {
+    ask::run(global, &Command::Disallow { net: args.net })
 }

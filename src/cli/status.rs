@@ -1,13 +1,178 @@
 //! `pipeban status`
 
+use comfy_table::{ContentArrangement, Table, presets};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 use super::Global;
+use super::ask::{self, print};
 use super::exit::Exit;
+use crate::config::JailName;
+use crate::control::{BanStatus, Command, JailStatus, Reply, Status, WorkerStatus};
+
+/// Bans shown for one jail in the overview.
+const SHOWN_IN_OVERVIEW: usize = 10;
 
 /// Engine, workers, jails and bans
+///
+/// What is wrong comes first. "In force" is what the kernel says of each ban, not what ufw says.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+#[command(after_help = "Examples:\n  \
+    pipeban status\n  \
+    pipeban status apache-auth\n  \
+    pipeban status --json | jq '.jails[].banned[].host'")]
+pub(super) struct Args {
+    /// Only this jail, with all its bans
+    jail: Option<JailName>,
+}
 
-pub(super) fn run(_args: &Args, _global: &Global) -> Exit {
-    eprintln!("pipeban: not there yet");
-    Exit::Failed
+pub(super) fn run(args: &Args, global: &Global) -> Exit {
+    let jail = args.jail.clone();
+    let reply = match ask::ask(global, &Command::Status { jail }) {
+        Ok(reply) => reply,
+        Err(error) => {
+            eprintln!("pipeban: {}", ask::explain(global, &error));
+            return ask::exit_of(&error);
+        }
+    };
+    let Reply::Status(status) = reply else {
+        return ask::show(global, &reply);
+    };
+    if global.json {
+        match serde_json::to_string(&status) {
+            Ok(text) => print(&text),
+            Err(error) => {
+                eprintln!("pipeban: {error}");
+                return Exit::Failed;
+            }
+        }
+        return Exit::Yes;
+    }
+    show(&status, args.jail.is_some());
+    Exit::Yes
+}
+
+fn show(status: &Status, one_jail: bool) {
+    for warning in &status.warnings {
+        print(&format!("! {warning}"));
+    }
+    let engine = &status.engine;
+    print(&format!(
+        "engine: pid {}, version {}, since {}, back end {}, configuration {}",
+        engine.pid,
+        engine.version,
+        local(engine.since),
+        engine.backend,
+        engine.config
+    ));
+    if !one_jail && !status.workers.is_empty() {
+        print(&workers(&status.workers).to_string());
+    }
+    print(&jails(&status.jails).to_string());
+    for jail in &status.jails {
+        bans(jail, one_jail);
+    }
+}
+
+fn workers(workers: &[WorkerStatus]) -> Table {
+    let mut table = table();
+    table.set_header(["worker", "log", "to", "lines", "bytes", "unparsed", "shed"]);
+    for worker in workers {
+        let counters = &worker.counters;
+        let log = if counters.matching {
+            worker.kind.to_string()
+        } else {
+            format!("{} (not matched)", worker.kind)
+        };
+        let path = worker.path.as_ref().map(|path| path.display().to_string());
+        table.add_row([
+            worker.pid.to_string(),
+            log,
+            path.unwrap_or_else(|| "matcher only".into()),
+            counters.lines.to_string(),
+            counters.bytes.to_string(),
+            counters.unparsed.to_string(),
+            counters.shed.to_string(),
+        ]);
+    }
+    table
+}
+
+fn jails(jails: &[JailStatus]) -> Table {
+    let mut table = table();
+    table.set_header([
+        "jail",
+        "failed now",
+        "failed ever",
+        "banned now",
+        "banned ever",
+    ]);
+    for jail in jails {
+        let name = match (jail.enabled, jail.enforce) {
+            (false, _) => format!("{} (disabled)", jail.name),
+            (true, false) => format!("{} (only observes)", jail.name),
+            (true, true) => jail.name.to_string(),
+        };
+        table.add_row([
+            name,
+            jail.currently_failed.to_string(),
+            jail.total_failed.to_string(),
+            jail.currently_banned.to_string(),
+            jail.total_banned.to_string(),
+        ]);
+    }
+    table
+}
+
+fn bans(jail: &JailStatus, all: bool) {
+    for (title, bans) in [
+        ("banned", &jail.banned),
+        ("would be banned", &jail.observed),
+    ] {
+        if bans.is_empty() {
+            continue;
+        }
+        print(&format!("{title} by {}:", jail.name));
+        let mut table = table();
+        table.set_header(["client", "since", "until", "in force", "ufw", "why"]);
+        let shown = if all { bans.len() } else { SHOWN_IN_OVERVIEW };
+        for ban in bans.iter().take(shown) {
+            table.add_row(row(ban));
+        }
+        print(&table.to_string());
+        if bans.len() > shown {
+            let (more, name) = (bans.len() - shown, &jail.name);
+            print(&format!("and {more} more: `pipeban status {name}`"));
+        }
+    }
+}
+
+fn row(ban: &BanStatus) -> [String; 6] {
+    let in_force = match (ban.in_force, ban.behind) {
+        (_, Some(peer)) => format!("no: behind {peer}"),
+        (Some(true), None) => "yes".into(),
+        (Some(false), None) => "NO".into(),
+        (None, None) => "-".into(),
+    };
+    [
+        ban.host.clone(),
+        local(ban.since),
+        ban.until.map_or_else(|| "for ever".into(), local),
+        in_force,
+        ban.ufw.clone().unwrap_or_else(|| "-".into()),
+        ban.reason.clone().unwrap_or_default(),
+    ]
+}
+
+fn table() -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic);
+    table
+}
+
+fn local(time: Timestamp) -> String {
+    let time = time.to_zoned(TimeZone::system());
+    time.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }

@@ -12,11 +12,24 @@ use serde::{Deserialize, Serialize};
 use crate::config::JailName;
 use crate::record::Kind;
 
+mod client;
+mod frame;
+
+pub use client::{AskError, ask};
+pub use frame::{Lines, TooLong, encode};
+
 /// Version of this protocol. An engine refuses another one, and says so; lines still pass.
 pub const VERSION: u32 = 1;
 
 /// Longest message a worker may send, in bytes with its newline; more ends the connection.
 pub const MAX_WORKER_MESSAGE: usize = 256 * 1024;
+
+/// Names a configuration: the first 16 hex digits of the SHA-256 of its JSON.
+pub fn config_hash(text: &str) -> String {
+    use sha2::Digest;
+    let digest = sha2::Sha256::digest(text.as_bytes());
+    digest.iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
 
 /// What is said to the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,8 +129,8 @@ pub enum Command {
         net: IpNet,
         /// On whose behalf; `None`: jail `manual`, with `[defaults]`.
         jail: Option<JailName>,
-        /// How long; `None`: the jail's bantime. `Some(None)` is for ever.
-        bantime: Option<Option<u64>>,
+        /// How long.
+        bantime: BanTime,
         /// Shown in history.
         reason: Option<String>,
     },
@@ -157,6 +170,18 @@ pub enum Command {
     Reload,
     /// `pipeban engine --stop`
     Stop,
+}
+
+/// How long a ban by hand lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BanTime {
+    /// The jail's bantime, without escalation.
+    Jail,
+    /// So many seconds.
+    Seconds(u64),
+    /// For ever.
+    ForEver,
 }
 
 /// What the engine says.
@@ -276,6 +301,8 @@ pub struct JailStatus {
     pub total_banned: u64,
     /// The bans now.
     pub banned: Vec<BanStatus>,
+    /// With `enforce = false`: who would be banned now.
+    pub observed: Vec<BanStatus>,
 }
 
 /// One ban.
@@ -290,6 +317,12 @@ pub struct BanStatus {
     /// What the firewall says; `None`: it cannot be told.
     pub in_force: Option<bool>,
     /// With ufw: `present`, `queued`, `capped`, `inactive`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ufw: Option<String>,
+    /// The peer the client stands behind: the firewall cannot keep it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<IpAddr>,
+    /// What the operator said, or the shared-address rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }

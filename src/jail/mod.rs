@@ -1,1 +1,713 @@
-//! (in work)
+//! Hits counted in time windows; who is banned, for how long, and who never is.
+//!
+//! Pure: time is an argument, actions are returned, somebody else performs them. The engine, and
+//! whatever runs a log through the jails afterwards, call the same functions.
+#![forbid(unsafe_code)]
+
+mod bans;
+mod counter;
+mod exempt;
+mod moment;
+
+pub use bans::{Ban, Bans, Hold, MAX_BANS, Mode};
+pub use counter::{Counted, MAX_CLIENTS};
+pub use exempt::{Exempt, Reason, Why, canonical, overlap, show_net, single, unmap};
+pub use moment::Moment;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use crate::config::{Config, Jail, JailName};
+use counter::{Counters, JailIndex};
+
+/// The jail of bans by hand.
+pub use crate::config::MANUAL_JAIL as MANUAL;
+
+/// How long a worker's word that an address is shared counts.
+pub const SHARED_FOR: Duration = Duration::from_secs(3_600);
+
+/// No shared address is banned for longer.
+pub const SHARED_BANTIME: Duration = Duration::from_secs(600);
+
+/// Clients whose earlier bans are remembered for escalation.
+const MAX_REPEATERS: usize = 500_000;
+
+/// Shared addresses remembered.
+const MAX_SHARED: usize = 100_000;
+
+/// The time, read once at the edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// For windows and ends.
+    pub boot: Moment,
+    /// For display and storage.
+    pub wall: Timestamp,
+}
+
+impl Now {
+    /// A moment on the wall clock, as far as that can tell now.
+    pub fn wall_of(&self, moment: Moment) -> Timestamp {
+        let shown = if moment >= self.boot {
+            self.wall.checked_add(moment.since(self.boot))
+        } else {
+            self.wall.checked_sub(self.boot.since(moment))
+        };
+        shown.unwrap_or(Timestamp::MAX)
+    }
+
+    /// Where a wall-clock time of this or an earlier boot stands on the boot clock.
+    pub fn moment_of(&self, wall: Timestamp) -> Moment {
+        let nanos = |t: Timestamp| i64::try_from(t.as_nanosecond()).unwrap_or(i64::MAX);
+        let ahead = nanos(wall).saturating_sub(nanos(self.wall));
+        Moment::from_nanos(self.boot.nanos().saturating_add(ahead))
+    }
+}
+
+/// One jail's filter matched one line.
+#[derive(Debug, Clone, Copy)]
+pub struct Hit<'a> {
+    /// Whose filter.
+    pub jail: &'a JailName,
+    /// Apache's client field.
+    pub client: IpAddr,
+    /// The connection's peer, where the format carries it.
+    pub peer: Option<IpAddr>,
+    /// When the line arrived.
+    pub arrived: Moment,
+}
+
+/// What a jail decides.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// A hit that counts.
+    Found {
+        /// Whose.
+        jail: JailName,
+        /// Apache's client field.
+        client: IpAddr,
+        /// Weight in the window now.
+        count: u32,
+        /// Weight that bans.
+        maxretry: u32,
+        /// The window.
+        findtime: Duration,
+    },
+    /// A new ban; `mode` says what it does.
+    Ban(Ban),
+    /// A ban from before the engine started.
+    Restore(Ban),
+    /// A ban is over.
+    Unban {
+        /// Which.
+        ban: Ban,
+        /// Why.
+        end: End,
+    },
+    /// A hit of a client that is banned already.
+    AlreadyBanned {
+        /// By whom.
+        jail: JailName,
+        /// What is banned.
+        net: IpNet,
+    },
+    /// A hit of somebody who is never banned; not counted.
+    Ignore {
+        /// Whose.
+        jail: JailName,
+        /// Who.
+        client: IpAddr,
+        /// Why.
+        reason: Reason,
+    },
+    /// Enough hits, but the address is shared and the jail does not trigger at once.
+    Spared {
+        /// Whose.
+        jail: JailName,
+        /// Who.
+        client: IpAddr,
+    },
+    /// A hit for a jail that is not, or not any more, in the configuration; not counted.
+    NoSuchJail,
+}
+
+/// Why a ban ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Its time was over.
+    Over,
+    /// `pipeban unban`.
+    ByHand,
+    /// Somebody in it is exempt now.
+    Exempt(Reason),
+    /// [`MAX_BANS`] were reached.
+    NoRoom,
+    /// The same jail's new ban of the same network does something else.
+    Replaced,
+}
+
+/// Why a ban by hand is not made.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refusal {
+    /// Not in the configuration.
+    NoSuchJail(JailName),
+    /// Somebody in the network is never banned.
+    Exempt(Reason),
+}
+
+/// What came of one hit.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[must_use]
+pub struct Observed {
+    /// In order.
+    pub actions: Vec<Action>,
+    /// The client whose counter changed, to be stored.
+    pub changed: Option<IpNet>,
+}
+
+/// Sums since the first start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Hits that counted, or would have.
+    pub failed: u64,
+    /// Bans.
+    pub banned: u64,
+}
+
+#[derive(Debug)]
+struct Room {
+    name: JailName,
+    /// `None`: not in the configuration (any more); bans it made live on.
+    settings: Option<Arc<Jail>>,
+    totals: Totals,
+}
+
+/// All jails: their counters and their bans.
+#[derive(Debug)]
+pub struct Jails {
+    rooms: Vec<Room>,
+    index: HashMap<JailName, JailIndex>,
+    manual: JailName,
+    counters: Counters,
+    repeats: Counters,
+    shared: HashMap<IpNet, Moment>,
+    bans: Bans,
+    max_bans: usize,
+    /// Bans lifted for want of room, since the start.
+    no_room: u64,
+}
+
+impl Jails {
+    /// Jails with nothing counted and nobody banned.
+    pub fn new(config: &Config) -> Jails {
+        Jails::bounded(config, MAX_CLIENTS, MAX_BANS)
+    }
+
+    fn bounded(config: &Config, clients: usize, max_bans: usize) -> Jails {
+        let manual = manual_jail();
+        let mut jails = Jails {
+            rooms: Vec::new(),
+            index: HashMap::new(),
+            manual,
+            counters: Counters::new(clients),
+            repeats: Counters::new(MAX_REPEATERS),
+            shared: HashMap::new(),
+            bans: Bans::default(),
+            max_bans,
+            no_room: 0,
+        };
+        jails.configure(config);
+        jails
+    }
+
+    /// Takes new settings. Counters and bans stay; those of vanished jails run out.
+    pub fn configure(&mut self, config: &Config) {
+        for room in &mut self.rooms {
+            room.settings = None;
+        }
+        let manual = Jail {
+            enabled: true,
+            enforce: true,
+            ..config.defaults.clone()
+        };
+        let configured = config.jails.iter().map(|(name, jail)| (name.clone(), jail));
+        for (name, settings) in std::iter::once((self.manual.clone(), &manual)).chain(configured) {
+            let index = self.room_of(&name);
+            if let Some(room) = self.rooms.get_mut(index as usize) {
+                room.settings = Some(Arc::new(settings.clone()));
+            }
+        }
+    }
+
+    /// Decides about one hit.
+    pub fn observe(&mut self, hit: &Hit<'_>, now: Now, exempt: &Exempt) -> Observed {
+        let Some((index, settings)) = self.settings_of(hit.jail) else {
+            return Observed::only(Action::NoSuchJail);
+        };
+        let (jail, client) = (hit.jail.clone(), unmap(hit.client));
+        if let Some(reason) = exempt.reason(&settings, &single(client)) {
+            return Observed::only(Action::Ignore {
+                jail,
+                client,
+                reason,
+            });
+        }
+        self.add_failed(index, 1);
+        let net = exempt.target(&settings, client);
+        let mode = match hit.peer.map(unmap) {
+            _ if !settings.enforce => Mode::Observed,
+            Some(peer) if peer != client => Mode::Behind(peer),
+            _ => Mode::Enforced,
+        };
+        if let Some(ban) = self.bans.get(&jail, &net)
+            && (ban.mode == mode || ban.mode == Mode::Enforced)
+        {
+            return Observed::only(Action::AlreadyBanned { jail, net });
+        }
+        let counted = (hit.arrived.min(now.boot), settings.weight.max(1));
+        let (count, within) = self
+            .counters
+            .count((index, net), counted, settings.findtime);
+        let mut actions = vec![Action::Found {
+            jail: jail.clone(),
+            client,
+            count,
+            maxretry: settings.maxretry,
+            findtime: settings.findtime,
+        }];
+        if count >= settings.maxretry {
+            self.counters.reset(&(index, net));
+            let shared = self.is_shared(&net, now);
+            if shared && settings.weight < settings.maxretry {
+                actions.push(Action::Spared { jail, client });
+            } else {
+                let (bantime, reason) = if shared {
+                    let most = settings.bantime.unwrap_or(SHARED_BANTIME);
+                    let reason = "shared address: 10 minutes at most".to_owned();
+                    (Some(most.min(SHARED_BANTIME)), Some(reason))
+                } else {
+                    (self.escalated(index, net, &settings, now), None)
+                };
+                actions.extend(self.ban(Ban {
+                    jail,
+                    net,
+                    ports: settings.port.clone(),
+                    mode,
+                    since: now.boot,
+                    since_wall: now.wall,
+                    until: bantime.map(|time| now.boot.plus(time)),
+                    failures: count,
+                    within,
+                    reason,
+                }));
+            }
+        }
+        Observed {
+            actions,
+            changed: Some(net),
+        }
+    }
+
+    /// Counts a hit in the jail's total and nothing else: what happens while the emergency stop
+    /// is on.
+    pub fn count_only(&mut self, jail: &JailName) {
+        if let Some((index, _)) = self.settings_of(jail) {
+            self.add_failed(index, 1);
+        }
+    }
+
+    /// A worker's word that many browsers use this address well.
+    pub fn learn_shared(&mut self, addr: IpAddr, now: Now) {
+        if self.shared.len() >= MAX_SHARED {
+            self.shared
+                .retain(|_, until| *until > now.boot && now.boot.plus(SHARED_FOR / 2) < *until);
+        }
+        if self.shared.len() < MAX_SHARED {
+            self.shared
+                .insert(household(addr), now.boot.plus(SHARED_FOR));
+        }
+    }
+
+    /// A ban by a person: of exactly this network, never escalated. In place of the same jail's
+    /// ban of it, if there is one.
+    ///
+    /// # Errors
+    /// An unknown jail; somebody in the network is never banned.
+    pub fn ban_by_hand(
+        &mut self,
+        jail: Option<&JailName>,
+        net: IpNet,
+        bantime: Option<Option<Duration>>,
+        reason: Option<String>,
+        now: Now,
+        exempt: &Exempt,
+    ) -> Result<Vec<Action>, Refusal> {
+        let jail = jail.unwrap_or(&self.manual).clone();
+        let settings = self
+            .index
+            .get(&jail)
+            .and_then(|index| self.rooms.get(*index as usize))
+            .and_then(|room| room.settings.clone())
+            .ok_or_else(|| Refusal::NoSuchJail(jail.clone()))?;
+        let net = canonical(net);
+        if let Some(reason) = exempt.reason(&settings, &net) {
+            return Err(Refusal::Exempt(reason));
+        }
+        let bantime = bantime.unwrap_or(settings.bantime);
+        Ok(self.ban(Ban {
+            jail,
+            net,
+            ports: settings.port.clone(),
+            mode: if settings.enforce {
+                Mode::Enforced
+            } else {
+                Mode::Observed
+            },
+            since: now.boot,
+            since_wall: now.wall,
+            until: bantime.map(|time| now.boot.plus(time)),
+            failures: 0,
+            within: Duration::ZERO,
+            reason,
+        }))
+    }
+
+    /// Takes back bans that the store kept. Those that are over, or would hit somebody who is
+    /// exempt by now, end at once.
+    pub fn restore(&mut self, bans: Vec<Ban>, now: Now, exempt: &Exempt) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for ban in bans {
+            self.room_of(&ban.jail);
+            let end = if ban.until.is_some_and(|until| until <= now.boot) {
+                Some(End::Over)
+            } else {
+                self.exempt_now(&ban, exempt).map(End::Exempt)
+            };
+            match end {
+                Some(end) => actions.push(Action::Unban { ban, end }),
+                None => {
+                    self.bans.insert(ban.clone());
+                    actions.push(Action::Restore(ban));
+                }
+            }
+        }
+        actions.extend(self.make_room());
+        actions
+    }
+
+    /// Takes back a counter that the store kept.
+    pub fn restore_counter(&mut self, jail: &JailName, net: IpNet, hits: Vec<Counted>) {
+        let index = self.room_of(jail);
+        self.counters.restore((index, net), hits);
+    }
+
+    /// Takes back the times of earlier bans, for escalation.
+    pub fn restore_repeats(&mut self, jail: &JailName, net: IpNet, times: Vec<Moment>) {
+        let index = self.room_of(jail);
+        let times = times.into_iter().map(|at| (at, 1)).collect();
+        self.repeats.restore((index, net), times);
+    }
+
+    /// Takes back a jail's totals.
+    pub fn restore_totals(&mut self, jail: &JailName, totals: Totals) {
+        let index = self.room_of(jail);
+        if let Some(room) = self.rooms.get_mut(index as usize) {
+            room.totals = totals;
+        }
+    }
+
+    /// Ends what is over.
+    pub fn expire(&mut self, now: Now) -> Vec<Action> {
+        let over = self.bans.expire(now.boot);
+        over.into_iter()
+            .map(|ban| Action::Unban {
+                ban,
+                end: End::Over,
+            })
+            .collect()
+    }
+
+    /// Ends every ban that would hit somebody who is exempt by now.
+    pub fn release(&mut self, exempt: &Exempt) -> Vec<Action> {
+        let found: Vec<(JailName, IpNet, Reason)> = self
+            .bans
+            .iter()
+            .filter_map(|ban| {
+                let reason = self.exempt_now(ban, exempt)?;
+                Some((ban.jail.clone(), ban.net, reason))
+            })
+            .collect();
+        let mut actions = Vec::new();
+        for (jail, net, reason) in found {
+            let end = End::Exempt(reason);
+            let ban = self.bans.remove(&jail, &net);
+            actions.extend(ban.map(|ban| Action::Unban { ban, end }));
+        }
+        actions
+    }
+
+    /// Ends bans by hand and resets the counters of those clients: every ban in `net`, and the
+    /// IPv6 prefix ban that `net` lies in; `None`: all. Also gives the (jail, client) whose
+    /// counters were reset.
+    pub fn unban(
+        &mut self,
+        net: Option<IpNet>,
+        jail: Option<&JailName>,
+    ) -> (Vec<Action>, Vec<(JailName, IpNet)>) {
+        let meant = |candidate: &IpNet| {
+            net.is_none_or(|net| {
+                net.contains(candidate)
+                    || (candidate.contains(&net)
+                        && matches!(candidate, IpNet::V6(v6) if v6.prefix_len() >= 48))
+            })
+        };
+        let by = |name: &JailName| jail.is_none_or(|jail| jail == name);
+        let keys: Vec<(JailName, IpNet)> = self
+            .bans
+            .iter()
+            .filter(|ban| by(&ban.jail) && meant(&ban.net))
+            .map(|ban| (ban.jail.clone(), ban.net))
+            .collect();
+        let mut actions = Vec::new();
+        for (jail, net) in keys {
+            let end = End::ByHand;
+            let ban = self.bans.remove(&jail, &net);
+            actions.extend(ban.map(|ban| Action::Unban { ban, end }));
+        }
+        let counters: Vec<(JailIndex, IpNet)> = self
+            .counters
+            .keys()
+            .filter(|(_, net)| meant(net))
+            .copied()
+            .collect();
+        let mut reset = Vec::new();
+        for key in counters {
+            let name = self.rooms.get(key.0 as usize).map(|room| room.name.clone());
+            if let Some(name) = name
+                && by(&name)
+            {
+                self.counters.reset(&key);
+                reset.push((name, key.1));
+            }
+        }
+        (actions, reset)
+    }
+
+    /// Forgets earlier bans of these clients: the next one is not escalated.
+    pub fn forget(&mut self, net: Option<IpNet>, jail: Option<&JailName>) {
+        let jail = jail.and_then(|jail| self.index.get(jail).copied());
+        let keys: Vec<(JailIndex, IpNet)> = self
+            .repeats
+            .keys()
+            .filter(|(index, client)| {
+                jail.is_none_or(|jail| jail == *index)
+                    && net.is_none_or(|net| overlap(&net, client))
+            })
+            .copied()
+            .collect();
+        for key in keys {
+            self.repeats.reset(&key);
+        }
+    }
+
+    /// Drops what no window holds any more.
+    pub fn sweep(&mut self, now: Now) {
+        let rooms = &self.rooms;
+        let settings = |index: JailIndex| {
+            let room = rooms.get(index as usize)?;
+            room.settings.as_ref()
+        };
+        self.counters
+            .sweep(now.boot, |index| Some(settings(index)?.findtime));
+        self.repeats.sweep(now.boot, |index| {
+            Some(settings(index)?.increment.as_ref()?.memory)
+        });
+        self.shared.retain(|_, until| *until > now.boot);
+    }
+
+    /// The bans.
+    pub fn bans(&self) -> &Bans {
+        &self.bans
+    }
+
+    /// What is counted of a client.
+    pub fn counted(&self, jail: &JailName, net: &IpNet) -> &[Counted] {
+        match self.index.get(jail) {
+            Some(index) => self.counters.hits(&(*index, *net)),
+            None => &[],
+        }
+    }
+
+    /// A jail's settings; `None`: not in the configuration.
+    pub fn settings(&self, jail: &JailName) -> Option<&Jail> {
+        let index = self.index.get(jail)?;
+        self.rooms.get(*index as usize)?.settings.as_deref()
+    }
+
+    /// A jail's sums.
+    pub fn totals(&self, jail: &JailName) -> Totals {
+        self.index
+            .get(jail)
+            .and_then(|index| self.rooms.get(*index as usize))
+            .map_or_else(Totals::default, |room| room.totals)
+    }
+
+    /// Clients with hits, by jail; exact after [`Jails::sweep`].
+    pub fn failing(&self) -> HashMap<&JailName, u64> {
+        let mut failing = HashMap::new();
+        for (index, _) in self.counters.keys() {
+            if let Some(room) = self.rooms.get(*index as usize) {
+                *failing.entry(&room.name).or_insert(0) += 1;
+            }
+        }
+        failing
+    }
+
+    /// Every jail that is configured, or has bans or sums.
+    pub fn names(&self) -> Vec<JailName> {
+        let worth_showing = |room: &&Room| {
+            let idle = room.totals == Totals::default();
+            let banning = || self.bans.iter().any(|ban| ban.jail == room.name);
+            (room.settings.is_some() && room.name != self.manual) || !idle || banning()
+        };
+        let mut names: Vec<JailName> = self
+            .rooms
+            .iter()
+            .filter(worth_showing)
+            .map(|room| room.name.clone())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Clients and bans that had to go for want of room, since the start.
+    pub fn dropped(&self) -> (u64, u64) {
+        (self.counters.evicted(), self.no_room)
+    }
+
+    fn ban(&mut self, ban: Ban) -> Vec<Action> {
+        let index = self.room_of(&ban.jail);
+        if ban.mode != Mode::Observed
+            && let Some(room) = self.rooms.get_mut(index as usize)
+        {
+            room.totals.banned = room.totals.banned.saturating_add(1);
+        }
+        let mut actions = Vec::new();
+        let before = self.bans.get(&ban.jail, &ban.net);
+        if before.is_some_and(|old| old.mode != ban.mode || old.ports != ban.ports) {
+            let end = End::Replaced;
+            let old = self.bans.remove(&ban.jail, &ban.net);
+            actions.extend(old.map(|ban| Action::Unban { ban, end }));
+        }
+        self.bans.insert(ban.clone());
+        actions.push(Action::Ban(ban));
+        actions.extend(self.make_room());
+        actions
+    }
+
+    fn make_room(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        while let Some((jail, net)) = self.bans.surplus(self.max_bans) {
+            let Some(ban) = self.bans.remove(&jail, &net) else {
+                break;
+            };
+            self.no_room = self.no_room.saturating_add(1);
+            let end = End::NoRoom;
+            actions.push(Action::Unban { ban, end });
+        }
+        actions
+    }
+
+    /// The time of the next ban: the jail's own, times the factor for each ban within memory.
+    fn escalated(
+        &mut self,
+        index: JailIndex,
+        net: IpNet,
+        settings: &Jail,
+        now: Now,
+    ) -> Option<Duration> {
+        let (bantime, increment) = match (settings.bantime, &settings.increment) {
+            (Some(bantime), Some(increment)) => (bantime, increment),
+            (bantime, _) => return bantime,
+        };
+        let (bans, _) = self
+            .repeats
+            .count((index, net), (now.boot, 1), increment.memory);
+        let earlier = i32::try_from(bans.saturating_sub(1)).unwrap_or(i32::MAX);
+        let seconds = bantime.as_secs_f64() * increment.factor.max(1.0).powi(earlier);
+        Some(
+            Duration::try_from_secs_f64(seconds)
+                .map_or(increment.maxtime, |time| time.min(increment.maxtime)),
+        )
+    }
+
+    fn exempt_now(&self, ban: &Ban, exempt: &Exempt) -> Option<Reason> {
+        let settings = self
+            .settings(&ban.jail)
+            .or_else(|| self.settings(&self.manual))?;
+        exempt.reason(settings, &ban.net)
+    }
+
+    fn is_shared(&self, net: &IpNet, now: Now) -> bool {
+        let known = self.shared.get(&household(net.addr()));
+        known.is_some_and(|until| *until > now.boot)
+    }
+
+    fn settings_of(&self, jail: &JailName) -> Option<(JailIndex, Arc<Jail>)> {
+        let index = *self.index.get(jail)?;
+        let settings = self.rooms.get(index as usize)?.settings.as_ref()?;
+        (settings.enabled && *jail != self.manual).then(|| (index, Arc::clone(settings)))
+    }
+
+    fn add_failed(&mut self, index: JailIndex, hits: u64) {
+        if let Some(room) = self.rooms.get_mut(index as usize) {
+            room.totals.failed = room.totals.failed.saturating_add(hits);
+        }
+    }
+
+    fn room_of(&mut self, name: &JailName) -> JailIndex {
+        if let Some(index) = self.index.get(name) {
+            return *index;
+        }
+        let index = JailIndex::try_from(self.rooms.len()).unwrap_or(JailIndex::MAX);
+        self.index.insert(name.clone(), index);
+        self.rooms.push(Room {
+            name: name.clone(),
+            settings: None,
+            totals: Totals::default(),
+        });
+        index
+    }
+}
+
+impl Observed {
+    fn only(action: Action) -> Observed {
+        Observed {
+            actions: vec![action],
+            changed: None,
+        }
+    }
+}
+
+/// An IPv4 address, or the IPv6 /64.
+fn household(addr: IpAddr) -> IpNet {
+    let net = single(addr);
+    match net {
+        IpNet::V4(_) => net,
+        IpNet::V6(v6) => {
+            ipnet::Ipv6Net::new(v6.addr(), 64).map_or(net, |net| IpNet::V6(net.trunc()))
+        }
+    }
+}
+
+#[expect(clippy::expect_used, reason = "a constant, tested")]
+fn manual_jail() -> JailName {
+    MANUAL.parse().expect("a jail name")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+use super::*;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Instant;
+
+fn settings(dir: &Path) -> config::Syslog {
+    config::Syslog {
+        socket: dir.join("log.sock"),
+        facility: 10,
+        log_file: Some(dir.join("pipeban.log")),
+    }
+}
+
+fn receive(socket: &UnixDatagram) -> String {
+    let mut buffer = [0; 4096];
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let n = socket.recv(&mut buffer).unwrap();
+    String::from_utf8(buffer[..n].to_vec()).unwrap()
+}
+
+/// Waits for something that another thread or process does; loud when it never happens.
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(20), "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn one_line_is_one_datagram_with_tag_and_local_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = UnixDatagram::bind(dir.path().join("log.sock")).unwrap();
+    tell(
+        &settings(dir.path()),
+        Severity::Notice,
+        "[a] Ban 203.0.113.9\nfake\u{202e}",
+    );
+    let line = receive(&daemon);
+    let tag = format!(
+        "pipeban[{}]: [a] Ban 203.0.113.9\\x0afake\\u{{202e}}",
+        std::process::id()
+    );
+    assert!(line.starts_with("<85>"), "{line}");
+    assert_eq!(&line[4 + 16..], tag);
+    let file = std::fs::read_to_string(dir.path().join("pipeban.log")).unwrap();
+    assert!(file.contains("]: NOTICE  [a] Ban 203.0.113.9"), "{file}");
+    let meta = std::fs::metadata(dir.path().join("pipeban.log")).unwrap();
+    assert_eq!(meta.permissions().mode() & 0o777, 0o640);
+}
+
+#[test]
+fn a_stream_socket_gets_messages_ended_by_nul() {
+    use std::io::Read;
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = UnixListener::bind(dir.path().join("log.sock")).unwrap();
+    tell(&settings(dir.path()), Severity::Err, "not banning at all");
+    let mut text = String::new();
+    daemon
+        .accept()
+        .unwrap()
+        .0
+        .read_to_string(&mut text)
+        .unwrap();
+    assert!(
+        text.starts_with("<83>") && text.ends_with("not banning at all\0"),
+        "{text}"
+    );
+}
+
+#[test]
+fn lines_said_while_the_daemon_is_away_arrive_when_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("log.sock");
+    let daemon = UnixDatagram::bind(&socket).unwrap();
+    let alerts = Alerts::start(&settings(dir.path())).unwrap();
+    alerts.tell(Severity::Notice, "one");
+    assert!(receive(&daemon).ends_with(": one"));
+    drop(daemon);
+    std::fs::remove_file(&socket).unwrap();
+    alerts.tell(Severity::Notice, "two");
+    until("trouble told", || !alerts.troubles().is_empty());
+    let daemon = UnixDatagram::bind(&socket).unwrap();
+    assert!(receive(&daemon).ends_with(": two"));
+    until("trouble over", || alerts.troubles().is_empty());
+    alerts.finish();
+}
+
+#[test]
+fn a_flood_of_found_lines_drops_no_ban_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let alerts = Alerts::start(&settings(dir.path())).unwrap();
+    for n in 0..20_000 {
+        alerts.tell(Severity::Info, "Found");
+        if n % 100 == 0 {
+            alerts.tell(Severity::Notice, "Ban");
+        }
+    }
+    let file = || std::fs::read_to_string(dir.path().join("pipeban.log")).unwrap_or_default();
+    until("the rest counted", || file().contains("left out"));
+    let count = |word: &str| file().lines().filter(|line| line.ends_with(word)).count();
+    assert_eq!(count(" Ban"), 200);
+    assert!(
+        (100..5_000).contains(&count(" Found")),
+        "{}",
+        count(" Found")
+    );
+    alerts.finish();
+}
+
+#[test]
+fn a_rotated_log_file_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pipeban.log");
+    let mut file = LogFile::new(&path);
+    file.append(&line_now(Severity::Err, "one")).unwrap();
+    std::fs::rename(&path, dir.path().join("pipeban.log.1")).unwrap();
+    file.append(&line_now(Severity::Err, "two")).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.ends_with("two\n") && !text.contains("one"), "{text}");
+    assert_eq!(&text[4..5], "-");
+    assert_eq!(&text[19..20], ",");
+}
+
+#[test]
+fn a_log_file_that_is_a_link_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pipeban.log");
+    std::os::unix::fs::symlink(dir.path().join("victim"), &path).unwrap();
+    assert!(
+        LogFile::new(&path)
+            .append(&line_now(Severity::Err, "one"))
+            .is_err()
+    );
+    assert!(!dir.path().join("victim").exists());
+}
+
+struct Rsyslogd(Child);
+
+impl Rsyslogd {
+    fn start(dir: &Path) -> Rsyslogd {
+        let conf = format!(
+            "module(load=\"imuxsock\" SysSock.Use=\"off\")\n\
+             input(type=\"imuxsock\" Socket=\"{0}/log.sock\" CreatePath=\"off\")\n\
+             template(name=\"t\" type=\"string\" string=\"%programname%|%syslogtag%|%syslogfacility-text%.%syslogseverity-text%|%timegenerated%|%timereported%|%msg%\\n\")\n\
+             *.* action(type=\"omfile\" file=\"{0}/out.log\" template=\"t\")\n",
+            dir.display()
+        );
+        std::fs::write(dir.join("rsyslog.conf"), conf).unwrap();
+        let child = Command::new("/usr/sbin/rsyslogd")
+            .args(["-n", "-f"])
+            .arg(dir.join("rsyslog.conf"))
+            .arg("-i")
+            .arg(dir.join("rsyslog.pid"))
+            .spawn()
+            .unwrap();
+        until("rsyslogd listens", || dir.join("log.sock").exists());
+        Rsyslogd(child)
+    }
+}
+
+impl Drop for Rsyslogd {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.0.id() as i32);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_real_rsyslogd_reads_tag_priority_and_time_also_after_its_restart() {
+    if !Path::new("/usr/sbin/rsyslogd").exists() {
+        eprintln!("SKIPPED: no /usr/sbin/rsyslogd (apt-get install rsyslog)");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let out = || std::fs::read_to_string(dir.path().join("out.log")).unwrap_or_default();
+    let daemon = Rsyslogd::start(dir.path());
+    let alerts = Alerts::start(&settings(dir.path())).unwrap();
+    alerts.tell(Severity::Notice, "[a] Ban 203.0.113.9 for 1h (5 in 41s)");
+    until("the first line", || out().contains("203.0.113.9"));
+    drop(daemon);
+    let _ = std::fs::remove_file(dir.path().join("log.sock"));
+    alerts.tell(Severity::Notice, "[a] Ban 203.0.113.10 for 1h (5 in 41s)");
+    until("trouble told", || !alerts.troubles().is_empty());
+    let _daemon = Rsyslogd::start(dir.path());
+    until("the second line", || out().contains("203.0.113.10"));
+    alerts.finish();
+    let text = out();
+    let lines: Vec<Vec<&str>> = text.lines().map(|l| l.splitn(6, '|').collect()).collect();
+    let ours: Vec<_> = lines.iter().filter(|l| l[0] == "pipeban").collect();
+    assert_eq!(ours.len(), 2, "{lines:?}");
+    for line in &ours {
+        assert_eq!(line[1], format!("pipeban[{}]:", std::process::id()));
+        assert_eq!(line[2], "authpriv.notice");
+        assert!(line[5].starts_with(" [a] Ban 203.0.113."), "{line:?}");
+    }
+    // without an error the reported time is the time of reading, to the second or nearly so
+    assert_eq!(ours[0][3].len(), ours[0][4].len());
+    assert_eq!(ours[0][3][..10], ours[0][4][..10]);
+}

@@ -1,0 +1,698 @@
+//! The loop, and all it owns.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use super::perform::Work;
+use super::server::{Ready, Server};
+use super::settings::Accepted;
+use super::{off, settings};
+use crate::alert::{Alerts, Severity};
+use crate::config::Ports;
+use crate::control::{Counters, OffStatus, Reply, Request, VERSION, WorkerHello, encode};
+use crate::firewall::{self, Firewall, Notice, Surroundings};
+use crate::jail::{Exempt, Jails, Moment, Now, Why};
+use crate::store::{Allowed, Done, MAX_STREAMS, Op, Saved, Store};
+use crate::sys;
+
+/// Submissions to the store that may wait before workers are not read any more.
+const MAX_WAITING: usize = 4_096;
+
+/// Between two tries of what the firewall refused.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Between two clean-ups.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// The clocks, read.
+pub(super) fn now() -> Now {
+    Now {
+        boot: Moment::from_boottime(sys::clock::boottime()),
+        wall: Timestamp::now(),
+    }
+}
+
+/// What follows a commit.
+#[derive(Debug)]
+pub(super) enum Then {
+    /// Hits of a stream are known for good.
+    Ack {
+        connection: u64,
+        stream: u64,
+        offset: u64,
+        told: Vec<String>,
+    },
+    /// The answer to a command.
+    Answer { connection: u64, reply: Reply },
+}
+
+/// Who is at the other end, as far as it has said.
+#[derive(Debug)]
+pub(super) enum Role {
+    Unknown,
+    Worker {
+        hello: WorkerHello,
+        counters: Counters,
+    },
+    Keeper,
+    /// Its answer is under way.
+    Command,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    /// Decided about up to here.
+    pub(super) decided: Option<u64>,
+    /// Committed up to here.
+    pub(super) committed: Option<u64>,
+    /// For forgetting the oldest.
+    seen: Moment,
+}
+
+/// What the engine is made of.
+pub(super) struct Parts {
+    pub(super) file: PathBuf,
+    pub(super) accepted: Accepted,
+    pub(super) jails: Jails,
+    pub(super) firewall: Firewall,
+    pub(super) alerts: Alerts,
+    pub(super) store: Store<Then>,
+    pub(super) done: Receiver<Done<Then>>,
+    pub(super) notices: Receiver<Notice>,
+    pub(super) server: Server,
+    pub(super) off: Option<OffStatus>,
+    pub(super) started: Now,
+}
+
+/// The engine.
+pub(super) struct Engine {
+    pub(super) parts: Parts,
+    pub(super) roles: HashMap<u64, Role>,
+    pub(super) streams: HashMap<u64, Stream>,
+    pub(super) allowed: BTreeMap<IpNet, Allowed>,
+    /// What is wrong now, by key.
+    pub(super) troubles: BTreeMap<&'static str, String>,
+    /// What the firewall refused.
+    pub(super) undone: HashSet<(IpNet, Ports)>,
+    /// Hits for jails that are not configured.
+    pub(super) unknown_jails: u64,
+    /// Messages nobody understood.
+    pub(super) misunderstood: u64,
+    /// Reads the files in a thread.
+    pub(super) reloading: Option<Reloading>,
+    pub(super) stopping: bool,
+    identities: Identities,
+    exempt: Arc<Exempt>,
+    surroundings: Surroundings,
+    /// When they may be read again: reading takes one twentieth of the time at most.
+    stale: Instant,
+    retry: Instant,
+    sweep: Instant,
+}
+
+pub(super) struct Reloading {
+    /// Who waits for the outcome.
+    pub(super) asked: Vec<u64>,
+    pub(super) outcome: Receiver<Result<Accepted, String>>,
+}
+
+struct Identities {
+    own: u32,
+    worker: u32,
+    adm: Option<u32>,
+}
+
+impl Identities {
+    fn of(user: &str) -> Identities {
+        let adm = nix::unistd::Group::from_name("adm").ok().flatten();
+        Identities {
+            own: nix::unistd::geteuid().as_raw(),
+            worker: sys::privileges::worker_uid(user),
+            adm: adm.map(|group| group.gid.as_raw()),
+        }
+    }
+}
+
+/// What a connection may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rights {
+    All,
+    Worker,
+    Status,
+    None,
+}
+
+impl Engine {
+    pub(super) fn new(parts: Parts) -> Engine {
+        let identities = Identities::of(&parts.accepted.config.paths.user);
+        let start = Instant::now();
+        Engine {
+            parts,
+            roles: HashMap::new(),
+            streams: HashMap::new(),
+            allowed: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            undone: HashSet::new(),
+            unknown_jails: 0,
+            misunderstood: 0,
+            reloading: None,
+            stopping: false,
+            identities,
+            exempt: Arc::new(Exempt::new([])),
+            surroundings: Surroundings::default(),
+            stale: start,
+            retry: start + RETRY,
+            sweep: start + SWEEP,
+        }
+    }
+
+    /// Takes back what the store kept. `known`: it could be read; else the kernel's bans stay.
+    pub(super) fn restore(&mut self, saved: Saved, known: bool, now: Now) {
+        let streams = saved.streams.into_iter().map(|(stream, offset)| {
+            let known = Stream {
+                decided: Some(offset),
+                committed: Some(offset),
+                seen: now.boot,
+            };
+            (stream, known)
+        });
+        self.streams.extend(streams);
+        self.allowed = saved.allowed.into_iter().map(|a| (a.net, a)).collect();
+        for (jail, totals) in saved.totals {
+            self.parts.jails.restore_totals(&jail, totals);
+        }
+        for (jail, net, hits) in saved.counters {
+            self.parts.jails.restore_counter(&jail, net, hits);
+        }
+        for (jail, net, times) in saved.repeats {
+            self.parts.jails.restore_repeats(&jail, net, times);
+        }
+        if let Some(off) = self.parts.off.clone() {
+            self.tell_off(&off);
+        }
+        let exempt = self.exempt();
+        let actions = self.parts.jails.restore(saved.bans, now, &exempt);
+        let mut work = Work::default();
+        work.take(actions);
+        work.ops.push(Op::Prune);
+        self.perform(work, now, Vec::new());
+        if known {
+            self.parts.firewall.settled();
+        }
+        let jails = self.parts.accepted.config.jails.values();
+        let text = format!(
+            "pipeban {} started: {} jails, {} bans",
+            env!("CARGO_PKG_VERSION"),
+            jails.filter(|jail| jail.enabled).count(),
+            self.parts.jails.bans().len()
+        );
+        self.parts.alerts.tell(Severity::Notice, &text);
+    }
+
+    /// Runs until a signal or a command ends it.
+    pub(super) fn run(mut self) {
+        let mut gone = Vec::new();
+        while !self.stopping {
+            let hold = self.parts.store.waiting() > MAX_WAITING;
+            let timeout = self.parts.server.regulate(hold, &mut gone);
+            for id in gone.drain(..) {
+                self.roles.remove(&id);
+            }
+            let ready = match self.parts.server.wait(timeout) {
+                Ok(ready) => ready,
+                Err(error) => {
+                    let text = format!("epoll failed, the engine ends: {error}");
+                    self.parts.alerts.tell(Severity::Err, &text);
+                    break;
+                }
+            };
+            for event in ready {
+                match event {
+                    Ready::New(id) => self.welcome(id),
+                    Ready::Read(id) => self.read(id),
+                    Ready::Gone(id) => {
+                        self.roles.remove(&id);
+                    }
+                    Ready::Woken => self.committed(),
+                    Ready::Signal => self.stopping = true,
+                }
+            }
+            self.reloaded();
+            self.tick();
+        }
+        self.end();
+    }
+
+    /// Who never is banned, as things stand now.
+    pub(super) fn exempt(&mut self) -> Arc<Exempt> {
+        let start = Instant::now();
+        if start >= self.stale {
+            match firewall::surroundings() {
+                Ok(found) => {
+                    if found != self.surroundings {
+                        self.surroundings = found;
+                        self.exemptions_changed();
+                    }
+                    self.over("surroundings");
+                }
+                Err(error) => {
+                    let text =
+                        format!("own addresses cannot be read, the last known are spared: {error}");
+                    self.trouble("surroundings", Severity::Err, text);
+                }
+            }
+            self.stale = start + start.elapsed() * 20;
+        }
+        Arc::clone(&self.exempt)
+    }
+
+    /// Gathers who never is banned.
+    pub(super) fn exemptions_changed(&mut self) {
+        let around = &self.surroundings;
+        let own = around.own.iter().map(|net| {
+            // An interface's address comes with its network, which is not ours alone.
+            let whole = net.trunc() == *net || net.addr().is_loopback();
+            let net = if whole { *net } else { net.addr().into() };
+            (net, Why::Own)
+        });
+        let one = |why| move |addr: &std::net::IpAddr| (IpNet::from(*addr), why);
+        let proxies = &self.parts.accepted.config.trusted_proxies;
+        self.exempt = Arc::new(Exempt::new(
+            own.chain(around.gateways.iter().map(one(Why::Gateway)))
+                .chain(around.name_servers.iter().map(one(Why::NameServer)))
+                .chain(proxies.iter().map(|net| (*net, Why::TrustedProxy)))
+                .chain(self.allowed.keys().map(|net| (*net, Why::AllowList))),
+        ));
+    }
+
+    /// Something is wrong: told once, shown by `status` until it is over.
+    pub(super) fn trouble(&mut self, key: &'static str, severity: Severity, text: String) {
+        if self.troubles.get(key) != Some(&text) {
+            self.parts.alerts.tell(severity, &text);
+            self.troubles.insert(key, text);
+        }
+    }
+
+    /// It is not wrong any more.
+    pub(super) fn over(&mut self, key: &'static str) {
+        if let Some(text) = self.troubles.remove(key) {
+            let text = format!("over: {text}");
+            self.parts.alerts.tell(Severity::Notice, &text);
+        }
+    }
+
+    pub(super) fn stream(&mut self, stream: u64, now: Now) -> &mut Stream {
+        if self.streams.len() >= MAX_STREAMS && !self.streams.contains_key(&stream) {
+            let oldest = self.streams.iter().min_by_key(|(_, s)| s.seen);
+            if let Some(oldest) = oldest.map(|(id, _)| *id) {
+                self.streams.remove(&oldest);
+            }
+        }
+        let entry = self.streams.entry(stream).or_default();
+        entry.seen = now.boot;
+        entry
+    }
+
+    fn rights(&self, id: u64) -> Rights {
+        let Some(peer) = self.parts.server.peer(id) else {
+            return Rights::None;
+        };
+        let who = &self.identities;
+        if peer.uid == 0 || peer.uid == who.own {
+            Rights::All
+        } else if peer.uid == who.worker {
+            Rights::Worker
+        } else if who.adm.is_some_and(|adm| peer.groups.contains(&adm)) {
+            Rights::Status
+        } else {
+            Rights::None
+        }
+    }
+
+    fn welcome(&mut self, id: u64) {
+        if self.rights(id) == Rights::None {
+            self.refuse(id, 77, "not permitted: ask as root");
+        } else {
+            self.roles.insert(id, Role::Unknown);
+        }
+    }
+
+    fn read(&mut self, id: u64) {
+        loop {
+            let line = match self.parts.server.next_line(id) {
+                Ok(Some(line)) => line,
+                Ok(None) => return,
+                Err(_) => return self.misunderstood(id, "message too long"),
+            };
+            match serde_json::from_slice::<Request>(&line) {
+                Ok(request) => self.request(id, request),
+                Err(error) => return self.misunderstood(id, &error.to_string()),
+            }
+        }
+    }
+
+    fn request(&mut self, id: u64, request: Request) {
+        let rights = self.rights(id);
+        let worker = matches!(rights, Rights::All | Rights::Worker);
+        match (self.roles.get_mut(&id), request) {
+            (Some(Role::Unknown), Request::Worker(hello)) if worker => self.worker(id, hello),
+            (Some(Role::Unknown), Request::Keeper { version }) if rights == Rights::All => {
+                if self.same_version(id, version) {
+                    self.roles.insert(id, Role::Keeper);
+                    self.parts.server.introduced(id, false);
+                    self.send_config(id);
+                }
+            }
+            (Some(Role::Unknown), Request::Command(command)) => {
+                let status = matches!(command, crate::control::Command::Status { .. });
+                if rights == Rights::All || (rights == Rights::Status && status) {
+                    self.roles.insert(id, Role::Command);
+                    self.parts.server.introduced(id, false);
+                    self.command(id, command);
+                } else {
+                    self.refuse(id, 77, "not permitted: ask as root");
+                }
+            }
+            (Some(Role::Worker { hello, .. }), Request::Hits(hits)) => {
+                let (stream, kind) = (hello.stream, hello.kind);
+                self.hits(id, stream, kind, &hits);
+            }
+            (Some(Role::Worker { counters, .. }), Request::Counters(new)) => *counters = new,
+            (Some(Role::Worker { .. }), Request::Shared { addr }) => {
+                self.parts.jails.learn_shared(addr, now());
+            }
+            _ => self.misunderstood(id, "a message that is not permitted or has no place here"),
+        }
+    }
+
+    fn worker(&mut self, id: u64, hello: WorkerHello) {
+        if !self.same_version(id, hello.version) {
+            return;
+        }
+        // What is decided but not committed may still be lost: it must be sent again.
+        let high_water = self.stream(hello.stream, now()).committed;
+        let counters = Counters::default();
+        self.roles.insert(id, Role::Worker { hello, counters });
+        self.parts.server.introduced(id, true);
+        let version = VERSION;
+        let reply = Reply::Welcome {
+            version,
+            high_water,
+        };
+        self.parts.server.send(id, &encode(&reply));
+    }
+
+    fn same_version(&mut self, id: u64, version: u32) -> bool {
+        if version == VERSION {
+            return true;
+        }
+        let text = format!(
+            "the engine speaks protocol {VERSION}, the other side {version}: restart the engine \
+             (`pipeban engine --stop`) and Apache after an upgrade"
+        );
+        self.parts.alerts.tell_limited(Severity::Warning, &text);
+        self.refuse(id, 2, &text);
+        false
+    }
+
+    fn send_config(&mut self, id: u64) {
+        let accepted = &self.parts.accepted;
+        let reply = Reply::Config {
+            hash: accepted.hash.clone(),
+            text: accepted.text.clone(),
+        };
+        self.parts.server.send(id, &encode(&reply));
+    }
+
+    pub(super) fn refuse(&mut self, id: u64, exit: u8, text: &str) {
+        let text = text.to_owned();
+        self.parts
+            .server
+            .send(id, &encode(&Reply::Refused { exit, text }));
+        self.parts.server.close(id);
+        self.roles.remove(&id);
+    }
+
+    fn misunderstood(&mut self, id: u64, what: &str) {
+        self.misunderstood += 1;
+        if let Some(peer) = self.parts.server.peer(id) {
+            let (pid, uid) = (peer.pid, peer.uid);
+            let text = format!("connection of pid {pid} (uid {uid}) ended: {what}");
+            self.parts.alerts.tell_limited(Severity::Warning, &text);
+        }
+        self.refuse(id, 2, "message not understood");
+    }
+
+    /// The store has written, or could not.
+    fn committed(&mut self) {
+        while let Ok(group) = self.parts.done.try_recv() {
+            match group.trouble {
+                Some(text) => {
+                    let text = format!(
+                        "{text}; bans work, but what happens now may be forgotten at a restart: \
+                         make room on the disk or mend its rights"
+                    );
+                    self.trouble("store", Severity::Err, text);
+                }
+                None => self.over("store"),
+            }
+            for then in group.then {
+                self.follow(then);
+            }
+        }
+    }
+
+    fn follow(&mut self, then: Then) {
+        match then {
+            Then::Ack {
+                connection,
+                stream,
+                offset,
+                told,
+            } => {
+                if let Some(known) = self.streams.get_mut(&stream) {
+                    known.committed = known.committed.max(Some(offset));
+                }
+                let reply = Reply::Ack { offset, told };
+                self.parts.server.send(connection, &encode(&reply));
+            }
+            Then::Answer { connection, reply } => {
+                let stop = matches!(self.roles.get(&connection), Some(Role::Command));
+                self.parts.server.send(connection, &encode(&reply));
+                if stop {
+                    self.parts.server.close(connection);
+                }
+            }
+        }
+    }
+
+    fn reloaded(&mut self) {
+        let outcome = match &self.reloading {
+            Some(reloading) => match reloading.outcome.try_recv() {
+                Ok(outcome) => outcome,
+                Err(crossbeam_channel::TryRecvError::Empty) => return,
+                Err(error) => Err(format!("reading the configuration failed: {error}")),
+            },
+            None => return,
+        };
+        let asked = self.reloading.take().map(|r| r.asked).unwrap_or_default();
+        match outcome {
+            Ok(accepted) => self.use_configuration(accepted, &asked),
+            Err(problems) => {
+                let text = format!(
+                    "the configuration is broken, the old one stays in use: {}",
+                    problems.replace('\n', "; ")
+                );
+                self.trouble("config", Severity::Err, text);
+                for id in asked {
+                    let text = format!("{problems}\nthe old configuration stays in use");
+                    self.refuse(id, 78, &text);
+                }
+            }
+        }
+    }
+
+    fn use_configuration(&mut self, accepted: Accepted, asked: &[u64]) {
+        let now = now();
+        let old = std::mem::replace(&mut self.parts.accepted, accepted);
+        let new = &self.parts.accepted;
+        let kept = new.keep();
+        let later =
+            old.config.paths != new.config.paths || old.config.firewall != new.config.firewall;
+        self.parts.jails.configure(&new.config);
+        self.parts.alerts.configure(&new.config.syslog);
+        self.identities = Identities::of(&new.config.paths.user);
+        let jails = new.config.jails.values().filter(|jail| jail.enabled);
+        let mut text = format!("configuration {} in use: {} jails", new.hash, jails.count());
+        self.over("config");
+        match kept {
+            Ok(()) => self.over("last-good"),
+            Err(text) => self.trouble("last-good", Severity::Err, text),
+        }
+        if later {
+            let what = "[paths] and [firewall] were changed: they take effect when the engine is \
+                        restarted (`pipeban engine --stop`, then start it)";
+            self.trouble("restart", Severity::Warning, what.into());
+            text = format!("{text}\n{what}");
+        }
+        self.parts.alerts.tell(Severity::Notice, &text);
+        self.exemptions_changed();
+        let exempt = self.exempt();
+        let mut work = Work::default();
+        work.take(self.parts.jails.release(&exempt));
+        let answers = asked.iter().map(|id| Then::Answer {
+            connection: *id,
+            reply: Reply::Done {
+                text: text.clone(),
+                json: vec![serde_json::json!({"config": self.parts.accepted.hash})],
+                yes: true,
+            },
+        });
+        let answers = answers.collect();
+        self.perform(work, now, answers);
+        let keepers: Vec<u64> = self
+            .roles
+            .iter()
+            .filter(|(_, role)| matches!(role, Role::Keeper))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in keepers {
+            self.send_config(id);
+        }
+    }
+
+    /// Reads the files in a thread: checking patterns may take longer than hits should wait.
+    pub(super) fn reload(&mut self, id: u64) {
+        if let Some(reloading) = &mut self.reloading {
+            reloading.asked.push(id);
+            return;
+        }
+        let (send, outcome) = crossbeam_channel::bounded(1);
+        let (file, waker) = (self.parts.file.clone(), self.parts.server.waker());
+        let started = std::thread::Builder::new()
+            .name("reload".into())
+            .spawn(move || {
+                let _ = send.send(settings::from_files(&file));
+                waker.wake();
+            });
+        match started {
+            Ok(_) => {
+                let asked = vec![id];
+                self.reloading = Some(Reloading { asked, outcome });
+            }
+            Err(error) => self.refuse(id, 2, &format!("no thread: {error}")),
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = now();
+        while let Ok(notice) = self.parts.notices.try_recv() {
+            match notice {
+                Notice::Trouble { key, text } => self.trouble(key, Severity::Warning, text),
+                Notice::Over { key } => self.over(key),
+            }
+        }
+        let mut work = Work::default();
+        if self
+            .parts
+            .jails
+            .bans()
+            .next_end()
+            .is_some_and(|end| end <= now.boot)
+        {
+            work.take(self.parts.jails.expire(now));
+        }
+        let ended: Vec<IpNet> = self
+            .allowed
+            .values()
+            .filter(|entry| entry.until.is_some_and(|until| until <= now.boot))
+            .map(|entry| entry.net)
+            .collect();
+        for net in ended {
+            self.allowed.remove(&net);
+            work.ops.push(Op::Disallow(net));
+            self.exemptions_changed();
+            let text = format!("{net} is off the allow-list again: its time is over");
+            self.parts.alerts.tell(Severity::Notice, &text);
+        }
+        if let Some(off) = &self.parts.off
+            && off.until.is_some_and(|until| until <= now.wall)
+        {
+            self.switch_on(&mut work);
+        }
+        let time = Instant::now();
+        if time >= self.retry {
+            self.retry = time + RETRY;
+            work.touched.extend(self.undone.drain());
+        }
+        if time >= self.sweep {
+            self.sweep = time + SWEEP;
+            self.parts.jails.sweep(now);
+            work.ops.push(Op::Prune);
+            let (clients, bans) = self.parts.jails.dropped();
+            if clients + bans > 0 {
+                let text = format!(
+                    "more clients than fit: {clients} counters and {bans} bans were dropped, \
+                     oldest first"
+                );
+                self.trouble("bounds", Severity::Warning, text);
+            }
+        }
+        if !work.is_empty() {
+            self.perform(work, now, Vec::new());
+        }
+    }
+
+    fn end(self) {
+        self.parts
+            .alerts
+            .tell(Severity::Notice, "pipeban stops; bans stay in force");
+        self.parts.store.finish();
+        // Answers that were waiting for the last commit.
+        let mut server = self.parts.server;
+        while let Ok(group) = self.parts.done.try_recv() {
+            for then in group.then {
+                if let Then::Answer { connection, reply } = then {
+                    server.send(connection, &encode(&reply));
+                }
+            }
+        }
+        let _ = std::fs::remove_file(self.parts.accepted.config.paths.socket());
+        drop(server);
+        self.parts.firewall.finish(Duration::from_secs(5));
+        self.parts.alerts.finish();
+    }
+
+    /// Puts what is not over back in force.
+    pub(super) fn switch_on(&mut self, work: &mut Work) {
+        self.parts.off = None;
+        self.over("off");
+        if let Err(error) = off::remove(&self.parts.accepted.config.paths) {
+            let path = self.parts.accepted.config.paths.off_file();
+            let text = format!(
+                "{} cannot be removed ({error}): the emergency stop will be on again after a \
+                 restart",
+                path.display()
+            );
+            self.trouble("off-file", Severity::Err, text);
+        }
+        let holds = self.parts.jails.bans().holds();
+        work.touched
+            .extend(holds.map(|(net, ports, _)| (net, ports.clone())));
+    }
+
+    pub(super) fn tell_off(&mut self, off: &OffStatus) {
+        let until = match off.until {
+            Some(until) => format!("until {until}"),
+            None => "until `pipeban on`".into(),
+        };
+        let text = format!("not banning at all: the emergency stop is on {until}");
+        self.trouble("off", Severity::Err, text);
+    }
+}

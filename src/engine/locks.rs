@@ -1,0 +1,113 @@
+//! One engine per state directory and per network namespace.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::Path;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+/// Abstract, so that it lives in the network namespace, whose firewall it stands for.
+const NAMESPACE: &str = "pipeban-engine";
+
+/// Held as long as the engine runs.
+#[derive(Debug)]
+pub(super) struct Locks {
+    _state: Flock<File>,
+    /// Its connections are accepted and dropped, or its queue would fill.
+    pub(super) namespace: Option<UnixListener>,
+    /// Something to tell: the namespace's name is taken by somebody who is no engine.
+    pub(super) warning: Option<String>,
+}
+
+/// Takes the locks. `namespace`: whether this engine touches the firewall.
+///
+/// # Errors
+/// Who holds one, for the operator.
+pub(super) fn take(state: &Path, namespace: bool) -> Result<Locks, String> {
+    let path = state.join("engine.lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o640)
+        .open(&path)
+        .map_err(|error| format!("{} cannot be opened: {error}", path.display()))?;
+    let mut holder = String::new();
+    // Only to name it.
+    let _ = (&mut file).take(32).read_to_string(&mut holder);
+    let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        format!(
+            "another engine (pid {}) has {}; `pipeban engine --stop` ends it",
+            holder.trim(),
+            state.display()
+        )
+    })?;
+    let written = lock
+        .set_len(0)
+        .and_then(|()| lock.rewind())
+        .and_then(|()| writeln!(lock, "{}", std::process::id()));
+    written.map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    let (namespace, warning) = if namespace {
+        own_namespace()?
+    } else {
+        (None, None)
+    };
+    Ok(Locks {
+        _state: lock,
+        namespace,
+        warning,
+    })
+}
+
+/// Whether some engine holds this lock file; its end is seen so, whatever its socket says.
+pub fn is_held(lock: &Path) -> bool {
+    File::open(lock).is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
+}
+
+fn own_namespace() -> Result<(Option<UnixListener>, Option<String>), String> {
+    let addr = SocketAddr::from_abstract_name(NAMESPACE).map_err(|error| error.to_string())?;
+    match UnixListener::bind_addr(&addr) {
+        Ok(listener) => {
+            listener
+                .set_nonblocking(true)
+                .map_err(|error| error.to_string())?;
+            Ok((Some(listener), None))
+        }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let holder = UnixStream::connect_addr(&addr)
+                .ok()
+                .and_then(|stream| getsockopt(&stream, PeerCredentials).ok());
+            match holder {
+                // Anybody may take an abstract name; only root's word keeps us from starting.
+                Some(holder) if holder.uid() != 0 && holder.uid() != own_uid() => {
+                    let (pid, uid) = (holder.pid(), holder.uid());
+                    Ok((
+                        None,
+                        Some(format!(
+                            "@{NAMESPACE} is taken by pid {pid} of uid {uid}, which is no engine: \
+                             end that process"
+                        )),
+                    ))
+                }
+                Some(holder) => Err(format!(
+                    "another engine (pid {}) rules this network namespace; with another state \
+                     directory only `backend = \"dry-run\"` can run beside it",
+                    holder.pid()
+                )),
+                None => Err(format!(
+                    "another engine rules this network namespace (@{NAMESPACE})"
+                )),
+            }
+        }
+        Err(error) => Err(format!("@{NAMESPACE} cannot be taken: {error}")),
+    }
+}
+
+fn own_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}

@@ -1,0 +1,559 @@
+use super::*;
+use crate::config::{Backend, Firewall, Increment, Paths, Ports, Syslog};
+use crate::record::Kind;
+use proptest::prelude::*;
+
+fn jail() -> Jail {
+    Jail {
+        enabled: true,
+        enforce: true,
+        log: Kind::Error,
+        filter: "f".into(),
+        maxretry: 3,
+        findtime: Duration::from_secs(600),
+        bantime: Some(Duration::from_secs(3_600)),
+        port: Ports::All,
+        ignoreip: vec!["198.51.100.0/24".parse().unwrap()],
+        ipv6_prefix: 64,
+        ban_private: false,
+        weight: 1,
+        vhost: vec![],
+        not_vhost: vec![],
+        increment: None,
+    }
+}
+
+fn config(jails: &[(&str, Jail)]) -> Config {
+    Config {
+        paths: Paths::default(),
+        firewall: Firewall {
+            backend: Backend::DryRun,
+            instant: true,
+            max_rules: 500,
+            mirror: true,
+        },
+        syslog: Syslog {
+            socket: "/dev/log".into(),
+            facility: 10,
+            log_file: None,
+        },
+        trusted_proxies: vec![],
+        defaults: jail(),
+        jails: jails
+            .iter()
+            .map(|(name, jail)| (name.parse().unwrap(), jail.clone()))
+            .collect(),
+        filters: Default::default(),
+    }
+}
+
+fn at(seconds: i64) -> Now {
+    Now {
+        boot: Moment::from_nanos(seconds * 1_000_000_000),
+        wall: Timestamp::from_second(1_800_000_000 + seconds).unwrap(),
+    }
+}
+
+fn exempt() -> Exempt {
+    let entry = |net: &str, why| (net.parse().unwrap(), why);
+    Exempt::new([
+        entry("192.0.2.1/32", Why::Own),
+        entry("2001:db8:0:1::1/128", Why::Own),
+        entry("192.0.2.254/32", Why::Gateway),
+        entry("192.0.2.53/32", Why::NameServer),
+        entry("192.0.2.128/28", Why::TrustedProxy),
+        entry("203.0.113.200/32", Why::AllowList),
+        entry("2001:db8:0:2::5/128", Why::AllowList),
+    ])
+}
+
+/// Lets `client` hit `jail` once; the words of what came of it.
+fn hit(jails: &mut Jails, jail: &str, client: &str, second: i64) -> Vec<String> {
+    hit_behind(jails, jail, client, None, second)
+}
+
+fn hit_behind(
+    jails: &mut Jails,
+    jail: &str,
+    client: &str,
+    peer: Option<&str>,
+    second: i64,
+) -> Vec<String> {
+    let jail = jail.parse().unwrap();
+    let hit = Hit {
+        jail: &jail,
+        client: client.parse().unwrap(),
+        peer: peer.map(|peer| peer.parse().unwrap()),
+        arrived: at(second).boot,
+    };
+    let observed = jails.observe(&hit, at(second), &exempt());
+    observed.actions.iter().map(short).collect()
+}
+
+fn short(action: &Action) -> String {
+    match action {
+        Action::Found { count, .. } => format!("found {count}"),
+        Action::Ban(ban) => format!(
+            "{} {} {}",
+            match ban.mode {
+                Mode::Enforced => "ban",
+                Mode::Observed => "would-ban",
+                Mode::Behind(_) => "behind",
+            },
+            ban.net,
+            ban.length().map_or(-1, |time| time.as_secs() as i64)
+        ),
+        Action::Restore(ban) => format!("restore {}", ban.net),
+        Action::Unban { ban, .. } => format!("unban {}", ban.net),
+        Action::AlreadyBanned { net, .. } => format!("already {net}"),
+        Action::Ignore { reason, .. } => format!("ignore {}", reason.why.word()),
+        Action::Spared { .. } => "spared".into(),
+        Action::NoSuchJail => "no-such-jail".into(),
+    }
+}
+
+#[test]
+fn manual_is_a_jail_name() {
+    assert_eq!(manual_jail().as_str(), MANUAL);
+}
+
+#[test]
+fn the_hit_that_reaches_maxretry_bans_and_later_ones_are_already_banned() {
+    let mut jails = Jails::new(&config(&[("a", jail())]));
+    assert_eq!(hit(&mut jails, "a", "203.0.113.9", 0), ["found 1"]);
+    assert_eq!(hit(&mut jails, "a", "::ffff:203.0.113.9", 1), ["found 2"]);
+    assert_eq!(
+        hit(&mut jails, "a", "203.0.113.9", 2),
+        ["found 3", "ban 203.0.113.9/32 3600"]
+    );
+    assert_eq!(
+        hit(&mut jails, "a", "203.0.113.9", 3),
+        ["already 203.0.113.9/32"]
+    );
+    assert_eq!(jails.expire(at(3_601)), []);
+    assert_eq!(jails.expire(at(3_602)).len(), 1);
+    assert_eq!(hit(&mut jails, "a", "203.0.113.9", 3_603), ["found 1"]);
+    let totals = Totals {
+        failed: 5,
+        banned: 1,
+    };
+    assert_eq!(jails.totals(&"a".parse().unwrap()), totals);
+}
+
+#[test]
+fn who_never_is_banned_is_told_by_which_rule() {
+    let mut jails = Jails::new(&config(&[(
+        "a",
+        Jail {
+            maxretry: 1,
+            ..jail()
+        },
+    )]));
+    for (client, expected) in [
+        ("198.51.100.7", "ignore ignoreip"),
+        ("203.0.113.200", "ignore allow-list"),
+        ("192.0.2.1", "ignore own-address"),
+        ("127.0.0.2", "ignore own-address"),
+        ("::1", "ignore own-address"),
+        ("::ffff:192.0.2.1", "ignore own-address"),
+        ("192.0.2.254", "ignore gateway"),
+        ("192.0.2.53", "ignore name-server"),
+        ("192.0.2.130", "ignore trusted-proxy"),
+        ("10.1.2.3", "ignore private-range"),
+        ("100.64.0.1", "ignore private-range"),
+        ("fe80::1", "ignore private-range"),
+        ("fd00::1", "ignore private-range"),
+        ("0.0.0.0", "ignore reserved-range"),
+        ("255.255.255.255", "ignore reserved-range"),
+        ("ff02::1", "ignore reserved-range"),
+        // the /64 of an own and of an allow-listed address: narrowed
+        ("2001:db8:0:1::1", "ignore own-address"),
+        ("2001:db8:0:1::2", "ban 2001:db8:0:1::2/128 3600"),
+        ("2001:db8:0:2::6", "ban 2001:db8:0:2::6/128 3600"),
+        ("2001:db8:0:3::6", "ban 2001:db8:0:3::/64 3600"),
+        ("64:ff9b::203.0.113.8", "ban 64:ff9b::cb00:7108/128 3600"),
+    ] {
+        let words = hit(&mut jails, "a", client, 0);
+        assert_eq!(words.last().map(String::as_str), Some(expected), "{client}");
+    }
+}
+
+#[test]
+fn private_ranges_may_be_banned_where_the_jail_says_so() {
+    let lab = Jail {
+        maxretry: 1,
+        ban_private: true,
+        ..jail()
+    };
+    let mut jails = Jails::new(&config(&[("a", lab)]));
+    assert_eq!(
+        hit(&mut jails, "a", "10.1.2.3", 0)[1],
+        "ban 10.1.2.3/32 3600"
+    );
+    assert_eq!(hit(&mut jails, "a", "127.0.0.1", 0), ["ignore own-address"]);
+}
+
+#[test]
+fn repeated_bans_get_longer_up_to_maxtime_and_are_forgotten() {
+    let increment = Increment {
+        factor: 2.0,
+        maxtime: Duration::from_secs(10_000),
+        memory: Duration::from_secs(100_000),
+    };
+    let repeat = Jail {
+        maxretry: 1,
+        increment: Some(increment),
+        ..jail()
+    };
+    let mut jails = Jails::new(&config(&[("a", repeat)]));
+    let mut lengths = Vec::new();
+    for second in [0, 20_000, 40_000, 60_000, 170_000] {
+        jails.expire(at(second));
+        lengths.push(hit(&mut jails, "a", "203.0.113.9", second)[1].clone());
+    }
+    let expected = [3_600, 7_200, 10_000, 10_000, 3_600];
+    assert_eq!(
+        lengths,
+        expected.map(|time| format!("ban 203.0.113.9/32 {time}"))
+    );
+    jails.unban(None, None);
+    jails.forget(Some("203.0.113.9/32".parse().unwrap()), None);
+    assert_eq!(
+        hit(&mut jails, "a", "203.0.113.9", 170_001)[1],
+        "ban 203.0.113.9/32 3600"
+    );
+}
+
+#[test]
+fn a_permanent_ban_stays_permanent_and_a_shared_address_is_banned_shortly_or_not() {
+    let increment = Increment {
+        factor: 2.0,
+        maxtime: Duration::from_secs(10_000),
+        memory: Duration::from_secs(100_000),
+    };
+    let at_once = Jail {
+        maxretry: 1,
+        bantime: None,
+        increment: Some(increment),
+        ..jail()
+    };
+    let slow = Jail {
+        maxretry: 2,
+        ..jail()
+    };
+    let mut jails = Jails::new(&config(&[("at-once", at_once), ("slow", slow)]));
+    assert_eq!(
+        hit(&mut jails, "at-once", "203.0.113.1", 0)[1],
+        "ban 203.0.113.1/32 -1"
+    );
+    jails.learn_shared("203.0.113.2".parse().unwrap(), at(0));
+    assert_eq!(
+        hit(&mut jails, "at-once", "203.0.113.2", 1)[1],
+        "ban 203.0.113.2/32 600"
+    );
+    assert_eq!(hit(&mut jails, "slow", "203.0.113.2", 1), ["found 1"]);
+    assert_eq!(
+        hit(&mut jails, "slow", "203.0.113.2", 1),
+        ["found 2", "spared"]
+    );
+    let later = 3_601;
+    assert_eq!(hit(&mut jails, "slow", "203.0.113.2", later), ["found 1"]);
+    assert_eq!(
+        hit(&mut jails, "slow", "203.0.113.2", later)[1],
+        "ban 203.0.113.2/32 3600"
+    );
+}
+
+#[test]
+fn behind_a_proxy_nothing_is_given_to_the_firewall_until_the_client_comes_itself() {
+    let mut jails = Jails::new(&config(&[(
+        "a",
+        Jail {
+            maxretry: 1,
+            ..jail()
+        },
+    )]));
+    let behind = |jails: &mut Jails, second| {
+        hit_behind(jails, "a", "203.0.113.9", Some("192.0.2.7"), second)
+    };
+    assert_eq!(behind(&mut jails, 0)[1], "behind 203.0.113.9/32 3600");
+    assert_eq!(behind(&mut jails, 1), ["already 203.0.113.9/32"]);
+    assert_eq!(jails.bans().holds().count(), 0);
+    let same = hit_behind(&mut jails, "a", "203.0.113.9", Some("203.0.113.9"), 2);
+    assert_eq!(
+        same[1..],
+        ["unban 203.0.113.9/32", "ban 203.0.113.9/32 3600"]
+    );
+    assert_eq!(jails.bans().holds().count(), 1);
+    assert_eq!(behind(&mut jails, 3), ["already 203.0.113.9/32"]);
+}
+
+#[test]
+fn a_jail_that_only_observes_gives_nothing_to_the_firewall() {
+    let watching = Jail {
+        maxretry: 1,
+        enforce: false,
+        ..jail()
+    };
+    let mut jails = Jails::new(&config(&[("a", watching)]));
+    assert_eq!(
+        hit(&mut jails, "a", "203.0.113.9", 0)[1],
+        "would-ban 203.0.113.9/32 3600"
+    );
+    assert_eq!(jails.bans().holds().count(), 0);
+    assert_eq!(jails.totals(&"a".parse().unwrap()).banned, 0);
+}
+
+#[test]
+fn hits_of_unknown_and_disabled_jails_count_for_nothing() {
+    let mut jails = Jails::new(&config(&[(
+        "off",
+        Jail {
+            enabled: false,
+            ..jail()
+        },
+    )]));
+    for name in ["off", "never-heard-of", "manual"] {
+        assert_eq!(hit(&mut jails, name, "203.0.113.9", 0), ["no-such-jail"]);
+    }
+}
+
+#[test]
+fn a_ban_by_hand_of_somebody_exempt_is_refused_with_the_entry() {
+    let mut jails = Jails::new(&config(&[("a", jail())]));
+    for (net, entry) in [
+        ("203.0.113.200/32", "203.0.113.200/32"),
+        ("203.0.113.0/24", "203.0.113.200/32"),
+        ("198.51.100.9/32", "198.51.100.0/24"),
+        ("192.0.2.1/32", "192.0.2.1/32"),
+        ("127.1.1.1/32", "127.0.0.0/8"),
+        ("0.0.0.0/0", "198.51.100.0/24"),
+        ("::/0", "::1/128"),
+        ("::ffff:192.0.2.1/128", "192.0.2.1/32"),
+        ("10.0.0.1/32", "10.0.0.0/8"),
+        ("11.0.0.0/7", "10.0.0.0/8"),
+    ] {
+        let answer = jails.ban_by_hand(None, net.parse().unwrap(), None, None, at(0), &exempt());
+        match answer {
+            Err(Refusal::Exempt(reason)) => assert_eq!(reason.entry.to_string(), entry, "{net}"),
+            other => panic!("{net}: {other:?}"),
+        }
+    }
+    let other = Some(&"nope".parse().unwrap());
+    let net = "203.0.113.9/32".parse().unwrap();
+    assert!(
+        jails
+            .ban_by_hand(other, net, None, None, at(0), &exempt())
+            .is_err()
+    );
+    let host_bits = "203.0.113.9/27".parse().unwrap();
+    let made = jails.ban_by_hand(None, host_bits, Some(None), None, at(0), &exempt());
+    assert_eq!(
+        made.unwrap().iter().map(short).collect::<Vec<_>>(),
+        ["ban 203.0.113.0/27 -1"]
+    );
+}
+
+#[test]
+fn unban_takes_what_lies_in_the_network_and_the_prefix_an_address_lies_in() {
+    let mut jails = Jails::new(&config(&[(
+        "a",
+        Jail {
+            maxretry: 2,
+            ..jail()
+        },
+    )]));
+    let bans = ["203.0.113.1", "203.0.113.2", "2001:db8:0:3::9"];
+    for (client, _) in bans.iter().flat_map(|c| [(c, 0), (c, 1)]) {
+        hit(&mut jails, "a", client, 0);
+    }
+    hit(&mut jails, "a", "203.0.113.3", 0);
+    let mut unban = |net: &str| {
+        let (actions, reset) = jails.unban(Some(net.parse().unwrap()), None);
+        (actions.len(), reset.len())
+    };
+    assert_eq!(unban("203.0.113.3/32"), (0, 1));
+    assert_eq!(unban("2001:db8:0:3::77/128"), (1, 0));
+    assert_eq!(unban("203.0.113.0/24"), (2, 0));
+    // a wide IPv4 ban is not lifted by one address in it
+    let wide = "203.0.113.0/25".parse().unwrap();
+    jails
+        .ban_by_hand(None, wide, None, None, at(0), &exempt())
+        .unwrap();
+    assert_eq!(
+        jails.unban(Some("203.0.113.9/32".parse().unwrap()), None).0,
+        []
+    );
+}
+
+#[test]
+fn what_is_over_or_exempt_by_now_is_not_restored() {
+    let mut first = Jails::new(&config(&[(
+        "a",
+        Jail {
+            maxretry: 1,
+            ..jail()
+        },
+    )]));
+    let mut kept = Vec::new();
+    for client in ["203.0.113.1", "203.0.113.200", "203.0.113.3"] {
+        let jail = "a".parse().unwrap();
+        let client = client.parse().unwrap();
+        let hit = Hit {
+            jail: &jail,
+            client,
+            peer: None,
+            arrived: at(0).boot,
+        };
+        let observed = first.observe(&hit, at(0), &Exempt::new([]));
+        kept.extend(
+            observed
+                .actions
+                .into_iter()
+                .filter_map(|action| match action {
+                    Action::Ban(ban) => Some(ban),
+                    _ => None,
+                }),
+        );
+    }
+    kept[2].until = Some(at(10).boot);
+    let mut again = Jails::new(&config(&[("a", jail())]));
+    let actions = again.restore(kept, at(10), &exempt());
+    let words: Vec<String> = actions.iter().map(short).collect();
+    assert_eq!(
+        words,
+        [
+            "restore 203.0.113.1/32",
+            "unban 203.0.113.200/32",
+            "unban 203.0.113.3/32"
+        ]
+    );
+    assert_eq!(again.bans().len(), 1);
+}
+
+#[test]
+fn somebody_exempted_later_is_released() {
+    let mut jails = Jails::new(&config(&[(
+        "a",
+        Jail {
+            maxretry: 1,
+            ..jail()
+        },
+    )]));
+    hit(&mut jails, "a", "203.0.113.9", 0);
+    hit(&mut jails, "a", "203.0.113.10", 0);
+    let allowed = Exempt::new([("203.0.113.8/31".parse().unwrap(), Why::AllowList)]);
+    let words: Vec<String> = jails.release(&allowed).iter().map(short).collect();
+    assert_eq!(words, ["unban 203.0.113.9/32"]);
+}
+
+#[test]
+fn a_ban_outlives_the_configuration_of_its_jail() {
+    let mut jails = Jails::new(&config(&[(
+        "a",
+        Jail {
+            maxretry: 1,
+            ..jail()
+        },
+    )]));
+    hit(&mut jails, "a", "203.0.113.9", 0);
+    jails.configure(&config(&[]));
+    assert_eq!(hit(&mut jails, "a", "203.0.113.10", 0), ["no-such-jail"]);
+    assert_eq!(jails.names().len(), 1);
+    assert_eq!(jails.bans().len(), 1);
+}
+
+#[test]
+fn bans_are_bounded_and_the_first_to_end_goes() {
+    let config = config(&[(
+        "a",
+        Jail {
+            maxretry: 1,
+            ..jail()
+        },
+    )]);
+    let mut jails = Jails::bounded(&config, 10, 2);
+    for n in 1..=3 {
+        let words = hit(&mut jails, "a", &format!("203.0.113.{n}"), n);
+        if n == 3 {
+            assert_eq!(words[2], "unban 203.0.113.1/32");
+        }
+    }
+    assert_eq!(jails.dropped().1, 1);
+}
+
+proptest! {
+    /// Whatever hits, in whatever order, from wherever: nobody who is exempt is in a ban.
+    #[test]
+    fn never_bans_an_exempt_address(
+        hits in prop::collection::vec((0usize..14, 0u8..4, any::<bool>()), 1..120),
+        prefix in 48u8..=128,
+    ) {
+        let clients = [
+            "192.0.2.1", "192.0.2.254", "192.0.2.53", "192.0.2.130", "203.0.113.200",
+            "2001:db8:0:1::1", "2001:db8:0:1::2", "2001:db8:0:2::5", "2001:db8:0:2::6",
+            "198.51.100.7", "10.0.0.1", "127.0.0.1", "203.0.113.9", "::ffff:203.0.113.200",
+        ];
+        let rule = Jail { maxretry: 2, ipv6_prefix: prefix, ..jail() };
+        let mut jails = Jails::new(&config(&[("a", rule)]));
+        let exempt = exempt();
+        for (n, (client, step, proxied)) in hits.into_iter().enumerate() {
+            let second = n as i64 * i64::from(step);
+            hit_behind(&mut jails, "a", clients[client], proxied.then_some("192.0.2.7"), second);
+            for ban in jails.bans().iter() {
+                prop_assert_eq!(exempt.reason(&jail(), &ban.net), None);
+            }
+        }
+    }
+
+    /// What is counted stays under maxretry, and a ban comes exactly when it is reached.
+    #[test]
+    fn the_count_never_exceeds(
+        seconds in prop::collection::vec(0i64..2_000, 1..200),
+        maxretry in 1u32..6,
+        weight in 1u32..4,
+    ) {
+        let rule = Jail { maxretry, weight, ..jail() };
+        let mut jails = Jails::new(&config(&[("a", rule)]));
+        let name: JailName = "a".parse().unwrap();
+        let net = "203.0.113.9/32".parse().unwrap();
+        for second in seconds {
+            let words = hit(&mut jails, "a", "203.0.113.9", second);
+            let sum: u32 = jails.counted(&name, &net).iter().map(|(_, w)| w).sum();
+            prop_assert!(sum < maxretry, "{words:?}");
+            jails.unban(Some(net), None).0.len();
+        }
+    }
+
+    /// Moving both clocks together moves nothing else: no hidden clock is read.
+    #[test]
+    fn decisions_do_not_depend_on_when_they_are_made(
+        seconds in prop::collection::vec(0i64..2_000, 1..60),
+        shift in 0i64..1_000_000_000,
+    ) {
+        let mut runs = [0, shift].map(|offset| {
+            let mut jails = Jails::new(&config(&[("a", jail())]));
+            seconds.iter().map(|s| hit(&mut jails, "a", "203.0.113.9", s + offset)).collect::<Vec<_>>()
+        });
+        let second = runs[1].clone();
+        prop_assert_eq!(&mut runs[0], &second);
+    }
+
+    /// The wall clock alone changes no decision.
+    #[test]
+    fn the_wall_clock_decides_nothing(seconds in prop::collection::vec((0i64..2_000, -1_000_000i64..1_000_000), 1..60)) {
+        let run = |jump: bool| {
+            let mut jails = Jails::new(&config(&[("a", jail())]));
+            let name = "a".parse().unwrap();
+            seconds.iter().map(|(second, wall)| {
+                let mut now = at(*second);
+                if jump {
+                    now.wall = Timestamp::from_second(1_800_000_000 + wall).unwrap();
+                }
+                let hit = Hit { jail: &name, client: "203.0.113.9".parse().unwrap(), peer: None, arrived: now.boot };
+                jails.observe(&hit, now, &exempt()).actions.iter().map(short).collect::<Vec<_>>()
+            }).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(run(false), run(true));
+    }
+}

@@ -1,0 +1,80 @@
+//! The tables, and the steps that lead to them. Steps go forward only; the number of those taken
+//! is SQLite's `user_version`.
+
+use rusqlite::Connection;
+
+use super::Error;
+
+/// One step a released schema; never edited, only added to.
+///
+/// Wall times are milliseconds since 1970; `boot` columns are nanoseconds of CLOCK_BOOTTIME in the
+/// boot that `boot_id` names.
+const STEPS: &[&str] = &["
+    CREATE TABLE bans (
+        id INTEGER PRIMARY KEY,
+        jail TEXT NOT NULL,
+        net TEXT NOT NULL,
+        ports TEXT NOT NULL,
+        mode TEXT NOT NULL,
+        failures INTEGER NOT NULL,
+        within_ms INTEGER NOT NULL,
+        reason TEXT,
+        since INTEGER NOT NULL,
+        until INTEGER,
+        boot_id TEXT NOT NULL,
+        since_boot INTEGER NOT NULL,
+        until_boot INTEGER,
+        ended INTEGER,
+        end TEXT
+    );
+    CREATE UNIQUE INDEX bans_active ON bans (jail, net) WHERE ended IS NULL;
+    CREATE INDEX bans_net ON bans (net);
+    CREATE INDEX bans_since ON bans (since);
+    CREATE TABLE counters (
+        jail TEXT NOT NULL,
+        net TEXT NOT NULL,
+        hits TEXT NOT NULL,
+        boot_id TEXT NOT NULL,
+        wall_minus_boot INTEGER NOT NULL,
+        expires INTEGER NOT NULL,
+        expires_boot INTEGER NOT NULL,
+        PRIMARY KEY (jail, net)
+    ) WITHOUT ROWID;
+    CREATE TABLE totals (
+        jail TEXT PRIMARY KEY,
+        failed INTEGER NOT NULL,
+        banned INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE streams (
+        stream INTEGER PRIMARY KEY,
+        offset INTEGER NOT NULL,
+        seen INTEGER NOT NULL
+    );
+    CREATE TABLE allow (
+        net TEXT PRIMARY KEY,
+        since INTEGER NOT NULL,
+        until INTEGER,
+        boot_id TEXT NOT NULL,
+        until_boot INTEGER,
+        reason TEXT
+    ) WITHOUT ROWID;
+"];
+
+/// Brings a database to the newest schema.
+pub(super) fn upgrade(connection: &mut Connection) -> Result<(), Error> {
+    let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let found = found as usize;
+    if found > STEPS.len() {
+        return Err(Error::Newer {
+            found,
+            known: STEPS.len(),
+        });
+    }
+    for (number, step) in STEPS.iter().enumerate().skip(found) {
+        let step_taken = connection.transaction()?;
+        step_taken.execute_batch(step)?;
+        step_taken.pragma_update(None, "user_version", number as u32 + 1)?;
+        step_taken.commit()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,322 @@
+use super::*;
+use crate::config::Ports;
+use crate::jail::Mode;
+use std::sync::mpsc;
+
+fn at(boot: i64, wall: i64) -> Now {
+    Now {
+        boot: Moment::from_nanos(boot * 1_000_000_000),
+        wall: Timestamp::from_second(1_800_000_000 + wall).unwrap(),
+    }
+}
+
+fn ban(net: &str, now: Now, seconds: Option<u64>) -> Ban {
+    Ban {
+        jail: "apache-auth".parse().unwrap(),
+        net: net.parse().unwrap(),
+        ports: Ports::List {
+            tcp: [80, 443].into(),
+            udp: [443].into(),
+        },
+        mode: Mode::Enforced,
+        since: now.boot,
+        since_wall: now.wall,
+        until: seconds.map(|s| now.boot.plus(Duration::from_secs(s))),
+        failures: 5,
+        within: Duration::from_secs(41),
+        reason: None,
+    }
+}
+
+const MEMORY: Duration = Duration::from_secs(86_400);
+
+#[test]
+fn what_was_kept_comes_back_exactly_in_the_same_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let now = at(100, 0);
+    let jail: JailName = "apache-auth".parse().unwrap();
+    let mut behind = ban("2001:db8::/64", now, None);
+    behind.mode = Mode::Behind("192.0.2.7".parse().unwrap());
+    behind.reason = Some("it's <b>".into());
+    let one: IpNet = "203.0.113.1/32".parse().unwrap();
+    let hits = vec![(at(90, 0).boot, 1), (at(99, 0).boot, 2)];
+    let findtime = Duration::from_secs(600);
+    let totals = Totals {
+        failed: 7,
+        banned: 2,
+    };
+    let allowed = Allowed {
+        net: "198.51.100.0/24".parse().unwrap(),
+        since: now.wall,
+        until: Some(at(200, 0).boot),
+        reason: None,
+    };
+    let mut database = Database::open(&path, "boot-a").unwrap();
+    let ops = [
+        Op::Ban(ban("203.0.113.9/32", now, Some(3_600))),
+        Op::Ban(behind.clone()),
+        Op::Ban(ban("203.0.113.10/32", now, Some(3_600))),
+        Op::End {
+            jail: jail.clone(),
+            net: "203.0.113.10/32".parse().unwrap(),
+            why: "over",
+        },
+        Op::Counter {
+            jail: jail.clone(),
+            net: one,
+            hits: hits.clone(),
+            findtime,
+        },
+        Op::Counter {
+            jail: jail.clone(),
+            net: "203.0.113.2/32".parse().unwrap(),
+            hits: hits.clone(),
+            findtime,
+        },
+        Op::Counter {
+            jail: jail.clone(),
+            net: "203.0.113.2/32".parse().unwrap(),
+            hits: vec![],
+            findtime,
+        },
+        Op::Totals {
+            jail: jail.clone(),
+            totals,
+        },
+        Op::Stream {
+            stream: u64::MAX,
+            offset: 12_345,
+        },
+        Op::Allow(allowed.clone()),
+    ];
+    database.commit(&ops, now).unwrap();
+    // written twice it says the same
+    database.commit(&ops, now).unwrap();
+    drop(database);
+
+    // the wall clock has jumped; the boot clock has gone on
+    let later = at(110, 500_000);
+    let database = Database::open(&path, "boot-a").unwrap();
+    let saved = database.load(later, Duration::from_secs(1)).unwrap();
+    let mut bans = saved.bans.clone();
+    bans.sort_by_key(|ban| ban.net);
+    assert_eq!(bans, [ban("203.0.113.9/32", now, Some(3_600)), behind]);
+    assert_eq!(saved.totals, [(jail.clone(), totals)]);
+    assert_eq!(saved.streams, [(u64::MAX, 12_345)]);
+    assert_eq!(saved.allowed, [allowed]);
+    assert_eq!(saved.counters, [(jail, one, hits)]);
+}
+
+#[test]
+fn after_another_boot_the_wall_clock_tells_what_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let now = at(1_000_000, 0);
+    let jail: JailName = "apache-auth".parse().unwrap();
+    let mut database = Database::open(&path, "boot-a").unwrap();
+    let net: IpNet = "203.0.113.1/32".parse().unwrap();
+    let hits = vec![(at(999_990, 0).boot, 1)];
+    let findtime = Duration::from_secs(600);
+    let ops = [
+        Op::Ban(ban("203.0.113.9/32", now, Some(3_600))),
+        Op::Counter {
+            jail: jail.clone(),
+            net,
+            hits,
+            findtime,
+        },
+    ];
+    database.commit(&ops, now).unwrap();
+    drop(database);
+    // 100 s later on the wall, 30 s after the new boot
+    let database = Database::open(&path, "boot-b").unwrap();
+    let saved = database.load(at(30, 100), MEMORY).unwrap();
+    assert_eq!(saved.bans[0].until, Some(at(30 + 3_500, 0).boot));
+    assert_eq!(saved.bans[0].since, at(30 - 100, 0).boot);
+    assert_eq!(
+        saved.counters,
+        [(jail.clone(), net, vec![(at(30 - 110, 0).boot, 1)])]
+    );
+    assert_eq!(saved.repeats.len(), 1);
+    // an hour later the ban is loaded as one that is over, and the window is
+    let saved = database.load(at(30, 4_000), MEMORY).unwrap();
+    assert!(saved.bans[0].until.unwrap() < at(30, 0).boot);
+    assert_eq!(saved.counters, []);
+}
+
+#[test]
+fn history_counts_for_escalation_until_it_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut database = Database::open(&dir.path().join("db"), "boot-a").unwrap();
+    let repeats = |database: &Database, memory| {
+        let saved = database
+            .load(at(100_000, 100_000), Duration::from_secs(memory))
+            .unwrap();
+        saved
+            .repeats
+            .iter()
+            .map(|(_, _, times)| times.len())
+            .sum::<usize>()
+    };
+    for second in [0, 50_000, 99_000] {
+        let now = at(second, second);
+        let shared = Ban {
+            reason: Some("shared".into()),
+            ..ban("203.0.113.7/32", now, Some(60))
+        };
+        let by_hand = Ban {
+            failures: 0,
+            ..ban("203.0.113.8/32", now, Some(60))
+        };
+        let ops = [
+            Op::Ban(ban("203.0.113.9/32", now, Some(60))),
+            Op::Ban(shared),
+            Op::Ban(by_hand),
+        ];
+        database.commit(&ops, now).unwrap();
+    }
+    assert_eq!(repeats(&database, 60_000), 2);
+    assert_eq!(repeats(&database, 200_000), 3);
+    let net = Some("203.0.113.0/24".parse().unwrap());
+    database
+        .commit(&[Op::Forget { net, jail: None }], at(99_001, 99_001))
+        .unwrap();
+    // the active one is not history yet
+    assert_eq!(repeats(&database, 200_000), 1);
+}
+
+#[test]
+fn what_is_too_old_is_pruned() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut database = Database::open(&dir.path().join("db"), "boot-a").unwrap();
+    let jail: JailName = "apache-auth".parse().unwrap();
+    let old = at(0, 0);
+    let mut ops = vec![Op::Ban(ban("203.0.113.9/32", old, Some(60)))];
+    ops.push(Op::End {
+        jail,
+        net: "203.0.113.9/32".parse().unwrap(),
+        why: "over",
+    });
+    ops.extend((0..MAX_STREAMS as u64 + 5).map(|stream| Op::Stream { stream, offset: 1 }));
+    database.commit(&ops, old).unwrap();
+    let count = |database: &Database, table: &str| -> i64 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        database
+            .connection
+            .query_row(&sql, [], |row| row.get(0))
+            .unwrap()
+    };
+    database.commit(&[Op::Prune], at(1, 1)).unwrap();
+    assert_eq!(count(&database, "streams"), MAX_STREAMS as i64);
+    assert_eq!(count(&database, "bans"), 1);
+    database
+        .commit(&[Op::Prune], at(401 * 86_400, 401 * 86_400))
+        .unwrap();
+    assert_eq!(count(&database, "streams"), 0);
+    assert_eq!(count(&database, "bans"), 0);
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let database = Database::open(&path, "boot-a").unwrap();
+    database
+        .connection
+        .pragma_update(None, "user_version", 99)
+        .unwrap();
+    drop(database);
+    let error = Database::open(&path, "boot-a").unwrap_err();
+    assert!(matches!(error, Error::Newer { found: 99, .. }), "{error}");
+    let kept: i64 = Connection::open(&path)
+        .unwrap()
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(kept, 99);
+}
+
+#[test]
+fn what_is_no_database_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    std::fs::write(
+        &path,
+        "not a database, and longer than the header of one: ".repeat(50),
+    )
+    .unwrap();
+    assert!(Database::open(&path, "boot-a").is_err());
+    assert!(Database::open(&dir.path().join("missing/db"), "boot-a").is_err());
+}
+
+#[test]
+fn what_follows_comes_after_the_commit_and_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let database = Database::open(&path, "boot-a").unwrap();
+    let (send, done) = mpsc::channel();
+    let reader = path.clone();
+    let store = Store::start(Some(database), move |group: Done<u64>| {
+        let kept: i64 = Connection::open(&reader)
+            .unwrap()
+            .query_row("SELECT offset FROM streams WHERE stream = 1", [], |row| {
+                row.get(0)
+            })
+            .unwrap();
+        send.send((group, kept)).unwrap();
+    })
+    .unwrap();
+    for offset in 1..=1_000 {
+        store.submit(
+            vec![Op::Stream { stream: 1, offset }],
+            at(1, 1),
+            vec![offset],
+        );
+    }
+    let mut all = Vec::new();
+    while all.len() < 1_000 {
+        let (group, kept) = done.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert_eq!(group.trouble, None);
+        all.extend(group.then);
+        assert!(kept >= all.last().copied().unwrap() as i64);
+    }
+    assert!(all.is_sorted());
+    store.finish();
+}
+
+#[test]
+fn a_database_that_cannot_be_written_stops_nobody_and_is_written_when_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let database = Database::open(&path, "boot-a").unwrap();
+    database.connection.busy_timeout(Duration::ZERO).unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (send, done) = mpsc::channel();
+    let store = Store::start(Some(database), move |group: Done<u64>| {
+        send.send(group).unwrap()
+    })
+    .unwrap();
+    let submit = |offset| {
+        store.submit(
+            vec![Op::Stream {
+                stream: offset,
+                offset,
+            }],
+            at(1, 1),
+            vec![offset],
+        );
+        done.recv_timeout(Duration::from_secs(20)).unwrap()
+    };
+    let group = submit(1);
+    assert_eq!(group.then, [1]);
+    assert!(group.trouble.unwrap().contains("cannot be written"));
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(submit(2).trouble, None);
+    store.finish();
+    let kept: i64 = Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT count(*) FROM streams", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(kept, 2);
+}
