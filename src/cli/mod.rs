@@ -73,6 +73,10 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
+            // Apache hangs with a logger that ends at every start.
+            if error.use_stderr() && std::env::args_os().any(|arg| arg == "log") {
+                crate::pipe::drop_stdin();
+            }
             return if error.use_stderr() {
                 Exit::Usage
             } else {

@@ -18,6 +18,18 @@ pub const VERSION: u32 = 1;
 /// Longest message a worker may send, in bytes with its newline; more ends the connection.
 pub const MAX_WORKER_MESSAGE: usize = 256 * 1024;
 
+/// The name of a configuration: the first 16 hex digits of the SHA-256 of its JSON.
+pub fn config_hash(text: &[u8]) -> String {
+    use sha2::Digest;
+    use std::fmt::Write;
+    let mut name = String::with_capacity(16);
+    for byte in sha2::Sha256::digest(text).iter().take(8) {
+        // `write!` to a String cannot fail.
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
+}
+
 /// What is said to the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

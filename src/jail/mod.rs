@@ -1,1 +1,4 @@
 //! (in work)
+#![forbid(unsafe_code)]
+
+pub mod shared;

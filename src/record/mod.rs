@@ -77,3 +77,7 @@ impl Parser {
         None
     }
 }
+
+mod display;
+
+pub use display::display;
