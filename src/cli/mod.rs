@@ -138,5 +138,9 @@ fn refuse(error: &clap::Error) -> Exit {
             let _ = error.print();
         }
     }
+    // Apache hangs with a logger that ends at every start.
+    if words.iter().any(|word| word == "log") {
+        crate::pipe::drop_stdin();
+    }
     Exit::Usage
 }

@@ -25,9 +25,9 @@ pub const VERSION: u32 = 1;
 pub const MAX_WORKER_MESSAGE: usize = 256 * 1024;
 
 /// Names a configuration: the first 16 hex digits of the SHA-256 of its JSON.
-pub fn config_hash(text: &str) -> String {
+pub fn config_hash(text: impl AsRef<[u8]>) -> String {
     use sha2::Digest;
-    let digest = sha2::Sha256::digest(text.as_bytes());
+    let digest = sha2::Sha256::digest(text);
     digest.iter().take(8).map(|b| format!("{b:02x}")).collect()
 }
 

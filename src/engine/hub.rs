@@ -202,8 +202,9 @@ impl Engine {
         work.take(actions);
         work.ops.push(Op::Prune);
         self.perform(work, now, Vec::new());
-        if known {
-            self.parts.firewall.settled();
+        if known && let Err(error) = self.parts.firewall.settled() {
+            let text = format!("bans of an earlier engine may still be in force: {error}");
+            self.trouble("settled", Severity::Warning, text);
         }
         let jails = self.parts.accepted.config.jails.values();
         let text = format!(

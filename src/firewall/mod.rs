@@ -261,9 +261,6 @@ impl Firewall {
         }
     }
 
-    /// All bans of now have been given: what else is there, of an earlier engine, goes.
-    pub fn settled(&mut self) {}
-
     /// Whether the kernel holds the entry now; `None`: nothing is enforced (dry run) or it could
     /// not be asked.
     pub fn in_force(&mut self, entry: &Entry) -> Option<bool> {

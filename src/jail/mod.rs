@@ -8,6 +8,7 @@ mod bans;
 mod counter;
 mod exempt;
 mod moment;
+pub mod shared;
 
 pub use bans::{Ban, Bans, Hold, MAX_BANS, Mode};
 pub use counter::{Counted, MAX_CLIENTS};

@@ -1,63 +1,90 @@
-//! Bytes that a client chose, made fit to be shown.
+//! Bytes from strangers, made fit for a terminal, a log line, a page.
 
-use std::fmt::Write as _;
+use std::fmt::Write;
 
-/// At most `max` characters of `bytes`, then `...`; what is not UTF-8, control characters and
-/// those that turn the direction of text come as `\xhh` or `\u{...}`.
+/// At most `max` bytes of text for people: what is not UTF-8 and ASCII control characters become
+/// `\xhh`, other control, bidirectional and invisible characters `\u{...}`. Cut text ends in
+/// `...`. Backslashes stay as they are: Apache has escaped its lines once already.
 pub fn display(bytes: &[u8], max: usize) -> String {
-    let mut shown = String::new();
-    let mut count = 0;
+    const MORE: &str = "...";
+    let mut text = String::new();
+    // Where the text is to be cut when it turns out to be too long.
+    let mut cut = 0;
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if count == max {
-                shown.push_str("...");
-                return shown;
+            push(&mut text, c);
+            if !fits(&text, &mut cut, max, MORE.len()) {
+                text.truncate(cut);
+                return text + MORE.get(..max.min(MORE.len())).unwrap_or("");
             }
-            count += 1;
-            push(&mut shown, c);
         }
         for byte in chunk.invalid() {
-            if count == max {
-                shown.push_str("...");
-                return shown;
+            let _ = write!(text, "\\x{byte:02x}");
+            if !fits(&text, &mut cut, max, MORE.len()) {
+                text.truncate(cut);
+                return text + MORE.get(..max.min(MORE.len())).unwrap_or("");
             }
-            count += 1;
-            // Writing to a String does not fail.
-            let _ = write!(shown, "\\x{byte:02x}");
         }
     }
-    shown
+    text
 }
 
-fn push(shown: &mut String, c: char) {
-    let hidden = matches!(c,
-        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-    let _ = if c.is_ascii() && c.is_control() {
-        write!(shown, "\\x{:02x}", u32::from(c))
-    } else if c.is_control() || hidden {
-        write!(shown, "\\u{{{:x}}}", u32::from(c))
-    } else {
-        shown.push(c);
-        Ok(())
+/// Notes the longest text that leaves room for the mark; false once `max` is exceeded.
+fn fits(text: &str, cut: &mut usize, max: usize, mark: usize) -> bool {
+    if text.len() + mark <= max {
+        *cut = text.len();
+    }
+    text.len() <= max
+}
+
+fn push(text: &mut String, c: char) {
+    // `write!` to a String cannot fail.
+    let _ = match c {
+        c if c.is_ascii_control() => write!(text, "\\x{:02x}", u32::from(c)),
+        c if c.is_control() || is_invisible(c) => write!(text, "\\u{{{:x}}}", u32::from(c)),
+        c => text.write_char(c),
     };
+}
+
+/// Characters that change the order of others or show nothing.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
 mod tests {
-    use super::display;
+    use super::*;
+    use proptest::prelude::*;
 
     #[test]
-    fn nothing_that_a_terminal_obeys_comes_through() {
-        for (bytes, shown) in [
-            (&b"plain \\x41 \xc3\xa4"[..], "plain \\x41 \u{e4}"),
-            (b"\x1b[2J\r\n\0\x7f", "\\x1b[2J\\x0d\\x0a\\x00\\x7f"),
-            (b"\xff\xfe", "\\xff\\xfe"),
-            ("\u{202e}\u{9b}".as_bytes(), "\\u{202e}\\u{9b}"),
-        ] {
-            assert_eq!(display(bytes, 100), shown);
+    fn shows_what_it_should() {
+        let cases: &[(&[u8], usize, &str)] = &[
+            (b"GET / \\x16", 80, "GET / \\x16"),
+            (b"a\x00b\n\x1b[31m\x7f", 80, "a\\x00b\\x0a\\x1b[31m\\x7f"),
+            (b"caf\xe9 \xc3\xa9", 80, "caf\\xe9 \u{e9}"),
+            ("\u{202e}gnp\u{85}".as_bytes(), 80, "\\u{202e}gnp\\u{85}"),
+            (b"0123456789", 10, "0123456789"),
+            (b"0123456789a", 10, "0123456..."),
+            (b"01234567\x00", 10, "0123456..."),
+            (b"abc", 2, ".."),
+            (b"", 0, ""),
+        ];
+        for (bytes, max, expected) in cases {
+            assert_eq!(display(bytes, *max), *expected, "{bytes:?}");
         }
-        assert_eq!(display(b"abcdef", 3), "abc...");
-        assert_eq!(display(b"abc", 3), "abc");
+    }
+
+    proptest! {
+        #[test]
+        fn never_longer_and_never_a_control_character(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200), max in 0usize..100,
+        ) {
+            let text = display(&bytes, max);
+            prop_assert!(text.len() <= max);
+            prop_assert!(!text.chars().any(char::is_control));
+        }
     }
 }

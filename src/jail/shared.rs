@@ -1,0 +1,150 @@
+//! Which addresses are shared by many people: NAT, a carrier, a proxy nobody told us of.
+//!
+//! Time is an argument. A worker counts good requests here and tells the engine.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Good requests that make an address shared.
+pub const GOOD_REQUESTS: u32 = 30;
+/// Different user agents among them.
+pub const AGENTS: usize = 5;
+/// Requests older than this never count.
+pub const WINDOW: Duration = Duration::from_secs(3600);
+/// A shared address is told again after this time at the earliest.
+pub const TOLD_AGAIN: Duration = Duration::from_secs(600);
+/// Most addresses in one generation; two generations are kept.
+pub const MAX_ADDRESSES: usize = 65_536;
+
+/// Counts good requests by address in two generations of half a [`WINDOW`] each: what is counted
+/// is at most a window and at least half a window old. A generation that is full ends early.
+#[derive(Debug, Default)]
+pub struct Shared {
+    young: HashMap<IpAddr, Seen>,
+    old: HashMap<IpAddr, Seen>,
+    began: Duration,
+    max: usize,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Seen {
+    good: u32,
+    agents: Vec<u64>,
+    told: Option<Duration>,
+}
+
+impl Shared {
+    /// Nothing seen yet; bounded by [`MAX_ADDRESSES`].
+    pub fn new() -> Shared {
+        Shared::bounded(MAX_ADDRESSES)
+    }
+
+    fn bounded(max: usize) -> Shared {
+        Shared {
+            max,
+            ..Shared::default()
+        }
+    }
+
+    /// A good request (2xx, 3xx) at `now`, which never goes back. True: tell the engine that the
+    /// address is shared.
+    pub fn observe(&mut self, addr: IpAddr, agent: u64, now: Duration) -> bool {
+        self.turn(now, addr);
+        let old = self.old.get(&addr);
+        let seen = self.young.entry(addr).or_insert_with(|| Seen {
+            told: old.and_then(|old| old.told),
+            ..Seen::default()
+        });
+        seen.good = seen.good.saturating_add(1);
+        if seen.agents.len() < AGENTS && !seen.agents.contains(&agent) {
+            seen.agents.push(agent);
+        }
+        let (old_good, old_agents) = old.map_or((0, [].as_slice()), |o| (o.good, &o.agents[..]));
+        let new_agents = |a: &&u64| !seen.agents.contains(a);
+        let agents = seen.agents.len() + old_agents.iter().filter(new_agents).count();
+        let due = seen.told.is_none_or(|told| now >= told + TOLD_AGAIN);
+        let shared = seen.good.saturating_add(old_good) >= GOOD_REQUESTS && agents >= AGENTS;
+        if shared && due {
+            seen.told = Some(now);
+        }
+        shared && due
+    }
+
+    fn turn(&mut self, now: Duration, addr: IpAddr) {
+        let age = now.saturating_sub(self.began);
+        let full = self.young.len() >= self.max && !self.young.contains_key(&addr);
+        if age >= WINDOW {
+            self.young.clear();
+            self.old.clear();
+            self.began = now;
+        } else if age >= WINDOW / 2 || full {
+            self.old = std::mem::take(&mut self.young);
+            self.began = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    fn at(minutes: u64) -> Duration {
+        Duration::from_secs(100_000 + minutes * 60)
+    }
+
+    /// Sends `n` requests by `agents` agents; how often the engine was to be told.
+    fn feed(shared: &mut Shared, n: u64, agents: u64, now: Duration) -> usize {
+        (0..n)
+            .filter(|i| shared.observe(A, i % agents, now))
+            .count()
+    }
+
+    #[test]
+    fn thirty_requests_by_five_agents_make_an_address_shared() {
+        for (n, agents, told) in [(29, 5, 0), (30, 5, 1), (1000, 4, 0), (1000, 50, 1)] {
+            assert_eq!(
+                feed(&mut Shared::new(), n, agents, at(0)),
+                told,
+                "{n} {agents}"
+            );
+        }
+    }
+
+    #[test]
+    fn told_again_after_ten_minutes_not_before() {
+        let mut shared = Shared::new();
+        assert_eq!(feed(&mut shared, 60, 5, at(0)), 1);
+        assert_eq!(feed(&mut shared, 60, 5, at(9)), 0);
+        assert_eq!(feed(&mut shared, 60, 5, at(10)), 1);
+        // Across a turn of the generations too.
+        assert_eq!(feed(&mut shared, 60, 5, at(31)), 1);
+        assert_eq!(feed(&mut shared, 60, 5, at(32)), 0);
+    }
+
+    #[test]
+    fn both_generations_count_and_nothing_older_than_a_window() {
+        let mut shared = Shared::new();
+        assert_eq!(feed(&mut shared, 20, 3, at(0)), 0);
+        // 31 minutes later: 20 old, 10 young, agents 0-2 old and 3-4 young.
+        let mut told = 0;
+        for i in 0..10 {
+            told += usize::from(shared.observe(A, 3 + i % 2, at(31)));
+        }
+        assert_eq!(told, 1);
+        let mut shared = Shared::new();
+        assert_eq!(feed(&mut shared, 29, 5, at(0)), 0);
+        assert_eq!(feed(&mut shared, 1, 1, at(61)), 0);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut shared = Shared::bounded(10);
+        for i in 0..1000u32 {
+            shared.observe(IpAddr::V4(i.into()), 0, at(0));
+            assert!(shared.young.len() <= 10 && shared.old.len() <= 10);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What keeper and worker have to say to the operator: each trouble once, and when it is over.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::alert::{self, Severity};
+use crate::config;
+use crate::record::Kind;
+
+/// Speaks for one log. Cheap to clone; clones share what has been told.
+#[derive(Debug, Clone)]
+pub(super) struct Tell {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// `access log /var/log/apache2/access.log`
+    about: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    settings: config::Syslog,
+    troubles: BTreeSet<&'static str>,
+}
+
+impl Tell {
+    pub(super) fn new(kind: Kind, path: Option<&Path>) -> Tell {
+        let path = path.map_or(String::new(), |path| {
+            use std::os::unix::ffi::OsStrExt;
+            format!(
+                " {}",
+                crate::record::display(path.as_os_str().as_bytes(), 200)
+            )
+        });
+        Tell {
+            inner: Arc::new(Inner {
+                about: format!("{kind} log{path}"),
+                state: Mutex::new(State {
+                    settings: default_settings(),
+                    troubles: BTreeSet::new(),
+                }),
+            }),
+        }
+    }
+
+    /// Where to tell, as the configuration says.
+    pub(super) fn configure(&self, settings: &config::Syslog) {
+        self.lock().settings = settings.clone();
+    }
+
+    /// Tells a trouble, once until it is over. `key` identifies it.
+    pub(super) fn trouble(&self, key: &'static str, text: &str) {
+        let mut state = self.lock();
+        if state.troubles.insert(key) {
+            self.say(&state.settings, Severity::Err, text);
+        }
+    }
+
+    /// Tells that a trouble is over, if it was told.
+    pub(super) fn over(&self, key: &'static str, text: &str) {
+        let mut state = self.lock();
+        if state.troubles.remove(key) {
+            self.say(&state.settings, Severity::Notice, text);
+        }
+    }
+
+    /// Tells something that happened.
+    pub(super) fn event(&self, text: &str) {
+        self.say(&self.lock().settings, Severity::Warning, text);
+    }
+
+    fn say(&self, settings: &config::Syslog, severity: Severity, text: &str) {
+        alert::tell(settings, severity, &format!("{}: {text}", self.inner.about));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Before any configuration is known: syslog alone.
+fn default_settings() -> config::Syslog {
+    config::Syslog {
+        socket: PathBuf::from("/dev/log"),
+        facility: 10,
+        log_file: None,
+    }
+}

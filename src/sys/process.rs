@@ -1,0 +1,99 @@
+//! Processes: fork with nothing inherited that is not named, a descriptor for a child's end.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork};
+
+/// Forks. The child closes every descriptor from 3 up that is not in `keep`, runs `body` and ends
+/// with its value, without returning here; a panic aborts it.
+///
+/// `body` must not use or drop descriptors that are not in `keep`.
+///
+/// # Errors
+/// What `fork` said, or that this process has more than one thread: the child of such a process
+/// may not even allocate memory.
+pub fn fork_child(keep: &[RawFd], body: impl FnOnce() -> i32) -> io::Result<Pid> {
+    if threads() > 1 {
+        return Err(io::Error::other("a process with threads does not fork"));
+    }
+    // SAFETY: this process has one thread, so the child has all of its state in order.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            let status = catch_unwind(AssertUnwindSafe(|| {
+                close_all_but(keep);
+                body()
+            }));
+            match status {
+                Ok(status) => exit_now(status),
+                Err(_) => std::process::abort(),
+            }
+        }
+    }
+}
+
+/// Ends this process at once: no destructors, no exit handlers, other threads wherever they are.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: `_exit` has no requirements.
+    unsafe { nix::libc::_exit(status) }
+}
+
+/// A descriptor that becomes readable when the child ends.
+///
+/// # Errors
+/// What the kernel said.
+pub fn watch(child: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers and returns a new descriptor or -1.
+    let fd = unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, child.as_raw(), 0) };
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Points these of stdin, stdout and stderr to /dev/null.
+///
+/// # Errors
+/// /dev/null cannot be opened.
+pub fn redirect_to_null(with_stdin: bool) -> io::Result<()> {
+    let null = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    if with_stdin {
+        dup2_stdin(&null)?;
+    }
+    dup2_stdout(&null)?;
+    dup2_stderr(&null)?;
+    Ok(())
+}
+
+/// Threads of this process; 1 where /proc does not say.
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+}
+
+fn close_all_but(keep: &[RawFd]) {
+    let mut keep = keep.to_vec();
+    keep.sort_unstable();
+    let mut from = 3;
+    for fd in keep {
+        close_range(from, fd - 1);
+        from = from.max(fd + 1);
+    }
+    close_range(from, RawFd::MAX);
+}
+
+fn close_range(first: RawFd, last: RawFd) {
+    if first <= last {
+        // SAFETY: this is called in a new child before its body: the descriptors that are closed
+        // belong to values of the parent, which the child never touches again.
+        unsafe {
+            nix::libc::syscall(nix::libc::SYS_close_range, first, last, 0);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Memory shared with processes forked later: atomic words, and bytes that are leased piece by
+//! piece so that no two holders can ever touch the same byte.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::ops::{Deref, DerefMut, Range};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+/// An anonymous shared mapping: `words` atomic words, then `bytes` bytes, all zero at first. It
+/// survives as long as one process that was forked from its maker does.
+///
+/// Words may be used by every process at any time. Bytes may be leased in one process at a time
+/// only; leases are known to the process that made them, so the caller keeps other processes away
+/// (pipeban: by the lock on the pipe, which one worker holds).
+#[derive(Debug)]
+pub struct Region {
+    base: NonNull<u8>,
+    total: NonZeroUsize,
+    words: usize,
+    bytes: usize,
+    leased: Mutex<Vec<Range<usize>>>,
+}
+
+// SAFETY: the mapping belongs to the region until it is dropped; words are atomics, and bytes are
+// reached only through leases, which `leased` keeps disjoint.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Makes a region of zeros.
+    ///
+    /// # Errors
+    /// What `mmap` said.
+    pub fn new(words: usize, bytes: usize) -> io::Result<Region> {
+        let total = words
+            .checked_mul(size_of::<AtomicU64>())
+            .and_then(|n| n.checked_add(bytes))
+            .and_then(NonZeroUsize::new)
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: a new anonymous mapping at a place of the kernel's choice aliases nothing.
+        let base = unsafe {
+            mmap_anonymous(
+                None,
+                total,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_SHARED | MapFlags::MAP_NORESERVE,
+            )
+        }?;
+        Ok(Region {
+            base: base.cast(),
+            total,
+            words,
+            bytes,
+            leased: Mutex::default(),
+        })
+    }
+
+    /// The word of that index.
+    ///
+    /// # Panics
+    /// Where the index is not below the number of words: a mistake in the caller's layout.
+    pub fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.words, "word {index} of {}", self.words);
+        // SAFETY: the index is inside the mapping, whose start is page-aligned, so the word is
+        // aligned; it lives as long as `self`; all access to words is atomic, and any bit pattern
+        // is a valid value.
+        unsafe { self.base.cast::<AtomicU64>().add(index).as_ref() }
+    }
+
+    /// Exclusive use of these bytes; `None` where one of them is leased already or not there.
+    pub fn lease(self: &Arc<Self>, range: Range<usize>) -> Option<Lease> {
+        if range.start > range.end || range.end > self.bytes {
+            return None;
+        }
+        let mut leased = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = |held: &Range<usize>| held.end <= range.start || range.end <= held.start;
+        if !leased.iter().all(free) {
+            return None;
+        }
+        leased.push(range.clone());
+        Some(Lease {
+            region: Arc::clone(self),
+            held: range.clone(),
+            shown: range,
+        })
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: leases hold the region in an `Arc`, words borrow it: nothing refers to the
+        // mapping any more.
+        let _ = unsafe { munmap(self.base.cast(), self.total.get()) };
+    }
+}
+
+/// Bytes of a [`Region`] for one holder; given back when dropped.
+#[derive(Debug)]
+pub struct Lease {
+    region: Arc<Region>,
+    held: Range<usize>,
+    shown: Range<usize>,
+}
+
+impl Lease {
+    /// Shows only the first `len` bytes from now on.
+    pub fn truncate(&mut self, len: usize) {
+        self.shown.end = self.shown.end.min(self.shown.start.saturating_add(len));
+    }
+
+    fn start(&self) -> *mut u8 {
+        let words = self.region.words * size_of::<AtomicU64>();
+        // SAFETY: `lease` checked that the range is inside the bytes that follow the words.
+        unsafe { self.region.base.as_ptr().add(words + self.shown.start) }
+    }
+}
+
+impl Deref for Lease {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the range is inside the mapping, which the `Arc` keeps; no other lease of this
+        // process overlaps it, and other processes lease nothing meanwhile (see `Region`).
+        unsafe { std::slice::from_raw_parts(self.start(), self.shown.len()) }
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`; `&mut self` makes this the only access through this lease.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.shown.len()) }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut leased = self
+            .region
+            .leased
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = leased.iter().position(|held| *held == self.held) {
+            leased.swap_remove(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_never_overlap_and_come_back() {
+        let region = Arc::new(Region::new(1, 100).unwrap());
+        let first = region.lease(0..50).unwrap();
+        assert!(region.lease(49..60).is_none());
+        assert!(region.lease(60..101).is_none());
+        let mut second = region.lease(50..100).unwrap();
+        second.fill(7);
+        second.truncate(10);
+        assert_eq!(&*second, &[7; 10]);
+        assert!(first.iter().all(|b| *b == 0));
+        // A truncated lease still holds all its bytes.
+        assert!(region.lease(90..100).is_none());
+        drop((first, second));
+        assert!(region.lease(0..100).is_some());
+    }
+}
