@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -324,10 +325,23 @@ fn measure(world: &World, outcome: &Outcome, may_lose: bool) -> Table {
         }
         table
     };
+    // Hits are on their way to the engine; those in a killed worker's hands never get there.
+    let mut before = u64::MAX;
+    eventually("the jail has counted all there is", || {
+        let table = count();
+        let settled = table.hits >= table.expected || table.hits == before;
+        before = table.hits;
+        std::thread::sleep(Duration::from_millis(250));
+        if settled {
+            Ok(())
+        } else {
+            Err(format!("{table:?}"))
+        }
+    });
     if may_lose {
         return count();
     }
-    // An orphan keeper may still write what it had, and hits are on their way to the engine.
+    // An orphan keeper may still write what it had.
     eventually("no line lost", || {
         let table = count();
         if table.lost == 0 {
