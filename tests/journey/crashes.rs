@@ -388,7 +388,8 @@ fn is_access_line(line: &str) -> bool {
 }
 
 fn is_error_line(line: &str) -> bool {
-    line.starts_with('[') && line.matches("] [pid ").count() == 1
+    let own_word = line.contains("AH00106: piped log program"); // Apache's, without a prefix
+    own_word || line.starts_with('[') && line.matches("] [pid ").count() == 1
 }
 
 fn say(name: &str, table: &Table) {
