@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -18,6 +19,13 @@ use crate::support::{Apache, Mpm, World, eventually};
 
 const JAIL: &str = "apache-cgitraversal";
 const ROUNDS: usize = 5;
+
+/// Rows run one after another: each loads the machine as it is.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Victim {
@@ -113,6 +121,7 @@ fn term_of_the_error_stub() {
 }
 
 fn row(name: &str, kind: &str, victim: Victim, signal: Signal) {
+    let _alone = alone();
     let Some(world) = World::new() else { return };
     let apache = start(&world);
     let clients = world.clients();
@@ -180,6 +189,7 @@ fn row(name: &str, kind: &str, victim: Victim, signal: Signal) {
 /// else of the unit is killed at that moment.
 #[test]
 fn everything_killed_when_apaches_main_process_ends_leaves_bans_in_force_and_a_start_that_works() {
+    let _alone = alone();
     let Some(world) = World::new() else { return };
     let apache = start(&world);
     let clients = world.clients();
