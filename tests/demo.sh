@@ -90,6 +90,8 @@ request() {
     ' "$@" | tr -d '\r'
 }
 
+in_ufw() { on_server ufw status | grep -q "$1"; }
+
 with_a_real_apache() {
     say "A server and its clients, in namespaces; ufw is active, ports 80, 443 and 2222 are open"
     scratch=$(mktemp -d)
@@ -169,7 +171,8 @@ CONF
     on_server pipeban status apache-cgitraversal
 
     say "What ufw says"
-    wait_for "the rule in ufw" grep -q "$attacker" <(on_server ufw status)
+    wait_for "the rule in ufw" in_ufw "$attacker"
+    wait_for "the IPv6 rule in ufw" in_ufw "${attacker6%::*}"
     show "ufw status numbered"
     on_server ufw status numbered
 

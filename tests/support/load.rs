@@ -65,7 +65,7 @@ impl Load {
                             }
                             Err(error) => outcome.failed.push(format!("{id}: {error}")),
                         }
-                        std::thread::sleep(Duration::from_millis(2));
+                        std::thread::sleep(Duration::from_millis(5));
                     }
                     outcome
                 })
