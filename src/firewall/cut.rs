@@ -151,6 +151,7 @@ fn cut_all(targets: &[Target]) -> Result<(), Errno> {
         true => ssh_ports::read(),
         false => BTreeSet::new(),
     };
+    let mut failed = Ok(());
     for connection in connections(&mut socket, CONNECTED)? {
         let hit = |target: &Target| {
             target.net.contains(&connection.remote)
@@ -158,13 +159,14 @@ fn cut_all(targets: &[Target]) -> Result<(), Errno> {
         };
         if targets.iter().any(hit) {
             match destroy(&mut socket, connection.family, &connection.id) {
-                // It has ended by itself meanwhile.
-                Ok(()) | Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(errno),
+                // It has ended by itself meanwhile; or it waits for its end, which older kernels
+                // do not shorten.
+                Ok(()) | Err(Errno::ENOENT | Errno::EOPNOTSUPP) => {}
+                Err(errno) => failed = Err(errno),
             }
         }
     }
-    Ok(())
+    failed
 }
 
 /// Whether a ban of `ports` closes that local port. A connection that this host opened has no

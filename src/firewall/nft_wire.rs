@@ -424,12 +424,7 @@ fn payload(w: &mut Writer, base: u32, offset: u32, length: u32) {
 }
 
 fn mask(w: &mut Writer, length: u8, prefix: u8) {
-    let ones: Vec<u8> = (0..length)
-        .map(|n| match prefix.saturating_sub(n.saturating_mul(8)) {
-            bits @ 0..8 => !(0xff_u8 >> bits),
-            _ => 0xff,
-        })
-        .collect();
+    let ones = netmask(length, prefix);
     expression(w, "bitwise", |w| {
         w.u32(1, 1);
         w.u32(2, 1);
@@ -440,6 +435,16 @@ fn mask(w: &mut Writer, length: u8, prefix: u8) {
             w.end(data);
         }
     });
+}
+
+/// `prefix` ones in `length` bytes.
+fn netmask(length: u8, prefix: u8) -> Vec<u8> {
+    (0..length)
+        .map(|n| match prefix.saturating_sub(n.saturating_mul(8)) {
+            bits @ 0..8 => !(0xff_u8 >> bits),
+            _ => 0xff,
+        })
+        .collect()
 }
 
 fn lookup(w: &mut Writer, set: &str, id: Option<u32>, flags: u32) {
@@ -528,6 +533,25 @@ mod tests {
             ("2001:db8::1/128", Ports::AllButSsh, "v6_128_n22_2222"),
         ] {
             assert_eq!(name(net, &ports), expected);
+        }
+    }
+
+    #[test]
+    fn a_mask_has_as_many_ones_as_the_prefix_is_long() {
+        for (length, prefix, expected) in [
+            (4, 0, "00000000"),
+            (4, 1, "80000000"),
+            (4, 24, "ffffff00"),
+            (4, 31, "fffffffe"),
+            (4, 32, "ffffffff"),
+            (16, 52, "fffffffffffff0000000000000000000"),
+            (16, 64, "ffffffffffffffff0000000000000000"),
+        ] {
+            let mask: String = netmask(length, prefix)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            assert_eq!(mask, expected, "/{prefix}");
         }
     }
 

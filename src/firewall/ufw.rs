@@ -35,7 +35,7 @@ const STATUS_HOLDS: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// How long a rule that ufw refused is left alone.
-const ASIDE: Duration = Duration::from_secs(600);
+const ASIDE: Duration = Duration::from_secs(60);
 /// How long what the kernel said about all rules answers questions about one.
 const KERNEL_HOLDS: Duration = Duration::from_secs(1);
 
