@@ -5,8 +5,9 @@
 //! (ipset, a command, Apache's deny map) is one more implementation of the trait and one more arm
 //! in [`Firewall::start`].
 //!
-//! - `nft`, `nft_wire`: the own table; its look, and how it is written
-//! - `ufw`, `ufw_plan`, `ufw_rules`: the thread; what to do next; the words
+//! - `nft`: the own table; `nft_sets` what is in it, `nft_bans` what should be, `nft_wire` how it
+//!   is written
+//! - `ufw`, `ufw_thread`: the mirror; `ufw_plan` what to do next, `ufw_rules` the words
 //! - `cut`: sockets of banned clients
 //! - `surroundings`, `ssh_ports`: who and what must be left alone
 //! - `netlink`, `tool`, `notices`: the ways out
@@ -17,6 +18,8 @@ use std::time::Duration;
 mod cut;
 mod netlink;
 mod nft;
+mod nft_bans;
+mod nft_sets;
 mod nft_wire;
 mod notices;
 mod ssh_ports;
@@ -25,6 +28,7 @@ mod tool;
 mod ufw;
 mod ufw_plan;
 mod ufw_rules;
+mod ufw_thread;
 
 use crossbeam_channel::Sender;
 use ipnet::{IpNet, Ipv4Net};
