@@ -44,9 +44,18 @@ pub(super) struct Cutter {
 
 /// Whose sockets, on which local ports.
 #[derive(Debug, Clone)]
-struct Target {
-    net: IpNet,
-    ports: Ports,
+pub(super) struct Target {
+    pub(super) net: IpNet,
+    pub(super) ports: Ports,
+}
+
+impl From<&Entry> for Target {
+    fn from(entry: &Entry) -> Target {
+        Target {
+            net: entry.net,
+            ports: entry.ports.clone(),
+        }
+    }
 }
 
 /// A connected socket of this host.
@@ -81,15 +90,9 @@ impl Cutter {
         }
     }
 
-    /// Has the sockets of these entries cut soon. Never waits.
-    pub(super) fn cut(&mut self, entries: &[Entry]) {
-        let targets = entries
-            .iter()
-            .map(|entry| Target {
-                net: entry.net,
-                ports: entry.ports.clone(),
-            })
-            .collect();
+    /// Has these sockets cut soon. Never waits. To be called when the ban is in force: a client
+    /// that is cut before comes back.
+    pub(super) fn cut(&mut self, targets: Vec<Target>) {
         match self.queue.try_send(targets) {
             Ok(()) => self.notices.over(BEHIND),
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.notices.trouble(

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded};
 use jiff::Timestamp;
 
+use super::cut::Cutter;
 use super::notices::Notices;
 use super::ufw_rules::{self, Rule};
 use super::ufw_thread::{FAILED, PATIENCE, Shared, UFW, Worker, added};
@@ -30,14 +31,23 @@ pub(super) struct Ufw {
 }
 
 impl Ufw {
-    /// Starts the thread. `alone`: no table of ours enforces what ufw does not.
-    pub(super) fn start(max_rules: usize, alone: bool, mut notices: Notices) -> Ufw {
+    /// Starts the mirror of a table that enforces.
+    pub(super) fn mirror(max_rules: usize, notices: Notices) -> Ufw {
+        Ufw::start(max_rules, false, None, notices)
+    }
+
+    /// Starts ufw as the only one that enforces.
+    pub(super) fn alone(max_rules: usize, cutter: Option<Cutter>, notices: Notices) -> Ufw {
+        Ufw::start(max_rules, true, cutter, notices)
+    }
+
+    fn start(max_rules: usize, alone: bool, cutter: Option<Cutter>, mut notices: Notices) -> Ufw {
         let shared = Arc::new(Shared::new(max_rules));
         let (ending, ended) = bounded(1);
         let for_thread = (Arc::clone(&shared), notices.another());
         let started = thread::Builder::new().name("ufw".into()).spawn(move || {
             let (shared, notices) = for_thread;
-            Worker::new(shared, alone, notices).run(&ending);
+            Worker::new(shared, alone, cutter, notices).run(&ending);
         });
         if let Err(error) = started {
             notices.trouble(FAILED, format!("bans do not reach ufw: no thread: {error}"));

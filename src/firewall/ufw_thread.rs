@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::Sender;
 
+use super::cut::Cutter;
 use super::notices::Notices;
 use super::ufw_plan::{Plan, Step};
 use super::ufw_rules::{self, Existing, Rule};
@@ -83,6 +84,8 @@ impl Shared {
 pub(super) struct Worker {
     shared: Arc<Shared>,
     alone: bool,
+    /// Cuts what a rule has just closed; `None`: somebody else does it, or it cannot be done.
+    cutter: Option<Cutter>,
     notices: Notices,
     /// When ufw's rules changed last, as we know them; `None`: they are not known.
     known: Option<Stamp>,
@@ -100,10 +103,16 @@ struct Files {
 }
 
 impl Worker {
-    pub(super) fn new(shared: Arc<Shared>, alone: bool, notices: Notices) -> Worker {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        alone: bool,
+        cutter: Option<Cutter>,
+        notices: Notices,
+    ) -> Worker {
         Worker {
             shared,
             alone,
+            cutter,
             notices,
             known: None,
             status_of: None,
@@ -276,8 +285,13 @@ impl Worker {
             Ok(_) => {
                 self.failures = 0;
                 self.notices.over(FAILED);
-                self.shared.lock().plan.done(step);
                 self.known = Some(stamp());
+                let mut state = self.shared.lock();
+                // ufw lets established connections be: they end only now that no new one comes.
+                if let (Step::Prepend(rule, _), Some(cutter)) = (&step, &mut self.cutter) {
+                    cutter.cut(state.plan.bans_of(rule));
+                }
+                state.plan.done(step);
             }
             Err(error) => {
                 self.aside

@@ -88,10 +88,14 @@ fn ufw_alone_enforces_too() {
         let (mut firewall, _notices) = start(&settings(false, true));
         let entry = ban(BAD4, web(), 600);
         assert_eq!(firewall.in_force(&entry), Some(false));
+        let mut keep_alive = world.connect(BAD4, at(HOST4, 80)).unwrap();
+        let mut ssh = world.connect(BAD4, at(HOST4, 22)).unwrap();
         firewall.ban(std::slice::from_ref(&entry)).unwrap();
         wait_until("the rule is in the kernel", || {
             firewall.in_force(&entry) == Some(true)
         });
+        assert!(is_cut(&mut keep_alive));
+        assert!(echoes(&mut ssh));
         assert!(world.is_refused(BAD4, at(HOST4, 80)));
         assert!(world.is_served(GOOD4, at(HOST4, 80)));
         assert!(!run("nft list tables").contains("pipeban"));

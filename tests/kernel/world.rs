@@ -234,6 +234,14 @@ pub(super) fn echoes(stream: &mut TcpStream) -> bool {
     stream.write_all(b"x").is_ok() && matches!(stream.read(&mut byte), Ok(1))
 }
 
+/// Whether the other side has ended it (waits for that).
+pub(super) fn is_cut(stream: &mut TcpStream) -> bool {
+    match stream.read(&mut [0; 9]) {
+        Ok(read) => read == 0,
+        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+    }
+}
+
 /// Answers every byte with itself until its clients go.
 pub(super) fn serve(at: &str) -> SocketAddr {
     let listener = TcpListener::bind(at).unwrap();
