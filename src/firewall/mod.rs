@@ -1,6 +1,6 @@
 //! Bans into the kernel and into ufw; what the kernel really holds; whose addresses are ours.
 //!
-//! One back end enforces ([`Backend`]: the own nftables table, or ufw alone, or nothing in a dry
+//! One back end enforces (`Backend`: the own nftables table, or ufw alone, or nothing in a dry
 //! run), ufw may mirror it, and a thread cuts what a banned client has open. Another back end
 //! (ipset, a command, Apache's deny map) is one more implementation of the trait and one more arm
 //! in [`Firewall::start`].
