@@ -44,9 +44,18 @@ pub(super) struct Cutter {
 
 /// Whose sockets, on which local ports.
 #[derive(Debug, Clone)]
-struct Target {
-    net: IpNet,
-    ports: Ports,
+pub(super) struct Target {
+    pub(super) net: IpNet,
+    pub(super) ports: Ports,
+}
+
+impl From<&Entry> for Target {
+    fn from(entry: &Entry) -> Target {
+        Target {
+            net: entry.net,
+            ports: entry.ports.clone(),
+        }
+    }
 }
 
 /// A connected socket of this host.
@@ -81,15 +90,9 @@ impl Cutter {
         }
     }
 
-    /// Has the sockets of these entries cut soon. Never waits.
-    pub(super) fn cut(&mut self, entries: &[Entry]) {
-        let targets = entries
-            .iter()
-            .map(|entry| Target {
-                net: entry.net,
-                ports: entry.ports.clone(),
-            })
-            .collect();
+    /// Has these sockets cut soon. Never waits. To be called when the ban is in force: a client
+    /// that is cut before comes back.
+    pub(super) fn cut(&mut self, targets: Vec<Target>) {
         match self.queue.try_send(targets) {
             Ok(()) => self.notices.over(BEHIND),
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.notices.trouble(
@@ -151,6 +154,7 @@ fn cut_all(targets: &[Target]) -> Result<(), Errno> {
         true => ssh_ports::read(),
         false => BTreeSet::new(),
     };
+    let mut failed = Ok(());
     for connection in connections(&mut socket, CONNECTED)? {
         let hit = |target: &Target| {
             target.net.contains(&connection.remote)
@@ -158,13 +162,14 @@ fn cut_all(targets: &[Target]) -> Result<(), Errno> {
         };
         if targets.iter().any(hit) {
             match destroy(&mut socket, connection.family, &connection.id) {
-                // It has ended by itself meanwhile.
-                Ok(()) | Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(errno),
+                // It has ended by itself meanwhile; or it waits for its end, which older kernels
+                // do not shorten.
+                Ok(()) | Err(Errno::ENOENT | Errno::EOPNOTSUPP) => {}
+                Err(errno) => failed = Err(errno),
             }
         }
     }
-    Ok(())
+    failed
 }
 
 /// Whether a ban of `ports` closes that local port. A connection that this host opened has no

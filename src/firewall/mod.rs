@@ -1,12 +1,13 @@
 //! Bans into the kernel and into ufw; what the kernel really holds; whose addresses are ours.
 //!
-//! One back end enforces ([`Backend`]: the own nftables table, or ufw alone, or nothing in a dry
+//! One back end enforces (`Backend`: the own nftables table, or ufw alone, or nothing in a dry
 //! run), ufw may mirror it, and a thread cuts what a banned client has open. Another back end
 //! (ipset, a command, Apache's deny map) is one more implementation of the trait and one more arm
 //! in [`Firewall::start`].
 //!
-//! - `nft`, `nft_wire`: the own table; its look, and how it is written
-//! - `ufw`, `ufw_plan`, `ufw_rules`: the thread; what to do next; the words
+//! - `nft`: the own table; `nft_sets` what is in it, `nft_bans` what should be, `nft_wire` how it
+//!   is written
+//! - `ufw`, `ufw_thread`: the mirror; `ufw_plan` what to do next, `ufw_rules` the words
 //! - `cut`: sockets of banned clients
 //! - `surroundings`, `ssh_ports`: who and what must be left alone
 //! - `netlink`, `tool`, `notices`: the ways out
@@ -17,6 +18,8 @@ use std::time::Duration;
 mod cut;
 mod netlink;
 mod nft;
+mod nft_bans;
+mod nft_sets;
 mod nft_wire;
 mod notices;
 mod ssh_ports;
@@ -25,13 +28,14 @@ mod tool;
 mod ufw;
 mod ufw_plan;
 mod ufw_rules;
+mod ufw_thread;
 
 use crossbeam_channel::Sender;
 use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
 use nix::errno::Errno;
 
-use self::cut::Cutter;
+use self::cut::{Cutter, Target};
 use self::nft::Nft;
 use self::notices::Notices;
 use self::ufw::Ufw;
@@ -156,6 +160,7 @@ pub struct Firewall {
     /// `None`: a dry run.
     enforcer: Option<Box<dyn Backend>>,
     mirror: Mirrored,
+    /// `None`: it cannot be done, or the enforcer does it itself.
     cutter: Option<Cutter>,
     notices: Notices,
 }
@@ -173,10 +178,16 @@ impl Firewall {
     /// Never fails: what does not work is told by a notice and tried again at the next ban.
     pub fn start(settings: &config::Firewall, notices: Sender<Notice>) -> Firewall {
         let notices = Notices::to(notices);
+        let ufw_alone = settings.mirror && !settings.instant;
+        let mut cutter = match settings.backend {
+            config::Backend::DryRun => None,
+            config::Backend::Ufw => Cutter::start(notices.another()),
+        };
         let (enforcer, mirror): (Option<Box<dyn Backend>>, _) = match settings.backend {
             config::Backend::DryRun => (None, Mirrored::Not),
-            config::Backend::Ufw if settings.mirror && !settings.instant => {
-                let ufw = Ufw::start(settings.max_rules, true, notices.another());
+            config::Backend::Ufw if ufw_alone => {
+                // It cuts itself, when the rule is there.
+                let ufw = Ufw::alone(settings.max_rules, cutter.take(), notices.another());
                 let standing = ufw.standing();
                 (Some(Box::new(ufw)), Mirrored::Itself(standing))
             }
@@ -184,14 +195,10 @@ impl Firewall {
             config::Backend::Ufw => (
                 Some(Box::new(Nft::start(notices.another()))),
                 match settings.mirror {
-                    true => Mirrored::By(Ufw::start(settings.max_rules, false, notices.another())),
+                    true => Mirrored::By(Ufw::mirror(settings.max_rules, notices.another())),
                     false => Mirrored::Not,
                 },
             ),
-        };
-        let cutter = match enforcer {
-            Some(_) => Cutter::start(notices.another()),
-            None => None,
         };
         Firewall {
             enforcer,
@@ -221,7 +228,7 @@ impl Firewall {
         }
         // Also after an error: what is open ends, and a new connection is ufw's business.
         if let Some(cutter) = &mut self.cutter {
-            cutter.cut(&entries);
+            cutter.cut(entries.iter().map(Target::from).collect());
         }
         enforced.map_err(|error| error.to_string())
     }

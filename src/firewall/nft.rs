@@ -14,20 +14,15 @@ use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
 use super::netlink::{self, Socket, Writer};
-use super::nft_wire::{self, Batch, Element, SetKey};
+use super::nft_bans::InForce;
+use super::nft_sets::SetKey;
+use super::nft_wire::{self, Batch, Element};
 use super::notices::Notices;
 use super::{Backend, Entry, Error, ssh_ports};
 use crate::sys::clock;
 
 /// Somebody may be changing the ruleset all the time (ufw does, a few times per rule).
 const ATTEMPTS: usize = 8;
-/// The kernel rounds a timeout down to its ticks (up to 10 ms), and none means for ever.
-const SHORTEST_MS: u64 = 1_000;
-/// Ten thousand days: far, and far from what the kernel's arithmetic cannot hold.
-const LONGEST_MS: u64 = 10_000 * 86_400_000;
-/// Below this many entries nobody looks for ended ones.
-const PURGE_FROM: usize = 4_096;
-
 const TROUBLE: &str = "nftables";
 
 pub(super) struct Nft {
@@ -40,14 +35,6 @@ pub(super) struct Nft {
     seen: Option<Seen>,
     /// The table may hold what is not in force, or lack what is.
     doubtful: bool,
-}
-
-/// All bans, so that a wiped table can be made again: by set, with their ends in time since boot
-/// (`None`: for ever). Bans whose end has passed are dropped when the number has doubled.
-struct InForce {
-    sets: BTreeMap<SetKey, HashMap<IpNet, Option<Duration>>>,
-    count: usize,
-    purge_at: usize,
 }
 
 /// Entries of one call, by set.
@@ -321,69 +308,13 @@ impl Nft {
     }
 }
 
-impl InForce {
-    fn new() -> InForce {
-        InForce {
-            sets: BTreeMap::new(),
-            count: 0,
-            purge_at: PURGE_FROM,
-        }
-    }
-
-    fn insert(&mut self, set: SetKey, net: IpNet, end: Option<Duration>) {
-        let new = self.sets.entry(set).or_default().insert(net, end).is_none();
-        self.count += usize::from(new);
-    }
-
-    fn remove(&mut self, set: &SetKey, net: &IpNet) {
-        if let Some(nets) = self.sets.get_mut(set) {
-            self.count -= usize::from(nets.remove(net).is_some());
-            if nets.is_empty() {
-                self.sets.remove(set);
-            }
-        }
-    }
-
-    /// What is not over, as elements.
-    fn elements(&self, set: &SetKey, now: Duration) -> Vec<Element> {
-        let nets = self.sets.get(set).into_iter().flatten();
-        nets.filter(|(_, end)| end.is_none_or(|end| end > now))
-            .map(|(net, end)| (nft_wire::element_key(*net), timeout(*end, now)))
-            .collect()
-    }
-
-    fn timeout(&self, set: &SetKey, net: &IpNet, now: Duration) -> Option<u64> {
-        let end = self.sets.get(set).and_then(|nets| nets.get(net).copied());
-        timeout(end.flatten(), now)
-    }
-
-    fn purge(&mut self, now: Duration) {
-        for nets in self.sets.values_mut() {
-            nets.retain(|_, end| end.is_none_or(|end| end > now));
-        }
-        self.sets.retain(|_, nets| !nets.is_empty());
-        self.count = self.sets.values().map(HashMap::len).sum();
-        self.purge_at = PURGE_FROM.max(self.count * 2);
-    }
-
-    /// sshd's ports may be others than when the sets were named.
-    fn spare(&mut self, ssh: &BTreeSet<u16>) {
-        for (set, nets) in std::mem::take(&mut self.sets) {
-            self.sets.entry(set.sparing(ssh)).or_default().extend(nets);
-        }
-    }
-}
-
 impl Backend for Nft {
     fn ban(&mut self, entries: &[Entry]) -> Result<(), Error> {
         let now = clock::boottime();
-        if self.in_force.count >= self.in_force.purge_at {
-            self.in_force.purge(now);
-        }
         for entry in entries {
             let set = SetKey::of(entry.net, &entry.ports, &self.ssh);
             let end = entry.remaining.map(|left| now.saturating_add(left));
-            self.in_force.insert(set, entry.net, end);
+            self.in_force.insert(set, entry.net, end, now);
         }
         let result = self.change(Change::Add, &self.groups(entries));
         self.tell(result.as_ref().err());
@@ -447,13 +378,6 @@ fn take(batch: &mut Batch, set: &SetKey, elements: &[Element]) {
         .collect();
     batch.add(&name, &bare);
     batch.delete(&name, &bare);
-}
-
-/// What is left, in milliseconds.
-fn timeout(end: Option<Duration>, now: Duration) -> Option<u64> {
-    let left = end?.saturating_sub(now).as_millis();
-    let left = u64::try_from(left).unwrap_or(u64::MAX);
-    Some(left.clamp(SHORTEST_MS, LONGEST_MS))
 }
 
 /// The named set in which a rule of ours looks an address up.

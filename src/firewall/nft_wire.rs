@@ -17,14 +17,11 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-use sha2::{Digest, Sha256};
-
 use super::netlink::{ACK, APPEND, CREATE, DUMP, REQUEST, Writer};
-use crate::config::Ports;
+use super::nft_sets::{PortMatch, Rule, SetKey};
+use ipnet::IpNet;
 
 /// The table, in family `inet`.
 pub(super) const TABLE: &str = "pipeban";
@@ -33,8 +30,6 @@ const CHAIN: &str = "input";
 const PRIORITY: i32 = -10;
 /// An attribute holds 64 KiB: about 1 200 IPv6 elements with their timeouts.
 const ELEMENTS_PER_MESSAGE: usize = 1_000;
-/// The kernel takes 255 bytes.
-const LONGEST_NAME: usize = 200;
 
 const SUBSYSTEM: u16 = 10;
 const INET: u8 = 1;
@@ -54,127 +49,6 @@ const SET_TIMEOUT: u32 = 0x10;
 const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
 const TYPE_PORT: u32 = 13;
-
-/// Which set an entry is in: one for each family, prefix length and port list in use.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct SetKey {
-    v6: bool,
-    prefix: u8,
-    ports: Ports,
-    /// What `AllButSsh` leaves open; else empty.
-    spared: BTreeSet<u16>,
-}
-
-impl SetKey {
-    pub(super) fn of(net: IpNet, ports: &Ports, ssh: &BTreeSet<u16>) -> SetKey {
-        SetKey {
-            v6: matches!(net, IpNet::V6(_)),
-            prefix: net.prefix_len(),
-            ports: ports.clone(),
-            spared: match ports {
-                Ports::AllButSsh => ssh.clone(),
-                Ports::All | Ports::List { .. } => BTreeSet::new(),
-            },
-        }
-    }
-
-    /// The same, with these ports left open where sshd's are.
-    pub(super) fn sparing(mut self, ssh: &BTreeSet<u16>) -> SetKey {
-        if self.ports == Ports::AllButSsh {
-            self.spared = ssh.clone();
-        }
-        self
-    }
-
-    /// Readable in `nft list ruleset`, and the same after a restart.
-    pub(super) fn name(&self) -> String {
-        let mut name = format!("v{}_{}", if self.v6 { 6 } else { 4 }, self.prefix);
-        let mut list = |letter: char, ports: &BTreeSet<u16>| {
-            for (n, port) in ports.iter().enumerate() {
-                let _ = match n {
-                    0 => write!(name, "_{letter}{port}"),
-                    _ => write!(name, "_{port}"),
-                };
-            }
-        };
-        match &self.ports {
-            Ports::All => list('a', &BTreeSet::from([0])),
-            Ports::AllButSsh => list('n', &self.spared),
-            Ports::List { tcp, udp } => {
-                list('t', tcp);
-                list('u', udp);
-            }
-        }
-        if name.len() > LONGEST_NAME {
-            let hash = Sha256::digest(name.as_bytes());
-            name.truncate(LONGEST_NAME - 33);
-            name.push('_');
-            for byte in hash.iter().take(16) {
-                let _ = write!(name, "{byte:02x}");
-            }
-        }
-        name
-    }
-
-    /// The rules that a set needs, in their order.
-    pub(super) fn rules(&self) -> Vec<Rule<'_>> {
-        let rule = |protocol, ports| Rule {
-            protocol: Some(protocol),
-            ports,
-            drops: true,
-        };
-        match &self.ports {
-            // A connection that this host opened never has one of these as its local port: the
-            // kernel gives a port that is bound to nobody else. Nothing to spare, and no
-            // conntrack that could take a client's old connection for one of ours.
-            Ports::List { tcp, udp } => [(TCP, tcp), (UDP, udp)]
-                .into_iter()
-                .filter(|(_, ports)| !ports.is_empty())
-                .map(|(protocol, ports)| rule(protocol, PortMatch::In(ports)))
-                .collect(),
-            // Answers to what this host asked come in from the banned address as well: let them
-            // pass first. Not `ct direction original ... drop`: packets that conntrack does not
-            // track (notrack) would not be dropped then. ICMP passes: it opens nothing.
-            Ports::All | Ports::AllButSsh => vec![
-                Rule {
-                    protocol: None,
-                    ports: PortMatch::Any,
-                    drops: false,
-                },
-                rule(
-                    TCP,
-                    match self.spared.is_empty() {
-                        true => PortMatch::Any,
-                        false => PortMatch::NotIn(&self.spared),
-                    },
-                ),
-                rule(UDP, PortMatch::Any),
-            ],
-        }
-    }
-
-    fn key_length(&self) -> u8 {
-        if self.v6 { 16 } else { 4 }
-    }
-}
-
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-
-/// A rule on a set.
-pub(super) struct Rule<'a> {
-    /// `None`: any protocol.
-    protocol: Option<u8>,
-    ports: PortMatch<'a>,
-    /// Else it accepts, in this chain, answers to connections that this host opened.
-    drops: bool,
-}
-
-enum PortMatch<'a> {
-    Any,
-    In(&'a BTreeSet<u16>),
-    NotIn(&'a BTreeSet<u16>),
-}
 
 /// The network's address as an element's key.
 pub(super) fn element_key(net: IpNet) -> Vec<u8> {
@@ -424,12 +298,7 @@ fn payload(w: &mut Writer, base: u32, offset: u32, length: u32) {
 }
 
 fn mask(w: &mut Writer, length: u8, prefix: u8) {
-    let ones: Vec<u8> = (0..length)
-        .map(|n| match prefix.saturating_sub(n.saturating_mul(8)) {
-            bits @ 0..8 => !(0xff_u8 >> bits),
-            _ => 0xff,
-        })
-        .collect();
+    let ones = netmask(length, prefix);
     expression(w, "bitwise", |w| {
         w.u32(1, 1);
         w.u32(2, 1);
@@ -440,6 +309,16 @@ fn mask(w: &mut Writer, length: u8, prefix: u8) {
             w.end(data);
         }
     });
+}
+
+/// `prefix` ones in `length` bytes.
+fn netmask(length: u8, prefix: u8) -> Vec<u8> {
+    (0..length)
+        .map(|n| match prefix.saturating_sub(n.saturating_mul(8)) {
+            bits @ 0..8 => !(0xff_u8 >> bits),
+            _ => 0xff,
+        })
+        .collect()
 }
 
 fn lookup(w: &mut Writer, set: &str, id: Option<u32>, flags: u32) {
@@ -505,39 +384,22 @@ pub(super) fn ask_element(sequence: u32, set: &str, key: &[u8]) -> Writer {
 mod tests {
     use super::*;
 
-    fn ports(tcp: &[u16], udp: &[u16]) -> Ports {
-        Ports::List {
-            tcp: tcp.iter().copied().collect(),
-            udp: udp.iter().copied().collect(),
-        }
-    }
-
     #[test]
-    fn each_family_prefix_and_port_list_has_its_own_set() {
-        let ssh = BTreeSet::from([22, 2222]);
-        let name = |net: &str, ports: &Ports| SetKey::of(net.parse().unwrap(), ports, &ssh).name();
-        for (net, ports, expected) in [
-            (
-                "192.0.2.1/32",
-                ports(&[80, 443], &[443]),
-                "v4_32_t80_443_u443",
-            ),
-            ("192.0.2.0/24", ports(&[80], &[]), "v4_24_t80"),
-            ("2001:db8::/64", ports(&[], &[443]), "v6_64_u443"),
-            ("2001:db8::1/128", Ports::All, "v6_128_a0"),
-            ("2001:db8::1/128", Ports::AllButSsh, "v6_128_n22_2222"),
+    fn a_mask_has_as_many_ones_as_the_prefix_is_long() {
+        for (length, prefix, expected) in [
+            (4, 0, "00000000"),
+            (4, 1, "80000000"),
+            (4, 24, "ffffff00"),
+            (4, 31, "fffffffe"),
+            (4, 32, "ffffffff"),
+            (16, 52, "fffffffffffff0000000000000000000"),
+            (16, 64, "ffffffffffffffff0000000000000000"),
         ] {
-            assert_eq!(name(net, &ports), expected);
+            let mask: String = netmask(length, prefix)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            assert_eq!(mask, expected, "/{prefix}");
         }
-    }
-
-    #[test]
-    fn a_long_port_list_still_has_a_name_of_its_own() {
-        let many: Vec<u16> = (60_000..60_100).collect();
-        let net = "192.0.2.1/32".parse().unwrap();
-        let name = |list: &[u16]| SetKey::of(net, &ports(list, &[]), &BTreeSet::new()).name();
-        assert!(name(&many).len() <= LONGEST_NAME);
-        assert_ne!(name(&many), name(&many[1..]));
-        assert_ne!(name(&many), name(&many[..99]));
     }
 }

@@ -23,6 +23,7 @@ const GET_ROUTE: u16 = 26;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const RTN_LOCAL: u8 = 2;
+const TABLE_LOCAL: u8 = 255;
 
 /// Reads them from the kernel of this thread's network namespace.
 pub(super) fn read() -> io::Result<Surroundings> {
@@ -106,9 +107,12 @@ fn routes(socket: &mut Socket, family: u8, found: &mut Found) -> Result<(), Errn
 }
 
 fn route(payload: &[u8], found: &mut Found) -> Option<()> {
-    let [family, prefix, _, _, _, _, _, kind] = netlink::array(payload, 0)?;
+    let [family, prefix, _, _, table, _, _, kind] = netlink::array(payload, 0)?;
     let attrs = payload.get(12..)?;
     if kind == RTN_LOCAL {
+        // Not `local default` in another table, as transparent proxies have it: not all the world
+        // is this host.
+        (table == TABLE_LOCAL && prefix > 0).then_some(())?;
         let to = address(family, netlink::attribute(attrs, 1)?)?;
         found.own.extend(IpNet::new(to, prefix));
         return Some(());

@@ -1,49 +1,25 @@
-//! The mirror in ufw: a thread that does what [`Plan`] says, one call at a time (0.3 s each).
-//! Nobody waits for it.
+//! The mirror in ufw, as the others see it: what is wanted is noted down for a thread, and nobody
+//! waits for that. And taking our rules away without any engine.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 use jiff::Timestamp;
 
+use super::cut::Cutter;
 use super::notices::Notices;
-use super::ufw_plan::{Plan, Step};
-use super::ufw_rules::{self, Existing, Rule};
+use super::ufw_rules::{self, Rule};
+use super::ufw_thread::{FAILED, PATIENCE, Shared, UFW, Worker, added};
 use super::{Backend, Entry, Error, Mirror, ssh_ports, tool};
 
-const UFW: &str = "/usr/sbin/ufw";
-/// Where ufw keeps the rules that people give it.
-const RULES: [&str; 2] = ["/etc/ufw/user.rules", "/etc/ufw/user6.rules"];
-/// `ENABLED=`
-const UFW_CONF: &str = "/etc/ufw/ufw.conf";
-/// `IPV6=`
-const DEFAULTS: &str = "/etc/default/ufw";
-/// A call takes 0.3 s, with 10 000 rules 4 s; another ufw may hold its lock.
-const PATIENCE: Duration = Duration::from_secs(60);
 const PATIENCE_IPTABLES: Duration = Duration::from_secs(3);
-/// How often ufw's files are read when there is nothing else to do.
-const IDLE: Duration = Duration::from_secs(5);
-/// How long `ufw status` is believed while rules are being written.
-const STATUS_HOLDS: Duration = Duration::from_secs(60);
-/// After a failure nothing is tried for this long, doubling up to the second.
-const PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// How long a rule that ufw refused is left alone.
-const ASIDE: Duration = Duration::from_secs(600);
 /// How long what the kernel said about all rules answers questions about one.
 const KERNEL_HOLDS: Duration = Duration::from_secs(1);
-
-const MISSING: &str = "ufw-missing";
-const INACTIVE: &str = "ufw-inactive";
-const NO_IPV6: &str = "ufw-ipv6";
-const FAILED: &str = "ufw-failed";
-const BLOCKED: &str = "ufw-blocked";
 
 /// The mirror; also a back end of its own where there is no table in front.
 pub(super) struct Ufw {
@@ -54,48 +30,24 @@ pub(super) struct Ufw {
     kernel: Option<(Instant, HashSet<Rule>)>,
 }
 
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-struct State {
-    plan: Plan,
-    /// Something was asked for since the thread last looked.
-    news: bool,
-    /// When to stop, done or not.
-    stop: Option<Instant>,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.lock();
-        change(&mut state);
-        state.news = true;
-        self.changed.notify_all();
-    }
-}
-
 impl Ufw {
-    /// Starts the thread. `alone`: no table of ours enforces what ufw does not.
-    pub(super) fn start(max_rules: usize, alone: bool, mut notices: Notices) -> Ufw {
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                plan: Plan::new(max_rules),
-                news: true,
-                stop: None,
-            }),
-            changed: Condvar::new(),
-        });
+    /// Starts the mirror of a table that enforces.
+    pub(super) fn mirror(max_rules: usize, notices: Notices) -> Ufw {
+        Ufw::start(max_rules, false, None, notices)
+    }
+
+    /// Starts ufw as the only one that enforces.
+    pub(super) fn alone(max_rules: usize, cutter: Option<Cutter>, notices: Notices) -> Ufw {
+        Ufw::start(max_rules, true, cutter, notices)
+    }
+
+    fn start(max_rules: usize, alone: bool, cutter: Option<Cutter>, mut notices: Notices) -> Ufw {
+        let shared = Arc::new(Shared::new(max_rules));
         let (ending, ended) = bounded(1);
         let for_thread = (Arc::clone(&shared), notices.another());
         let started = thread::Builder::new().name("ufw".into()).spawn(move || {
             let (shared, notices) = for_thread;
-            Worker::new(shared, alone, notices).run(&ending);
+            Worker::new(shared, alone, cutter, notices).run(&ending);
         });
         if let Err(error) = started {
             notices.trouble(FAILED, format!("bans do not reach ufw: no thread: {error}"));
@@ -198,254 +150,6 @@ fn kernel_rules() -> Result<HashSet<Rule>, Error> {
     Ok(found)
 }
 
-/// The thread.
-struct Worker {
-    shared: Arc<Shared>,
-    alone: bool,
-    notices: Notices,
-    /// When ufw's rules changed last, as we know them; `None`: they are not known.
-    known: Option<Stamp>,
-    /// ENABLED= and IPV6= when `ufw status` was asked last, and when that was.
-    status_of: Option<(Files, Instant)>,
-    failures: u32,
-    pause: Option<Instant>,
-    aside: HashMap<Rule, Instant>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Files {
-    enabled: bool,
-    ipv6: bool,
-}
-
-impl Worker {
-    fn new(shared: Arc<Shared>, alone: bool, notices: Notices) -> Worker {
-        Worker {
-            shared,
-            alone,
-            notices,
-            known: None,
-            status_of: None,
-            failures: 0,
-            pause: None,
-            aside: HashMap::new(),
-        }
-    }
-
-    fn run(mut self, ending: &Sender<()>) {
-        loop {
-            let ready = self.prepare();
-            let step = match ready {
-                true => self.next(),
-                false => None,
-            };
-            if let Some(stop) = self.shared.lock().stop
-                && (step.is_none() || Instant::now() >= stop)
-            {
-                break;
-            }
-            match step {
-                Some(step) => self.perform(step),
-                None => self.wait(),
-            }
-        }
-        // Nobody may be waiting any more.
-        let _ = ending.try_send(());
-    }
-
-    fn next(&mut self) -> Option<Step> {
-        let now = Instant::now();
-        self.aside.retain(|_, until| *until > now);
-        let aside = &self.aside;
-        let mut state = self.shared.lock();
-        state.news = false;
-        state.plan.next(|rule| aside.contains_key(rule))
-    }
-
-    /// Until there is news, or ufw's files may have changed, or a pause is over.
-    fn wait(&self) {
-        let state = self.shared.lock();
-        // A spurious wake-up costs one look.
-        if !state.news || self.pause.is_some() {
-            drop(
-                self.shared
-                    .changed
-                    .wait_timeout(state, IDLE)
-                    .unwrap_or_else(PoisonError::into_inner),
-            );
-        }
-    }
-
-    /// Finds out what ufw is and has; false: nothing can be done now.
-    fn prepare(&mut self) -> bool {
-        if let Some(pause) = self.pause {
-            if Instant::now() < pause {
-                return false;
-            }
-            self.pause = None;
-        }
-        if !Path::new(UFW).exists() {
-            self.shared.lock().plan.active = false;
-            self.known = None;
-            self.notices.trouble(
-                MISSING,
-                format!(
-                    "bans do not reach ufw: {UFW} is not there; install ufw, or set \
-                     `mirror = false` in [firewall]"
-                ),
-            );
-            return false;
-        }
-        self.notices.over(MISSING);
-        let result = self.look_at_status().and_then(|()| self.look_at_rules());
-        if let Err(error) = result {
-            self.failed(&error);
-            return false;
-        }
-        self.tell_what_ufw_leaves_out();
-        true
-    }
-
-    fn look_at_status(&mut self) -> Result<(), Error> {
-        let files = Files {
-            enabled: setting(UFW_CONF, "ENABLED") == Some(true),
-            ipv6: setting(DEFAULTS, "IPV6") != Some(false),
-        };
-        let busy = self.shared.lock().news;
-        let fresh = self
-            .status_of
-            .is_some_and(|(before, at)| before == files && (!busy || at.elapsed() < STATUS_HOLDS));
-        if fresh {
-            return Ok(());
-        }
-        let said = tool::run(UFW, &["status".to_owned()], PATIENCE)?;
-        let active = said.lines().any(|line| line.trim() == "Status: active");
-        self.status_of = Some((files, Instant::now()));
-        {
-            let mut state = self.shared.lock();
-            state.plan.active = active;
-            state.plan.ipv6 = files.ipv6;
-        }
-        if active {
-            self.notices.over(INACTIVE);
-            return Ok(());
-        }
-        let effect = match self.alone {
-            true => "NO ban is in force",
-            false => "bans are in force by table `inet pipeban` alone",
-        };
-        let mend = match files.enabled {
-            true => "its rules are not loaded (flushed by somebody?): run `ufw reload`",
-            false => "run `ufw enable` (`ufw allow ssh` first), or set `mirror = false`",
-        };
-        self.notices
-            .trouble(INACTIVE, format!("ufw is not active: {effect}; {mend}"));
-        Ok(())
-    }
-
-    fn look_at_rules(&mut self) -> Result<(), Error> {
-        // Before reading: a change in between is seen at the next look.
-        let stamp = stamp();
-        if self.known != Some(stamp) {
-            let added = added()?;
-            self.shared.lock().plan.found(&added);
-            self.known = Some(stamp);
-        }
-        Ok(())
-    }
-
-    fn tell_what_ufw_leaves_out(&mut self) {
-        let (no_ipv6, blocked) = {
-            let mut state = self.shared.lock();
-            let no_ipv6 = state.plan.wants_refused_ipv6();
-            (no_ipv6, state.plan.blocked().map(|rule| rule.delete()))
-        };
-        match no_ipv6 {
-            true => self.notices.trouble(
-                NO_IPV6,
-                format!(
-                    "ufw takes no IPv6 rules ({DEFAULTS} says IPV6=no): IPv6 bans {}; set \
-                     IPV6=yes and run `ufw reload`",
-                    match self.alone {
-                        true => "are NOT in force",
-                        false => "are in force by table `inet pipeban` alone",
-                    }
-                ),
-            ),
-            false => self.notices.over(NO_IPV6),
-        }
-        match blocked {
-            Some(delete) => {
-                let rule = delete.get(2..).unwrap_or_default().join(" ");
-                self.notices.trouble(
-                    BLOCKED,
-                    format!(
-                        "ufw has a rule of yours for `{rule}` that does not deny; it is left as \
-                         it is, and ufw takes no ban beside it"
-                    ),
-                );
-            }
-            None => self.notices.over(BLOCKED),
-        }
-    }
-
-    fn perform(&mut self, step: Step) {
-        match tool::run(UFW, &step.argv(), PATIENCE) {
-            Ok(_) => {
-                self.failures = 0;
-                self.notices.over(FAILED);
-                self.shared.lock().plan.done(step);
-                self.known = Some(stamp());
-            }
-            Err(error) => {
-                self.aside
-                    .insert(step.rule().clone(), Instant::now() + ASIDE);
-                self.failed(&error);
-            }
-        }
-    }
-
-    /// ufw may have written the rule before it failed: everything is asked again.
-    fn failed(&mut self, error: &Error) {
-        self.known = None;
-        self.status_of = None;
-        self.failures = self.failures.saturating_add(1);
-        let pause = PAUSE.saturating_mul(1 << (self.failures - 1).min(10));
-        self.pause = Some(Instant::now() + pause.min(LONGEST_PAUSE));
-        self.notices.trouble(
-            FAILED,
-            format!("ufw did not do what it was asked to: {error}; it is tried again later"),
-        );
-    }
-}
-
-type Stamp = [Option<SystemTime>; 2];
-
-/// Changes when somebody (also we) adds or deletes rules.
-fn stamp() -> Stamp {
-    RULES.map(|file| fs::metadata(file).and_then(|data| data.modified()).ok())
-}
-
-/// `NAME=yes` or `no` in a file of ufw's.
-fn setting(file: &str, name: &str) -> Option<bool> {
-    let text = fs::read_to_string(file).ok()?;
-    parse_setting(&text, name)
-}
-
-fn parse_setting(text: &str, name: &str) -> Option<bool> {
-    text.lines().rev().find_map(|line| {
-        let (word, value) = line.split_once('=')?;
-        (word.trim() == name).then(|| value.trim().trim_matches('"').eq_ignore_ascii_case("yes"))
-    })
-}
-
-/// The rules that ufw has, loaded or not.
-fn added() -> Result<Vec<Existing>, Error> {
-    let argv = ["show", "added"].map(str::to_owned);
-    let output = tool::run(UFW, &argv, PATIENCE)?;
-    Ok(ufw_rules::parse_added(&output))
-}
-
 /// Deletes our rules for which `which` says so; how many went. No ufw, no rules.
 pub(super) fn clear(which: impl Fn(&str) -> bool) -> Result<usize, Error> {
     if !Path::new(UFW).exists() {
@@ -477,22 +181,4 @@ pub(super) fn clear(which: impl Fn(&str) -> bool) -> Result<usize, Error> {
 /// Deletes our rules whose comment says that the ban is over.
 pub(super) fn clear_over(now: Timestamp) -> Result<usize, Error> {
     clear(|comment| ufw_rules::is_over(comment, now))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_are_read_as_ufw_writes_them() {
-        for (text, expected) in [
-            ("ENABLED=yes\n", Some(true)),
-            ("# ENABLED=yes\nENABLED=no\n", Some(false)),
-            ("ENABLED=\"YES\"", Some(true)),
-            ("IPV6=yes\n", None),
-            ("", None),
-        ] {
-            assert_eq!(parse_setting(text, "ENABLED"), expected, "{text}");
-        }
-    }
 }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use super::cut::Target;
 use super::ufw_rules::{self, Existing, Rule};
 use super::{Entry, Mirror};
 use crate::config::Ports;
@@ -264,6 +265,18 @@ impl Plan {
         } else {
             Mirror::Queued
         })
+    }
+
+    /// The bans that a rule is part of.
+    pub(super) fn bans_of(&self, rule: &Rule) -> Vec<Target> {
+        self.wanted
+            .iter()
+            .filter(|((net, _), wanted)| *net == rule.net && wanted.rules.contains(rule))
+            .map(|((net, ports), _)| Target {
+                net: *net,
+                ports: ports.clone(),
+            })
+            .collect()
     }
 
     /// A wanted rule whose place a rule with another action has.

@@ -15,7 +15,7 @@ fn everything_of_ours_goes_and_nothing_else() {
         let bans = [ban(BAD4, web(), 600), ban("2001:db8:1:66::/64", web(), 600)];
         firewall.ban(&bans).unwrap();
         firewall.finish(PATIENCE);
-        assert!(!world.is_served(BAD4, at(HOST4, 80)));
+        assert!(world.is_refused(BAD4, at(HOST4, 80)));
         assert_eq!(clear_everything(), Ok(4));
         assert!(world.is_served(BAD4, at(HOST4, 80)));
         let tables = run("nft list tables");

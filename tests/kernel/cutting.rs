@@ -1,20 +1,11 @@
 //! What of a banned client's open connections ends, and what lives on.
 
-use std::io::Read;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use pipeban::config::Ports;
 
 use super::world::*;
-
-/// Whether the other side has ended it (waits for that).
-fn is_cut(stream: &mut TcpStream) -> bool {
-    match stream.read(&mut [0; 9]) {
-        Ok(read) => read == 0,
-        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
-    }
-}
 
 fn lives(stream: &mut TcpStream) -> bool {
     echoes(stream)

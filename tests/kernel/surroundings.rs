@@ -23,6 +23,7 @@ fn own_addresses_and_gateways_are_the_kernels_of_this_moment() {
         run(&format!("ip -6 route add default via {GOOD6}"));
         run("ip route add 10.0.0.0/8 nexthop via 198.51.100.5 nexthop via 198.51.100.6");
         run("ip route add local 192.0.2.0/28 dev lo");
+        run("ip route add local default dev lo table 100");
         run("ip addr add 10.9.9.1 peer 10.9.9.2 dev host0");
         let after = surroundings().unwrap();
         for own in ["203.0.113.9/32", "192.0.2.0/28", "10.9.9.1/32"] {
@@ -31,6 +32,8 @@ fn own_addresses_and_gateways_are_the_kernels_of_this_moment() {
                 "{own}: {after:?}"
             );
         }
+        let everybody = "0.0.0.0/0".parse().unwrap();
+        assert!(!after.own.contains(&everybody), "{after:?}");
         for gateway in [GOOD4, GOOD6, "198.51.100.5", "198.51.100.6", "10.9.9.2"] {
             let gateway = gateway.parse().unwrap();
             assert!(after.gateways.contains(&gateway), "{gateway}: {after:?}");

@@ -48,7 +48,7 @@ fn a_ban_is_seen_in_ufw_and_goes_with_the_unban() {
         firewall.ban(&[four.clone(), six.clone()]).unwrap();
         // In force at once; ufw's turn comes later.
         assert_eq!(firewall.in_force(&four), Some(true));
-        assert!(!world.is_served(BAD4, at(HOST4, 80)));
+        assert!(world.is_refused(BAD4, at(HOST4, 80)));
         present(&firewall, &four);
         present(&firewall, &six);
         let text = added();
@@ -88,11 +88,15 @@ fn ufw_alone_enforces_too() {
         let (mut firewall, _notices) = start(&settings(false, true));
         let entry = ban(BAD4, web(), 600);
         assert_eq!(firewall.in_force(&entry), Some(false));
+        let mut keep_alive = world.connect(BAD4, at(HOST4, 80)).unwrap();
+        let mut ssh = world.connect(BAD4, at(HOST4, 22)).unwrap();
         firewall.ban(std::slice::from_ref(&entry)).unwrap();
         wait_until("the rule is in the kernel", || {
             firewall.in_force(&entry) == Some(true)
         });
-        assert!(!world.is_served(BAD4, at(HOST4, 80)));
+        assert!(is_cut(&mut keep_alive));
+        assert!(echoes(&mut ssh));
+        assert!(world.is_refused(BAD4, at(HOST4, 80)));
         assert!(world.is_served(GOOD4, at(HOST4, 80)));
         assert!(!run("nft list tables").contains("pipeban"));
         // What `ufw status` still lists and the kernel does not hold, is not in force.
@@ -107,7 +111,7 @@ fn ufw_alone_enforces_too() {
         wait_until("ports around ssh's are closed", || {
             firewall.in_force(&all) == Some(true)
         });
-        assert!(!world.is_served(BAD4, at(HOST4, 80)));
+        assert!(world.is_refused(BAD4, at(HOST4, 80)));
         assert!(world.is_served(BAD4, at(HOST4, 22)));
         firewall.finish(Duration::ZERO);
     });

@@ -27,8 +27,8 @@ pub(super) const BESIDE6: &str = "2001:db8:1:66::67";
 pub(super) const GOOD6: &str = "2001:db8:1:77::77";
 
 /// Longest that anything is waited for: a test that has to wait so long fails.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-/// How long a connection that must not come about is tried.
+pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+/// How long what must not come about is tried.
 const REFUSAL: Duration = Duration::from_millis(400);
 
 /// Runs a test in a world of its own; says so when that cannot be.
@@ -121,26 +121,59 @@ impl World {
         result.recv().expect("the clients' task panicked")
     }
 
-    /// A client's connection.
+    /// A client's connection, that must come about.
     pub(super) fn connect(&self, from: &str, to: SocketAddr) -> std::io::Result<TcpStream> {
-        let from: IpAddr = from.parse().unwrap();
-        self.as_clients(move || connect(from, to, REFUSAL))
+        self.try_connect(from, to, PATIENCE)
     }
 
-    /// Whether a client gets a whole answer on a new connection.
+    fn try_connect(
+        &self,
+        from: &str,
+        to: SocketAddr,
+        patience: Duration,
+    ) -> std::io::Result<TcpStream> {
+        let from: IpAddr = from.parse().unwrap();
+        self.as_clients(move || connect(from, to, patience))
+    }
+
+    /// Whether a client gets an answer on a new connection. Waits long: a busy machine is no ban.
     pub(super) fn is_served(&self, from: &str, to: SocketAddr) -> bool {
         self.connect(from, to)
             .is_ok_and(|mut stream| echoes(&mut stream))
     }
 
-    /// Whether a client's datagram is answered.
+    /// Whether a client gets no connection, as far as a moment can tell.
+    pub(super) fn is_refused(&self, from: &str, to: SocketAddr) -> bool {
+        self.try_connect(from, to, REFUSAL).is_err()
+    }
+
+    /// Whether a client fares as expected.
+    pub(super) fn fares(&self, from: &str, to: SocketAddr, served: bool) -> bool {
+        match served {
+            true => self.is_served(from, to),
+            false => self.is_refused(from, to),
+        }
+    }
+
+    /// Whether a client's datagram is answered. Waits long.
     pub(super) fn is_answered(&self, from: &str, to: SocketAddr) -> bool {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if !self.is_ignored(from, to) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether a client's datagram gets no answer, as far as a moment can tell.
+    pub(super) fn is_ignored(&self, from: &str, to: SocketAddr) -> bool {
         let from: IpAddr = from.parse().unwrap();
         self.as_clients(move || {
             let socket = UdpSocket::bind((from, 0)).unwrap();
             socket.set_read_timeout(Some(REFUSAL)).unwrap();
             socket.send_to(b"x", to).unwrap();
-            socket.recv(&mut [0; 9]).is_ok()
+            socket.recv(&mut [0; 9]).is_err()
         })
     }
 }
@@ -199,6 +232,14 @@ fn connect(from: IpAddr, to: SocketAddr, patience: Duration) -> std::io::Result<
 pub(super) fn echoes(stream: &mut TcpStream) -> bool {
     let mut byte = [0];
     stream.write_all(b"x").is_ok() && matches!(stream.read(&mut byte), Ok(1))
+}
+
+/// Whether the other side has ended it (waits for that).
+pub(super) fn is_cut(stream: &mut TcpStream) -> bool {
+    match stream.read(&mut [0; 9]) {
+        Ok(read) => read == 0,
+        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+    }
 }
 
 /// Answers every byte with itself until its clients go.
