@@ -35,7 +35,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILTER")]
     filter: Option<String>,
     /// Kind of log; by default the jail's, else what the first lines are. With `raw` (only with
-    /// --filter) lines need not be Apache's, and the pattern's <HOST> alone decides
+    /// --filter) lines need not be Apache's, and the pattern's `<HOST>` alone decides
     #[arg(long, value_enum)]
     kind: Option<Kind>,
     /// Format of an access log: a name or a LogFormat string
