@@ -35,7 +35,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILTER")]
     filter: Option<String>,
     /// Kind of log; by default the jail's, else what the first lines are. With `raw` (only with
-    /// --filter) lines need not be Apache's, and the pattern's <HOST> alone decides
+    /// --filter) lines need not be Apache's, and the pattern's `<HOST>` alone decides
     #[arg(long, value_enum)]
     kind: Option<Kind>,
     /// Format of an access log: a name or a LogFormat string
@@ -284,10 +284,17 @@ fn open(args: &Args) -> Result<Box<dyn BufRead>, Failure> {
     match args.file.as_deref() {
         None => Ok(Box::new(io::empty())),
         Some(file) if file == Path::new("-") => Ok(Box::new(io::stdin().lock())),
-        Some(file) => match File::open(file) {
-            Ok(open) => Ok(Box::new(BufReader::new(open))),
-            Err(error) => Err(unreadable(file, &error)),
-        },
+        Some(file) => {
+            let mut lines = BufReader::new(File::open(file).map_err(|e| unreadable(file, &e))?);
+            let front = lines.fill_buf().map_err(|e| unreadable(file, &e))?;
+            if front.starts_with(&[0x1f, 0x8b]) {
+                let name = file.display();
+                return Err(Failure::Failed(format!(
+                    "`{name}` is compressed: `zcat {name} | pipeban test ... -`"
+                )));
+            }
+            Ok(Box::new(lines))
+        }
     }
 }
 

@@ -21,6 +21,8 @@ const EXACT_DFA_LIMIT: usize = 256 << 10;
 /// Such patterns kept, for each failregex. A client can have a new one made with each of its
 /// addresses, so they are few.
 const MOST_EXACT: usize = 16;
+/// Longer texts are matched without groups.
+const LONGEST_FOR_GROUPS: usize = 2048;
 
 /// A compiled filter. Shared by threads.
 #[derive(Debug)]
@@ -189,19 +191,24 @@ impl Pattern {
         if self.groups.is_empty() {
             return true;
         }
+        // Groups are slow on long texts, and mostly enough on short ones.
+        (text.len() <= LONGEST_FOR_GROUPS && self.captures_only(text, client))
+            || self.exact(client).is_some_and(|exact| exact.is_match(text))
+    }
+
+    /// Whether `any`, as it matches first, has the client's text in every host it captures.
+    fn captures_only(&self, text: &[u8], client: Client<'_>) -> bool {
         let mut locations = self.any.capture_locations();
-        if self.any.captures_read(&mut locations, text).is_some() {
-            let mut hosts = self
-                .groups
-                .iter()
-                .filter_map(|group| locations.get(*group))
-                .filter_map(|(from, to)| text.get(from..to))
-                .peekable();
-            if hosts.peek().is_some() && hosts.all(|host| host == client.text) {
-                return true;
-            }
+        if self.any.captures_read(&mut locations, text).is_none() {
+            return false;
         }
-        self.exact(client).is_some_and(|exact| exact.is_match(text))
+        let mut hosts = self
+            .groups
+            .iter()
+            .filter_map(|group| locations.get(*group))
+            .filter_map(|(from, to)| text.get(from..to))
+            .peekable();
+        hosts.peek().is_some() && hosts.all(|host| host == client.text)
     }
 
     /// The pattern with this client's text for `<HOST>`, from the cache or compiled now.

@@ -292,6 +292,9 @@ fn what_does_not_compile_is_said_at_its_place() {
 }
 
 proptest! {
+    // Compiling is slow without optimisation.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// What is examined first, the pattern with any address, must miss nothing.
     #[test]
     fn every_address_as_apache_writes_it_is_some_address(

@@ -41,6 +41,11 @@ pub(super) fn translate(text: &str, host: Host<'_>) -> (String, usize) {
             '[' if in_class => (r"\[".into(), cut(rest, 1)),
             ']' if in_class && class_start => (r"\]".into(), cut(rest, 1)),
             '&' | '~' if in_class => (format!("\\{c}").into(), cut(rest, 1)),
+            // In Rust `--` in a class takes one class from another.
+            '-' if in_class && rest.starts_with("--") => {
+                let range = if class_start { r"\--" } else { r"-\-" };
+                (range.into(), cut(rest, 2))
+            }
             '{' if !in_class => brace(rest),
             '}' if !in_class => (r"\}".into(), cut(rest, 1)),
             '(' if !in_class && rest.starts_with("(?#") => {
@@ -164,6 +169,7 @@ mod tests {
             (r"[<HOST>]", r"[<HOST>]"),
             ("\\", "\\"),
             ("{,}", r"\{,\}"),
+            (r"[+--][--a]", r"[+-\-][\--a]"),
         ] {
             assert_eq!(translate(python, Host::Any).0, rust, "{python}");
         }

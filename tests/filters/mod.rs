@@ -270,7 +270,9 @@ fn what_is_shown_to_people_is_escaped_and_counted() {
 fn what_cannot_be_done_says_so_with_its_status() {
     let bench = Bench::new("failregex = ^<HOST>\n            no host in this");
     bench.write("good.conf", "[Definition]\nfailregex = ^<HOST>\n");
+    std::fs::write(bench.0.path().join("old.gz"), [0x1f, 0x8b, 8, 0]).unwrap();
     for (args, status, text) in [
+        (vec!["--filter", "good.conf", "old.gz"], 2, "`zcat old.gz |"),
         (
             vec!["--filter", "f.conf", "-"],
             78,
