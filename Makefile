@@ -2,6 +2,9 @@
 
 CARGO ?= cargo
 BIN   ?= target/release/pipeban
+
+# install, uninstall
+include packaging/install.mk
 .DEFAULT_GOAL := build
 
 .PHONY: build demo test bench
