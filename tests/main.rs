@@ -11,3 +11,4 @@ mod journey; // real Apache, real ufw, real clients, in namespaces: the promises
 mod support; // the builder of those worlds
 #[cfg(test)]
 mod tidy; // rules of the tree
+mod filters; // lines of hostile clients, read by records, filters and `pipeban test`

@@ -1,11 +1,26 @@
 //! Filters: fail2ban's files read, their patterns compiled, lines examined.
 #![forbid(unsafe_code)]
 
+mod candidates;
+mod compile;
+mod expand;
+mod file;
+mod glob;
+mod literals;
 pub mod matcher;
+mod read;
+mod subject;
+mod torn;
+mod translate;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use compile::Filter;
+pub use read::read;
+pub use subject::Subject;
 
 /// A filter as read from its file: text only, nothing compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,3 +45,29 @@ pub struct PatternText {
     /// Column of the pattern's first byte, from 1.
     pub column: usize,
 }
+
+/// What comes of one line and one filter.
+///
+/// For Apache's records `<HOST>` stands for the exact text of Apache's own client field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A failregex matches with the client's own address.
+    Match {
+        /// Its number, from 1.
+        pattern: u32,
+        /// The client; without a record, what stood for `<HOST>`.
+        host: IpAddr,
+    },
+    /// A failregex matches, but only with another address than the client's: nobody is hit.
+    Spoof {
+        /// Its number, from 1.
+        pattern: u32,
+    },
+    /// A failregex matches, and so does an ignoreregex.
+    Ignored,
+    /// None matches.
+    Miss,
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,21 @@
 //! Lines are bytes, without their final newline. Nothing here allocates per line.
 #![forbid(unsafe_code)]
 
+mod access;
+mod address;
+mod display;
+mod error;
+mod format;
+pub mod time;
+
 use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
+
+pub use display::display;
+use format::Format;
 
 /// Which of Apache's two kinds of log a pipe carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -54,11 +65,49 @@ pub struct Record<'a> {
     pub request: Option<&'a [u8]>,
     /// `%{User-Agent}i` as logged.
     pub agent: Option<&'a [u8]>,
+    /// The process that wrote an error line; `None` in the form of Apache 2.2.
+    pub pid: Option<u64>,
 }
 
-/// A log format, compiled: turns lines into records.
+/// The formats that have a name, in the order in which `auto` tries them. They cannot be mistaken
+/// for one another: each must fit a line from end to end, and no `%v:%p` fits an address.
+const NAMED: [(&str, &str); 5] = [
+    (
+        "pipeban",
+        r#"%v:%p %a %{c}a %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i""#,
+    ),
+    (
+        "vhost_combined",
+        r#"%v:%p %h %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i""#,
+    ),
+    (
+        "combined",
+        r#"%h %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i""#,
+    ),
+    ("vhost_common", r#"%v:%p %h %l %u %t "%r" %>s %O"#),
+    ("common", r#"%h %l %u %t "%r" %>s %O"#),
+];
+
+/// A log format, compiled: turns lines into records. Shared by threads.
 #[derive(Debug)]
-pub struct Parser {}
+pub struct Parser {
+    form: Form,
+}
+
+#[derive(Debug)]
+enum Form {
+    Error,
+    Access {
+        /// Of the named ones; "custom" for a LogFormat string.
+        name: &'static str,
+        format: Format,
+    },
+    Auto {
+        candidates: Vec<(&'static str, Format)>,
+        /// Index of the candidate that the first line with a client was of.
+        chosen: OnceLock<usize>,
+    },
+}
 
 impl Parser {
     /// `format` is `combined`, `vhost_combined`, `common`, `vhost_common`, `pipeban`, a
@@ -67,13 +116,81 @@ impl Parser {
     /// # Errors
     /// A text for the operator when the format is not known.
     pub fn new(kind: Kind, format: &str) -> Result<Parser, String> {
-        let _ = (kind, format);
-        Ok(Parser {})
+        let form = match (kind, format) {
+            (Kind::Error, "default" | "auto") => Form::Error,
+            (Kind::Error, _) => {
+                return Err(format!(
+                    "`{format}` is no error log format that is understood yet: take out the \
+                     ErrorLogFormat, so that Apache writes its default, and use `default`"
+                ));
+            }
+            (Kind::Access, "auto") => Form::Auto {
+                candidates: NAMED
+                    .iter()
+                    .map(|(name, text)| Ok((*name, Format::compile(text)?)))
+                    .collect::<Result<_, String>>()?,
+                chosen: OnceLock::new(),
+            },
+            (Kind::Access, _) => {
+                let named = NAMED.iter().find(|(name, _)| *name == format);
+                let (name, text) = named.copied().unwrap_or(("custom", format));
+                Form::Access {
+                    name,
+                    format: Format::compile(text)?,
+                }
+            }
+        };
+        Ok(Parser { form })
     }
 
     /// The fields of one line (without newline); `None` when the line is not wholly of the format.
+    ///
+    /// With `auto` the first line that names a client decides for all that follow.
     pub fn parse<'a>(&self, line: &'a [u8]) -> Option<Record<'a>> {
-        let _ = line;
-        None
+        match &self.form {
+            Form::Error => error::parse(line),
+            Form::Access { format, .. } => access::parse(format, line),
+            Form::Auto { candidates, chosen } => {
+                if let Some((_, format)) = chosen.get().and_then(|at| candidates.get(*at)) {
+                    return access::parse(format, line);
+                }
+                let (at, record) = candidates
+                    .iter()
+                    .enumerate()
+                    .find_map(|(at, (_, format))| Some((at, access::parse(format, line)?)))?;
+                if record.client.is_some() {
+                    // Another thread may have been first; its choice stands from the next line.
+                    let _ = chosen.set(at);
+                }
+                Some(record)
+            }
+        }
+    }
+
+    /// The name of the format in use: `default` for the error log, `custom` for a LogFormat
+    /// string; `None` while `auto` has not decided.
+    pub fn chosen(&self) -> Option<&str> {
+        match &self.form {
+            Form::Error => Some("default"),
+            Form::Access { name, .. } => Some(name),
+            Form::Auto { candidates, chosen } => chosen
+                .get()
+                .and_then(|at| candidates.get(*at))
+                .map(|(name, _)| *name),
+        }
     }
 }
+
+/// Where in an error line a second prefix of Apache's stands: two lines torn into one, or a
+/// client's imitation. Access lines have none: what would look like one lacks its quotes.
+pub fn second_prefix(line: &[u8]) -> Option<usize> {
+    memchr::memmem::find_iter(line, b"[pid ")
+        .filter_map(|pid| memchr::memmem::rfind(line.get(..pid)?, b"[").map(|module| (module, pid)))
+        .find_map(|(module, _)| {
+            let start = memchr::memrchr(b'[', line.get(..module)?)?;
+            (start > 0 && error::begins_line(line.get(start..)?)).then_some(start)
+        })
+}
+
+#[cfg(test)]
+mod tests;
