@@ -6,9 +6,10 @@ mod config; // configuration, check, setup: files in, output and status out
 #[cfg(test)]
 mod docs; // README, manual, help and shipped configuration say the same
 #[cfg(test)]
+mod filters;
+#[cfg(test)]
 mod journey; // real Apache, real ufw, real clients, in namespaces: the promises of the README
 #[cfg(test)]
 mod support; // the builder of those worlds
 #[cfg(test)]
-mod tidy; // rules of the tree
-mod filters; // lines of hostile clients, read by records, filters and `pipeban test`
+mod tidy; // rules of the tree // lines of hostile clients, read by records, filters and `pipeban test`
