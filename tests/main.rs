@@ -10,6 +10,8 @@ mod filters;
 #[cfg(test)]
 mod journey; // real Apache, real ufw, real clients, in namespaces: the promises of the README
 #[cfg(test)]
+mod shipped;
+#[cfg(test)]
 mod support; // the builder of those worlds
 #[cfg(test)]
-mod tidy; // rules of the tree // lines of hostile clients, read by records, filters and `pipeban test`
+mod tidy; // rules of the tree // lines of hostile clients, read by records, filters and `pipeban test` // the shipped filters, each from both sides
