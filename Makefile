@@ -31,6 +31,3 @@ test:
 bench:
 	@tests/prepare.sh apache2=apache2-bin ufw=ufw nft=nftables rsyslogd=rsyslog ip=iproute2
 	$(CARGO) test --release --locked --test main -- --ignored --nocapture --test-threads=1 measure
-
-# install, uninstall
-include packaging/install.mk

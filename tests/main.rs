@@ -11,7 +11,12 @@ mod filters; // lines of hostile clients, read by records, filters and `pipeban 
 mod journey; // real Apache, real ufw, real clients, in namespaces: the promises of the README
 #[cfg(test)]
 mod kernel; // the real kernel's tables and sockets and the real ufw, in namespaces
+mod filters;
+#[cfg(test)]
+mod journey; // real Apache, real ufw, real clients, in namespaces: the promises of the README
+#[cfg(test)]
+mod shipped;
 #[cfg(test)]
 mod support; // the builder of those worlds
 #[cfg(test)]
-mod tidy; // rules of the tree
+mod tidy; // rules of the tree // lines of hostile clients, read by records, filters and `pipeban test` // the shipped filters, each from both sides

@@ -79,15 +79,6 @@ impl Scan {
             .flat_map(|(file, text)| walk::logs_in(file, &text, &variables, base))
             .collect()
     }
-
-    /// Whether any directive pipes into pipeban.
-    pub fn is_piped(&self) -> bool {
-        self.layout
-            .servers
-            .iter()
-            .flat_map(|server| &server.logs)
-            .any(|log| matches!(log.target, Target::Pipeban(_)))
-    }
 }
 
 /// Why nothing was scanned.

@@ -43,7 +43,7 @@ impl fmt::Display for Value {
         match self {
             Value::Text(text) => write!(f, "the text \"{}\"", text.escape_debug()),
             Value::Integer(number) => write!(f, "the number {number}"),
-            Value::Float(number) => write!(f, "the number {number}"),
+            Value::Float(number) => write!(f, "the number {number:?}"),
             Value::Boolean(value) => write!(f, "{value}"),
             Value::List(_) => f.write_str("a list"),
             Value::Table(_) => f.write_str("a table"),

@@ -6,9 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::merge::{self, Layer, Origins, Source};
-use super::standin as filter;
 use super::{Config, DEFAULT_FILE, Paths};
-use crate::filter::Definition;
+use crate::filter::{self, Definition};
 
 /// What is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -235,7 +235,6 @@ mod load;
 mod merge;
 mod schema;
 mod show;
-mod standin;
 mod words;
 
 pub use load::{Problem, filter_directories, load, load_with_origins, paths_of};
