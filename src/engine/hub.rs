@@ -184,6 +184,7 @@ impl Engine {
         });
         self.streams.extend(streams);
         self.allowed = saved.allowed.into_iter().map(|a| (a.net, a)).collect();
+        self.exemptions_changed();
         for (jail, totals) in saved.totals {
             self.parts.jails.restore_totals(&jail, totals);
         }
