@@ -217,7 +217,7 @@ impl Engine {
         }
         let jails = self.parts.accepted.config.jails.values();
         let text = format!(
-            "pipeban {} started: {} jails, {} bans",
+            "pipeban {} started; enabled jails: {}, bans: {}",
             env!("CARGO_PKG_VERSION"),
             jails.filter(|jail| jail.enabled).count(),
             self.parts.jails.bans().len()
@@ -545,7 +545,11 @@ impl Engine {
         self.parts.alerts.configure(&new.config.syslog);
         self.identities = Identities::of(&new.config.paths.user);
         let jails = new.config.jails.values().filter(|jail| jail.enabled);
-        let mut text = format!("configuration {} in use: {} jails", new.hash, jails.count());
+        let mut text = format!(
+            "configuration {} in use; enabled jails: {}",
+            new.hash,
+            jails.count()
+        );
         self.over("config");
         match kept {
             Ok(()) => self.over("last-good"),

@@ -155,7 +155,7 @@ impl Engine {
             ),
         ] {
             if count > 0 {
-                warnings.push(format!("{count} {text}"));
+                warnings.push(format!("{text}: {count}"));
             }
         }
         warnings

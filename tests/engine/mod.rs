@@ -308,7 +308,7 @@ fn what_a_hit_says_is_not_trusted() {
     let status = lab.status();
     let warnings = status["warnings"].to_string();
     assert!(
-        warnings.contains("1 hits for jails that are not"),
+        warnings.contains("hits for jails that are not in the configuration: 1"),
         "{warnings}"
     );
     assert_eq!(lab.jail("watch")["currently_banned"], 0);
