@@ -20,3 +20,8 @@ mod shipped;
 mod support; // the builder of those worlds
 #[cfg(test)]
 mod tidy; // rules of the tree // lines of hostile clients, read by records, filters and `pipeban test` // the shipped filters, each from both sides
+//! One binary; a module a subject.
+
+/// The real engine, its socket and its commands, with the dry-run back end.
+#[cfg(test)]
+mod engine;

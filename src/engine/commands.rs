@@ -274,7 +274,6 @@ impl Engine {
         self.switch_on(work);
         let back = work.touched.len();
         let text = format!("clients are banned again; {back} bans are back in force");
-        work.lines.push((Severity::Notice, text.clone()));
         done(text, vec![json!({"back": back})], true)
     }
 

@@ -27,6 +27,9 @@ const MAX_WAITING: usize = 4_096;
 /// Between two tries of what the firewall refused.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Between two lines about a trouble that changes.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
 /// Between two clean-ups.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -97,7 +100,7 @@ pub(super) struct Engine {
     pub(super) streams: HashMap<u64, Stream>,
     pub(super) allowed: BTreeMap<IpNet, Allowed>,
     /// What is wrong now, by key.
-    pub(super) troubles: BTreeMap<&'static str, String>,
+    pub(super) troubles: BTreeMap<&'static str, Trouble>,
     /// What the firewall refused.
     pub(super) undone: HashSet<(IpNet, Ports)>,
     /// Hits for jails that are not configured.
@@ -114,6 +117,12 @@ pub(super) struct Engine {
     stale: Instant,
     retry: Instant,
     sweep: Instant,
+}
+
+/// Something that is wrong.
+pub(super) struct Trouble {
+    pub(super) text: String,
+    told: Instant,
 }
 
 pub(super) struct Reloading {
@@ -184,6 +193,7 @@ impl Engine {
         });
         self.streams.extend(streams);
         self.allowed = saved.allowed.into_iter().map(|a| (a.net, a)).collect();
+        self.exemptions_changed();
         for (jail, totals) in saved.totals {
             self.parts.jails.restore_totals(&jail, totals);
         }
@@ -208,7 +218,7 @@ impl Engine {
         }
         let jails = self.parts.accepted.config.jails.values();
         let text = format!(
-            "pipeban {} started: {} jails, {} bans",
+            "pipeban {} started; enabled jails: {}, bans: {}",
             env!("CARGO_PKG_VERSION"),
             jails.filter(|jail| jail.enabled).count(),
             self.parts.jails.bans().len()
@@ -292,18 +302,24 @@ impl Engine {
         ));
     }
 
-    /// Something is wrong: told once, shown by `status` until it is over.
+    /// Something is wrong: told (again when it changes, but not more than once a minute), and
+    /// shown by `status` until it is over.
     pub(super) fn trouble(&mut self, key: &'static str, severity: Severity, text: String) {
-        if self.troubles.get(key) != Some(&text) {
-            self.parts.alerts.tell(severity, &text);
-            self.troubles.insert(key, text);
-        }
+        let now = Instant::now();
+        let told = match self.troubles.get(key) {
+            Some(known) if known.text == text || now < known.told + TELL_AGAIN => known.told,
+            _ => {
+                self.parts.alerts.tell(severity, &text);
+                now
+            }
+        };
+        self.troubles.insert(key, Trouble { text, told });
     }
 
     /// It is not wrong any more.
     pub(super) fn over(&mut self, key: &'static str) {
-        if let Some(text) = self.troubles.remove(key) {
-            let text = format!("over: {text}");
+        if let Some(known) = self.troubles.remove(key) {
+            let text = format!("over: {}", known.text);
             self.parts.alerts.tell(Severity::Notice, &text);
         }
     }
@@ -530,7 +546,11 @@ impl Engine {
         self.parts.alerts.configure(&new.config.syslog);
         self.identities = Identities::of(&new.config.paths.user);
         let jails = new.config.jails.values().filter(|jail| jail.enabled);
-        let mut text = format!("configuration {} in use: {} jails", new.hash, jails.count());
+        let mut text = format!(
+            "configuration {} in use; enabled jails: {}",
+            new.hash,
+            jails.count()
+        );
         self.over("config");
         match kept {
             Ok(()) => self.over("last-good"),
@@ -673,7 +693,9 @@ impl Engine {
     /// Puts what is not over back in force.
     pub(super) fn switch_on(&mut self, work: &mut Work) {
         self.parts.off = None;
-        self.over("off");
+        self.troubles.remove("off");
+        let text = "banning again: the emergency stop is over";
+        self.parts.alerts.tell(Severity::Notice, text);
         if let Err(error) = off::remove(&self.parts.accepted.config.paths) {
             let path = self.parts.accepted.config.paths.off_file();
             let text = format!(

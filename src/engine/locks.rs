@@ -111,3 +111,48 @@ fn own_namespace() -> Result<(Option<UnixListener>, Option<String>), String> {
 fn own_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sched::{CloneFlags, unshare};
+
+    #[test]
+    fn one_engine_per_state_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = take(dir.path(), false).unwrap();
+        assert!(is_held(&dir.path().join("engine.lock")));
+        let error = take(dir.path(), false).unwrap_err();
+        assert!(
+            error.contains(&format!("pid {}", std::process::id())),
+            "{error}"
+        );
+        drop(first);
+        assert!(!is_held(&dir.path().join("engine.lock")));
+        assert!(take(dir.path(), false).is_ok());
+    }
+
+    #[test]
+    fn one_engine_per_network_namespace() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let in_a_namespace = std::thread::spawn(move || {
+            if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+                eprintln!("SKIPPED: no network namespace of one's own: {error} (needs root)");
+                return;
+            }
+            let first = take(one.path(), true).unwrap();
+            assert!(first.namespace.is_some());
+            let error = take(two.path(), true).unwrap_err();
+            assert!(error.contains("network namespace"), "{error}");
+            assert!(
+                error.contains(&format!("pid {}", std::process::id())),
+                "{error}"
+            );
+            // one that touches no firewall may run beside it
+            drop(take(two.path(), false).unwrap());
+            drop(first);
+            assert!(take(two.path(), true).is_ok());
+        });
+        in_a_namespace.join().unwrap();
+    }
+}

@@ -21,8 +21,13 @@ const MAX_CONNECTIONS: usize = 8_192;
 /// Bytes read from one connection before others have their turn.
 const READ_AT_ONCE: usize = 64 * 1_024;
 
-/// Bytes that may wait for a reader; more ends the connection.
-const MAX_UNSENT: usize = 64 << 20;
+/// Bytes that may wait for a reader; more ends the connection. Acknowledgements are small; an
+/// answer about half a million bans is not.
+const MAX_UNSENT_WORKER: usize = 4 << 20;
+const MAX_UNSENT: usize = 256 << 20;
+
+/// Between two looks at all connections.
+const REGULATE: Duration = Duration::from_millis(10);
 
 /// Bytes a second, and in a burst, from one worker: far above what matching can produce.
 const WORKER_RATE: f64 = (16 << 20) as f64;
@@ -98,6 +103,7 @@ pub(super) struct Server {
     connections: HashMap<u64, Connection>,
     next: u64,
     refused: u64,
+    regulated: Instant,
     buffer: Vec<u8>,
 }
 
@@ -133,6 +139,7 @@ impl Server {
             connections: HashMap::new(),
             next: FIRST_CONNECTION,
             refused: 0,
+            regulated: Instant::now(),
             buffer: vec![0; READ_AT_ONCE],
         })
     }
@@ -218,6 +225,10 @@ impl Server {
     /// deadline pass. When to call again, at the latest.
     pub(super) fn regulate(&mut self, hold: bool, gone: &mut Vec<u64>) -> Duration {
         let now = Instant::now();
+        if now.duration_since(self.regulated) < REGULATE {
+            return REGULATE;
+        }
+        self.regulated = now;
         let mut again = Duration::from_secs(1);
         let mut changed = Vec::new();
         for (id, connection) in &mut self.connections {
@@ -231,7 +242,7 @@ impl Server {
                 *since = now;
                 let held = hold || *allowance < READ_AT_ONCE as f64;
                 if held {
-                    again = Duration::from_millis(10);
+                    again = REGULATE;
                 }
                 if held != connection.held {
                     connection.held = held;
@@ -338,7 +349,11 @@ impl Server {
             }
         }
         connection.unsent.drain(..sent);
-        if connection.unsent.len() > MAX_UNSENT {
+        let most = match connection.allowance {
+            Some(_) => MAX_UNSENT_WORKER,
+            None => MAX_UNSENT,
+        };
+        if connection.unsent.len() > most {
             broken = true;
         }
         if broken || (connection.closing && connection.unsent.is_empty()) {

@@ -127,9 +127,14 @@ impl Engine {
 
     fn warnings(&self, no_worker: bool) -> Vec<String> {
         // The stop first: it explains everything else.
-        let mut warnings: Vec<String> = self.troubles.get("off").cloned().into_iter().collect();
+        let mut warnings: Vec<String> = self
+            .troubles
+            .get("off")
+            .map(|trouble| trouble.text.clone())
+            .into_iter()
+            .collect();
         let others = self.troubles.iter().filter(|(key, _)| **key != "off");
-        warnings.extend(others.map(|(_, text)| text.clone()));
+        warnings.extend(others.map(|(_, trouble)| trouble.text.clone()));
         if no_worker {
             warnings.push(
                 "no worker is connected: Apache does not pipe a log to pipeban, or was not \
@@ -150,7 +155,7 @@ impl Engine {
             ),
         ] {
             if count > 0 {
-                warnings.push(format!("{count} {text}"));
+                warnings.push(format!("{text}: {count}"));
             }
         }
         warnings

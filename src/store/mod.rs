@@ -29,7 +29,7 @@ const HISTORY: Duration = Duration::from_secs(400 * 86_400);
 /// Ended bans kept at most.
 const MAX_HISTORY: u64 = 1_000_000;
 
-/// Streams kept at most; a stream not seen for [`STREAM_LIFE`] goes too.
+/// Streams kept at most; one not seen for 30 days goes too.
 pub const MAX_STREAMS: usize = 10_000;
 
 /// A worker that has been away for longer is a new one.

@@ -1,0 +1,898 @@
+//! The real engine binary in a directory of its own, with the dry-run back end: no root needed
+//! but for the tests about rights, which say so when they are skipped.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use pipeban::control::{Counters, LineHit, Reply, Request, VERSION, WorkerHello, encode};
+use pipeban::record::Kind;
+use pipeban::sys::clock;
+use serde_json::Value;
+
+const PIPEBAN: &str = env!("CARGO_BIN_EXE_pipeban");
+const LONG: Duration = Duration::from_secs(30);
+
+const JAILS: &str = "
+[jails.often]
+log = \"error\"
+filter = \"f\"
+maxretry = 3
+[jails.at-once]
+log = \"error\"
+filter = \"f\"
+maxretry = 1
+[jails.count]
+log = \"error\"
+filter = \"f\"
+maxretry = 1000000
+findtime = \"1d\"
+[jails.watch]
+log = \"error\"
+filter = \"f\"
+maxretry = 1
+enforce = false
+";
+
+/// A directory with a configuration, and the engine that runs on it.
+struct Lab {
+    dir: tempfile::TempDir,
+    engine: Option<Child>,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::create_dir(dir.path().join("filters.d")).unwrap();
+        let filter =
+            "[Definition]\nfailregex = ^.*client denied by server configuration: <HOST>$\n";
+        std::fs::write(dir.path().join("filters.d/f.conf"), filter).unwrap();
+        let lab = Lab { dir, engine: None };
+        lab.configure(JAILS);
+        lab
+    }
+
+    fn started() -> Lab {
+        let mut lab = Lab::new();
+        lab.start();
+        lab
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn configure(&self, jails: &str) {
+        let dir = self.dir.path().display();
+        let text = format!(
+            "[paths]\nruntime = \"{dir}/run\"\nstate = \"{dir}/state\"\nshare = \"{dir}/share\"\n\
+             [firewall]\nbackend = \"dry-run\"\n\
+             [syslog]\ntarget = \"unix:{dir}/log.sock\"\nlog_file = \"{dir}/pipeban.log\"\n{jails}"
+        );
+        std::fs::write(self.path("pipeban.toml"), text).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(PIPEBAN);
+        command
+            .arg("--config")
+            .arg(self.path("pipeban.toml"))
+            .args(args);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Exit status and what was said.
+    fn say(&self, args: &[&str]) -> (i32, String) {
+        let output = self.run(args);
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(text).unwrap(),
+        )
+    }
+
+    fn start(&mut self) {
+        let engine = self.command(&["engine"]).stderr(Stdio::inherit()).spawn();
+        self.engine = Some(engine.unwrap());
+        until("the engine listens", || {
+            UnixStream::connect(self.socket()).is_ok()
+        });
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut engine) = self.engine.take() {
+            engine.kill().unwrap();
+            engine.wait().unwrap();
+        }
+    }
+
+    fn stop(&mut self) {
+        let (exit, text) = self.say(&["engine", "--stop"]);
+        assert_eq!(exit, 0, "{text}");
+        let status = self.engine.take().unwrap().wait().unwrap();
+        assert_eq!(status.code(), Some(0));
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.path("run/engine.sock")
+    }
+
+    fn status(&self) -> Value {
+        let output = self.run(&["status", "--json"]);
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn jail(&self, name: &str) -> Value {
+        let status = self.status();
+        let jails = status["jails"].as_array().unwrap();
+        jails
+            .iter()
+            .find(|jail| jail["name"] == name)
+            .cloned()
+            .unwrap_or(Value::Null)
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("pipeban.log")).unwrap_or_default()
+    }
+
+    fn database(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.path("state/pipeban.sqlite3")).unwrap()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < LONG, "never: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// One connection to the engine.
+struct Line {
+    stream: UnixStream,
+    reader: BufReader<UnixStream>,
+}
+
+impl Line {
+    fn connect(socket: &Path) -> std::io::Result<Line> {
+        let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(LONG))?;
+        let reader = BufReader::new(stream.try_clone()?);
+        Ok(Line { stream, reader })
+    }
+
+    fn worker(socket: &Path, stream: u64) -> std::io::Result<(Line, Option<u64>)> {
+        let mut line = Line::connect(socket)?;
+        line.send(&hello(stream, VERSION))?;
+        match line.receive()? {
+            Reply::Welcome { high_water, .. } => Ok((line, high_water)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn send(&mut self, request: &Request) -> std::io::Result<()> {
+        self.stream.write_all(&encode(request))
+    }
+
+    fn receive(&mut self) -> std::io::Result<Reply> {
+        let mut text = String::new();
+        if self.reader.read_line(&mut text)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    fn ack(&mut self) -> std::io::Result<(u64, Vec<String>)> {
+        match self.receive()? {
+            Reply::Ack { offset, told } => Ok((offset, told)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn hello(stream: u64, version: u32) -> Request {
+    Request::Worker(WorkerHello {
+        version,
+        stream,
+        pid: std::process::id(),
+        kind: Kind::Error,
+        path: Some("/var/log/apache2/error.log".into()),
+        config: Some("0123456789abcdef".into()),
+    })
+}
+
+fn hit(offset: u64, client: &str, jails: &[&str]) -> LineHit {
+    LineHit {
+        offset,
+        arrived: u64::try_from(clock::boottime().as_nanos()).unwrap(),
+        client: client.parse().unwrap(),
+        peer: None,
+        jails: jails
+            .iter()
+            .map(|jail| (jail.parse().unwrap(), 1))
+            .collect(),
+        config: "0123456789abcdef".into(),
+        evidence: "GET /x".into(),
+    }
+}
+
+#[test]
+fn hits_become_a_ban_that_is_told_and_acknowledged_after_its_commit() {
+    let lab = Lab::started();
+    let (mut worker, known) = Line::worker(&lab.socket(), 7).unwrap();
+    assert_eq!(known, None);
+    let hits = (1..=4)
+        .map(|n| hit(n * 100, "203.0.113.9", &["often"]))
+        .collect();
+    worker.send(&Request::Hits(hits)).unwrap();
+    let (offset, told) = worker.ack().unwrap();
+    let kept: i64 = lab
+        .database()
+        .query_row("SELECT offset FROM streams WHERE stream = 7", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!((offset, kept), (400, 400));
+    assert_eq!(
+        told,
+        [
+            "[often] Found 203.0.113.9 (1/3 in 10m)",
+            "[often] Found 203.0.113.9 (2/3 in 10m)",
+            "[often] Found 203.0.113.9 (3/3 in 10m)",
+            "[often] Ban 203.0.113.9 for 1h (3 in 0s)",
+            "[often] 203.0.113.9 already banned",
+        ]
+    );
+    until("the log file has it", || {
+        lab.log().contains("] NOTICE")
+            || lab
+                .log()
+                .contains("]: NOTICE  [often] Ban 203.0.113.9 for 1h")
+    });
+    let jail = lab.jail("often");
+    assert_eq!(jail["currently_banned"], 1);
+    assert_eq!(jail["total_failed"], 4);
+    assert_eq!(jail["banned"][0]["host"], "203.0.113.9");
+    // what is sent again counts once, and is acknowledged
+    let again = (1..=4)
+        .map(|n| hit(n * 100, "203.0.113.10", &["often"]))
+        .collect();
+    worker.send(&Request::Hits(again)).unwrap();
+    assert_eq!(worker.ack().unwrap(), (400, vec![]));
+    assert_eq!(lab.jail("often")["total_failed"], 4);
+}
+
+#[test]
+fn what_a_hit_says_is_not_trusted() {
+    let lab = Lab::started();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let mut behind = hit(5, "203.0.113.12", &["at-once"]);
+    behind.peer = Some("192.0.2.7".parse().unwrap());
+    let hits = vec![
+        hit(1, "127.0.0.1", &["at-once"]),
+        hit(2, "10.1.2.3", &["at-once"]),
+        hit(3, "203.0.113.11", &["no-such-jail"]),
+        hit(4, "203.0.113.11", &["watch"]),
+        behind,
+    ];
+    worker.send(&Request::Hits(hits)).unwrap();
+    assert_eq!(
+        worker.ack().unwrap().1,
+        [
+            "[at-once] Ignore 127.0.0.1 by ignoreip",
+            "[at-once] Ignore 10.1.2.3 by private-range",
+            "[watch] Found 203.0.113.11 (1/1 in 10m)",
+            "[watch] Would Ban 203.0.113.11 for 1h (1 in 0s)",
+            "[at-once] Found 203.0.113.12 (1/1 in 10m)",
+            "[at-once] Ban 203.0.113.12 for 1h (1 in 0s) not enforceable (behind 192.0.2.7)",
+        ]
+    );
+    let status = lab.status();
+    let warnings = status["warnings"].to_string();
+    assert!(
+        warnings.contains("hits for jails that are not in the configuration: 1"),
+        "{warnings}"
+    );
+    assert_eq!(lab.jail("watch")["currently_banned"], 0);
+    assert_eq!(lab.jail("watch")["observed"][0]["host"], "203.0.113.11");
+    assert_eq!(lab.jail("at-once")["banned"][0]["behind"], "192.0.2.7");
+}
+
+#[test]
+fn a_shared_address_is_banned_by_jails_that_ban_at_once_and_shortly() {
+    let lab = Lab::started();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let addr = "203.0.113.9".parse().unwrap();
+    worker.send(&Request::Shared { addr }).unwrap();
+    let mut hits: Vec<LineHit> = (1..=3).map(|n| hit(n, "203.0.113.9", &["often"])).collect();
+    hits.push(hit(4, "203.0.113.9", &["at-once"]));
+    worker.send(&Request::Hits(hits)).unwrap();
+    let told = worker.ack().unwrap().1;
+    assert!(
+        told[3].starts_with("[often] Ignore 203.0.113.9 by shared-address"),
+        "{told:?}"
+    );
+    assert!(
+        told[5].starts_with("[at-once] Ban 203.0.113.9 for 10m"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_killed_engine_loses_no_acknowledged_hit_and_counts_none_twice() {
+    const HITS: u64 = 4_000;
+    let mut lab = Lab::new();
+    let (mut acked, mut kills) = (None::<u64>, 0u64);
+    let seed = u64::from(std::process::id()) ^ clock::boottime().as_nanos() as u64;
+    eprintln!("seed {seed}");
+    let mut random = seed;
+    while acked != Some(HITS - 1) {
+        lab.start();
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let life = Duration::from_millis(random >> 33 & 63);
+        // the last engines live long enough to come to an end
+        let deadline = (kills < 12).then(|| Instant::now() + life);
+        let reached = feed(&lab.socket(), acked, HITS, deadline);
+        acked = reached;
+        if deadline.is_some() {
+            lab.kill();
+            kills += 1;
+        }
+    }
+    assert!(kills >= 5, "only {kills} kills");
+    assert_eq!(lab.jail("count")["total_failed"], HITS);
+    let expected = HITS.div_ceil(10);
+    let at_once = lab.jail("at-once");
+    assert_eq!(at_once["currently_banned"], expected);
+    assert_eq!(at_once["total_banned"], expected);
+    // each restart restored what was banned before
+    lab.kill();
+    let before = lab.log().matches("Restore Ban").count() as u64;
+    lab.start();
+    until("all restored", || {
+        lab.log().matches("Restore Ban").count() as u64 == before + expected
+    });
+    let rows: i64 = lab
+        .database()
+        .query_row("SELECT count(*) FROM bans", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(rows as u64, expected, "a ban was begun twice");
+}
+
+/// Sends hits that are not acknowledged yet, as a worker does, until all are or time is up.
+/// Returns the last acknowledged.
+fn feed(socket: &Path, acked: Option<u64>, hits: u64, deadline: Option<Instant>) -> Option<u64> {
+    let late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+    let mut acked = acked;
+    let Ok((mut worker, known)) = Line::worker(socket, 42) else {
+        return acked;
+    };
+    assert!(known >= acked, "acknowledged {acked:?}, known {known:?}");
+    let mut next = known.map_or(0, |known| known + 1);
+    acked = known;
+    let mut in_flight = 0;
+    while !late() && acked != Some(hits - 1) {
+        while next < hits && in_flight < 20 {
+            let until = hits.min(next + 7);
+            let batch = (next..until).map(|n| {
+                let client = format!("203.0.{}.{}", 113 + n / 2_550, n / 10 % 255);
+                let jails: &[&str] = if n % 10 == 0 {
+                    &["count", "at-once"]
+                } else {
+                    &["count"]
+                };
+                hit(n, &client, jails)
+            });
+            if worker.send(&Request::Hits(batch.collect())).is_err() {
+                return acked;
+            }
+            next = until;
+            in_flight += 1;
+        }
+        match worker.ack() {
+            Ok((offset, _)) => acked = Some(offset),
+            Err(_) => return acked,
+        }
+        in_flight -= 1;
+    }
+    acked
+}
+
+#[test]
+fn windows_go_on_over_a_restart() {
+    let mut lab = Lab::started();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let hits = (1..=2).map(|n| hit(n, "203.0.113.9", &["often"])).collect();
+    worker.send(&Request::Hits(hits)).unwrap();
+    worker.ack().unwrap();
+    lab.kill();
+    lab.start();
+    assert_eq!(lab.jail("often")["currently_failed"], 1);
+    let (mut worker, known) = Line::worker(&lab.socket(), 7).unwrap();
+    assert_eq!(known, Some(2));
+    worker
+        .send(&Request::Hits(vec![hit(3, "203.0.113.9", &["often"])]))
+        .unwrap();
+    let told = worker.ack().unwrap().1;
+    assert!(
+        told[1].starts_with("[often] Ban 203.0.113.9 for 1h (3 in "),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn bans_by_hand_end_by_hand_and_by_themselves() {
+    let mut lab = Lab::started();
+    let manual = |lab: &Lab| lab.jail("manual")["currently_banned"].as_u64().unwrap_or(0);
+    assert_eq!(lab.say(&["ban", "203.0.113.9", "--reason", "abuse"]).0, 0);
+    assert_eq!(
+        lab.say(&["ban", "2001:db8::1/64", "--for", "-1", "--jail", "often"])
+            .0,
+        0
+    );
+    assert_eq!(lab.jail("often")["banned"][0]["host"], "2001:db8::/64");
+    assert_eq!(lab.jail("often")["banned"][0]["until"], Value::Null);
+    assert_eq!(lab.jail("manual")["banned"][0]["reason"], "abuse");
+    for (addr, reason) in [
+        ("127.0.0.1", "`ignoreip` has 127.0.0.0/8"),
+        ("10.1.2.3", "ban_private"),
+        ("0.0.0.0/0", "`ignoreip` has 127.0.0.0/8"),
+    ] {
+        let (exit, text) = lab.say(&["ban", addr]);
+        assert_eq!(exit, 2, "{text}");
+        assert!(
+            text.contains("never banned") && text.contains(reason),
+            "{text}"
+        );
+    }
+    let (exit, text) = lab.say(&["ban", "203.0.113.9", "--jail", "oftn"]);
+    assert_eq!(exit, 2);
+    assert!(
+        text.contains("there are: at-once, count, often, watch"),
+        "{text}"
+    );
+    // a command that has answered survives a kill
+    lab.kill();
+    lab.start();
+    assert_eq!(manual(&lab), 1);
+    assert_eq!(lab.say(&["unban", "203.0.113.10"]).0, 1);
+    assert_eq!(lab.say(&["unban", "203.0.113.9"]).0, 0);
+    assert_eq!(lab.say(&["unban", "203.0.113.9"]).0, 1);
+    assert_eq!(lab.say(&["unban", "2001:db8::77", "--forget"]).0, 0);
+    assert_eq!(lab.say(&["ban", "203.0.113.20", "--for", "1"]).0, 0);
+    until("its time is over", || manual(&lab) == 0);
+    until("told", || {
+        lab.log().contains("[manual] Unban 203.0.113.20\n")
+    });
+    assert_eq!(lab.say(&["unban", "--all"]).0, 1);
+    assert_eq!(lab.say(&["unban"]).0, 64);
+    assert_eq!(lab.say(&["ban", "example.org"]).0, 64);
+}
+
+#[test]
+fn who_is_allowed_is_released_and_never_banned() {
+    let mut lab = Lab::started();
+    lab.say(&["ban", "203.0.113.9"]);
+    let (exit, text) = lab.say(&["allow", "203.0.113.0/28", "--reason", "tester"]);
+    assert_eq!(exit, 0);
+    assert!(text.contains("[manual] Unban 203.0.113.9"), "{text}");
+    lab.kill();
+    lab.start();
+    let (exit, text) = lab.say(&["ban", "203.0.113.9"]);
+    assert_eq!(exit, 2);
+    assert!(text.contains("the allow-list has 203.0.113.0/28"), "{text}");
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    worker
+        .send(&Request::Hits(vec![hit(1, "203.0.113.9", &["at-once"])]))
+        .unwrap();
+    assert_eq!(
+        worker.ack().unwrap().1,
+        ["[at-once] Ignore 203.0.113.9 by allow-list"]
+    );
+    assert!(
+        lab.say(&["allow", "--list"])
+            .1
+            .contains("203.0.113.0/28 for ever (tester)")
+    );
+    assert_eq!(lab.say(&["disallow", "203.0.113.9"]).0, 1);
+    assert_eq!(lab.say(&["disallow", "203.0.113.0/28"]).0, 0);
+    assert_eq!(lab.say(&["ban", "203.0.113.9"]).0, 0);
+}
+
+#[test]
+fn the_emergency_stop_survives_restarts_and_needs_no_engine() {
+    let mut lab = Lab::started();
+    let off = |lab: &Lab| lab.status()["engine"]["off"].clone();
+    lab.say(&["ban", "203.0.113.9"]);
+    assert_eq!(lab.say(&["off"]).0, 0);
+    assert!(off(&lab).is_object());
+    let first = lab.status()["warnings"][0].to_string();
+    assert!(first.contains("not banning at all"), "{first}");
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    worker
+        .send(&Request::Hits(vec![hit(1, "203.0.113.10", &["at-once"])]))
+        .unwrap();
+    assert_eq!(worker.ack().unwrap(), (1, vec![]));
+    assert_eq!(lab.jail("at-once")["total_failed"], 1);
+    assert_eq!(lab.say(&["ban", "203.0.113.11"]).0, 2);
+    lab.kill();
+    lab.start();
+    assert!(off(&lab).is_object());
+    assert_eq!(lab.say(&["on"]).0, 0);
+    assert_eq!(lab.say(&["on"]).0, 1);
+    assert_eq!(off(&lab), Value::Null);
+    assert_eq!(lab.jail("manual")["currently_banned"], 1);
+    lab.stop();
+    assert_eq!(lab.say(&["off", "--for", "1h"]).0, 0);
+    lab.start();
+    assert!(off(&lab)["until"].is_string());
+    lab.stop();
+    assert_eq!(lab.say(&["on"]).0, 0);
+    assert_eq!(lab.say(&["on"]).0, 1);
+    lab.start();
+    assert_eq!(lab.say(&["off", "--for", "1"]).0, 0);
+    until("it ends by itself", || off(&lab).is_null());
+    assert!(!lab.path("state/off").exists());
+}
+
+#[test]
+fn a_broken_configuration_is_refused_and_the_old_one_stays() {
+    let mut lab = Lab::started();
+    let mut keeper = Line::connect(&lab.socket()).unwrap();
+    keeper.send(&Request::Keeper { version: VERSION }).unwrap();
+    let config = |reply| match reply {
+        Reply::Config { hash, text } => (hash, text),
+        other => panic!("{other:?}"),
+    };
+    let (first, text) = config(keeper.receive().unwrap());
+    assert_eq!(pipeban::control::config_hash(&text), first);
+    lab.configure("[jails.often]\nmaxretry = \"no\"\n");
+    let (exit, text) = lab.say(&["reload"]);
+    assert_eq!(exit, 78, "{text}");
+    assert!(
+        text.contains("pipeban.toml:") && text.contains("the old configuration stays"),
+        "{text}"
+    );
+    assert_eq!(lab.status()["engine"]["config"], *first);
+    assert!(lab.status()["warnings"].to_string().contains("broken"));
+    // a restart with the broken file: the last good one
+    lab.kill();
+    lab.start();
+    assert_eq!(lab.status()["engine"]["config"], *first);
+    let warnings = lab.status()["warnings"].to_string();
+    assert!(warnings.contains("the last good one"), "{warnings}");
+    until("told", || {
+        lab.log().contains("ERROR   the configuration is broken")
+    });
+    let mut keeper = Line::connect(&lab.socket()).unwrap();
+    keeper.send(&Request::Keeper { version: VERSION }).unwrap();
+    assert_eq!(config(keeper.receive().unwrap()).0, first);
+    // mended: everybody gets the new one
+    lab.configure(&format!(
+        "{JAILS}[jails.new]\nlog = \"error\"\nfilter = \"f\"\n"
+    ));
+    assert_eq!(lab.say(&["reload"]).0, 0);
+    let (second, text) = config(keeper.receive().unwrap());
+    assert_ne!(second, first);
+    assert!(text.contains("\"new\""));
+    assert_eq!(lab.jail("new")["enabled"], true);
+    assert!(!lab.status()["warnings"].to_string().contains("broken"));
+}
+
+#[test]
+fn without_any_configuration_there_is_no_engine() {
+    let lab = Lab::new();
+    lab.configure("[jails.often]\nmaxretry = \"no\"\n");
+    let (exit, text) = lab.say(&["engine"]);
+    assert_eq!(exit, 78, "{text}");
+    assert!(text.contains("pipeban.toml:"), "{text}");
+    let (exit, text) = lab.say(&["status"]);
+    assert_eq!(exit, 2);
+    assert!(text.contains("the engine is not running"), "{text}");
+}
+
+#[test]
+fn a_second_engine_names_the_first_and_a_signal_ends_it_cleanly() {
+    let mut lab = Lab::started();
+    let engine = lab.engine.as_ref().unwrap().id();
+    let (exit, text) = lab.say(&["engine"]);
+    assert_eq!(exit, 2);
+    assert!(text.contains(&format!("pid {engine}")), "{text}");
+    lab.say(&["ban", "203.0.113.9"]);
+    let pid = nix::unistd::Pid::from_raw(engine as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(lab.engine.take().unwrap().wait().unwrap().code(), Some(0));
+    assert!(lab.log().contains("bans stay in force"));
+    assert!(!lab.log().contains("Unban"));
+    lab.start();
+    assert_eq!(lab.jail("manual")["currently_banned"], 1);
+    lab.stop();
+    assert_eq!(lab.say(&["engine", "--stop"]).0, 1);
+}
+
+#[test]
+fn a_database_that_cannot_be_used_keeps_nobody_from_being_banned() {
+    let mut lab = Lab::new();
+    std::fs::create_dir_all(lab.path("state")).unwrap();
+    std::fs::write(
+        lab.path("state/pipeban.sqlite3"),
+        "no database ".repeat(500),
+    )
+    .unwrap();
+    lab.start();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    worker
+        .send(&Request::Hits(vec![hit(1, "203.0.113.9", &["at-once"])]))
+        .unwrap();
+    assert_eq!(worker.ack().unwrap().0, 1);
+    assert_eq!(lab.jail("at-once")["currently_banned"], 1);
+    let warnings = lab.status()["warnings"].to_string();
+    assert!(
+        warnings.contains("cannot be used") && warnings.contains("restart the engine"),
+        "{warnings}"
+    );
+}
+
+#[test]
+fn nonsense_ends_its_connection_and_nobody_else_waits() {
+    let lab = Lab::started();
+    let _idle: Vec<Line> = (0..300)
+        .map(|_| Line::connect(&lab.socket()).unwrap())
+        .collect();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    for nonsense in [
+        b"{\"command\":\"no-such\"}\n".to_vec(),
+        b"\xff\xfe\n".to_vec(),
+        b"\n".to_vec(),
+        vec![b'x'; 300_000],
+        encode(&Request::Hits(vec![])),
+        encode(&Request::Counters(Counters::default())),
+    ] {
+        let mut line = Line::connect(&lab.socket()).unwrap();
+        // the engine may close before all is written
+        let _ = line.stream.write_all(&nonsense);
+        assert!(
+            matches!(line.receive(), Ok(Reply::Refused { .. })),
+            "{:?}",
+            nonsense.get(..20)
+        );
+        assert!(line.receive().is_err());
+    }
+    let mut old = Line::connect(&lab.socket()).unwrap();
+    old.send(&hello(9, VERSION + 1)).unwrap();
+    let Ok(Reply::Refused { text, .. }) = old.receive() else {
+        panic!()
+    };
+    assert!(text.contains("protocol"), "{text}");
+    // somebody who asks and does not read
+    for _ in 0..20 {
+        let mut deaf = Line::connect(&lab.socket()).unwrap();
+        deaf.send(&Request::Command(pipeban::control::Command::Status {
+            jail: None,
+        }))
+        .unwrap();
+        std::mem::forget(deaf);
+    }
+    worker
+        .send(&Request::Hits(vec![hit(1, "203.0.113.9", &["at-once"])]))
+        .unwrap();
+    assert_eq!(worker.ack().unwrap().0, 1);
+    until("told", || {
+        lab.log().contains("message not understood") || lab.log().contains("ended: ")
+    });
+    let status = lab.status();
+    assert_eq!(status["workers"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn status_shows_a_workers_counters() {
+    let lab = Lab::started();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let counters = Counters {
+        lines: 10,
+        bytes: 1_000,
+        unparsed: 2,
+        shed: 1,
+        matching: true,
+        ..Counters::default()
+    };
+    worker.send(&Request::Counters(counters)).unwrap();
+    until("counters arrive", || {
+        lab.status()["workers"][0]["lines"] == 10
+    });
+    let shown = lab.status()["workers"][0].clone();
+    assert_eq!(shown["kind"], "error");
+    assert_eq!(shown["shed"], 1);
+    assert!(
+        lab.say(&["status"])
+            .1
+            .contains("/var/log/apache2/error.log")
+    );
+    assert_eq!(lab.say(&["status", "no-such"]).0, 1);
+    assert!(lab.say(&["status", "often"]).1.contains("often"));
+    drop(worker);
+    until("it is gone", || {
+        lab.status()["workers"].as_array().unwrap().is_empty()
+    });
+}
+
+/// Runs a command as somebody else; `None` where that cannot be done here.
+fn as_user(lab: &Lab, uid: u32, gid: u32, args: &[&str]) -> Option<i32> {
+    match lab.command(args).uid(uid).gid(gid).output() {
+        Ok(output) => output.status.code(),
+        Err(error) => {
+            eprintln!(
+                "SKIPPED: no command as uid {uid}: {error} (needs root and a readable binary)"
+            );
+            None
+        }
+    }
+}
+
+#[test]
+fn only_root_commands_adm_may_look_and_the_worker_may_only_report() {
+    let lab = Lab::started();
+    let adm = nix::unistd::Group::from_name("adm")
+        .unwrap()
+        .map(|group| group.gid.as_raw());
+    let worker = pipeban::sys::privileges::worker_uid("pipeban");
+    let Some(stranger) = as_user(&lab, 54_321, 54_321, &["status"]) else {
+        return;
+    };
+    assert_eq!(stranger, 77);
+    for args in [
+        &["ban", "203.0.113.9"][..],
+        &["off"],
+        &["on"],
+        &["reload"],
+        &["engine", "--stop"],
+    ] {
+        assert_eq!(as_user(&lab, 54_321, 54_321, args), Some(77), "{args:?}");
+        assert_eq!(as_user(&lab, worker, worker, args), Some(77), "{args:?}");
+        if let Some(adm) = adm {
+            assert_eq!(as_user(&lab, 54_321, adm, args), Some(77), "{args:?}");
+        }
+    }
+    if let Some(adm) = adm {
+        assert_eq!(as_user(&lab, 54_321, adm, &["status"]), Some(0));
+    }
+    assert_eq!(as_user(&lab, worker, worker, &["status"]), Some(77));
+    // the worker's uid speaks as a worker, and not as a keeper
+    let helper = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "engine::speaks_as_a_worker_when_asked_to",
+            "--nocapture",
+        ])
+        .env("PIPEBAN_TEST_SOCKET", lab.socket())
+        .uid(worker)
+        .gid(worker)
+        .output()
+        .unwrap();
+    assert!(helper.status.success(), "{helper:?}");
+    assert_eq!(lab.jail("at-once")["currently_banned"], 1);
+}
+
+/// The other half of the test above, in a process with the worker's uid.
+#[test]
+fn speaks_as_a_worker_when_asked_to() {
+    let Some(socket) = std::env::var_os("PIPEBAN_TEST_SOCKET").map(PathBuf::from) else {
+        return;
+    };
+    let (mut worker, _) = Line::worker(&socket, 8).unwrap();
+    worker
+        .send(&Request::Hits(vec![hit(1, "203.0.113.9", &["at-once"])]))
+        .unwrap();
+    assert_eq!(worker.ack().unwrap().0, 1);
+    let mut keeper = Line::connect(&socket).unwrap();
+    keeper.send(&Request::Keeper { version: VERSION }).unwrap();
+    assert!(matches!(keeper.receive(), Ok(Reply::Refused { .. })));
+}
+
+#[test]
+#[ignore = "a measurement: cargo test --release -- --ignored --nocapture engine::measure"]
+fn measure_decision_latency_and_hits_per_second() {
+    let lab = Lab::new();
+    let syslog = UnixDatagram::bind(lab.path("log.sock")).unwrap();
+    syslog.set_read_timeout(Some(LONG)).unwrap();
+    let mut lab = lab;
+    lab.start();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let mut buffer = [0; 2_048];
+    let mut samples: Vec<Duration> = (1..=50u64)
+        .map(|n| {
+            std::thread::sleep(Duration::from_millis(20));
+            let request = Request::Hits(vec![hit(n, &format!("203.0.113.{n}"), &["at-once"])]);
+            let start = Instant::now();
+            worker.send(&request).unwrap();
+            loop {
+                let length = syslog.recv(&mut buffer).unwrap();
+                if String::from_utf8_lossy(&buffer[..length]).contains("] Ban ") {
+                    break;
+                }
+            }
+            let took = start.elapsed();
+            worker.ack().unwrap();
+            took
+        })
+        .collect();
+    samples.sort_unstable();
+    eprintln!(
+        "hit written to the socket -> Ban line received by syslog: median {:?}, worst {:?}",
+        samples[25], samples[49]
+    );
+    drop(syslog);
+    let before = cpu_seconds(lab.engine.as_ref().unwrap().id());
+    let start = Instant::now();
+    const BATCHES: u64 = 500;
+    let mut reader = worker
+        .reader
+        .get_ref()
+        .try_clone()
+        .map(BufReader::new)
+        .unwrap();
+    let acks = std::thread::spawn(move || {
+        let mut text = String::new();
+        for _ in 0..BATCHES {
+            text.clear();
+            assert!(reader.read_line(&mut text).unwrap() > 0);
+        }
+    });
+    for batch in 0..BATCHES {
+        let hits = (0..200).map(|n| {
+            let offset = 1_000 + batch * 200 + n;
+            hit(
+                offset,
+                &format!(
+                    "198.{}.{}.{}",
+                    18 + offset % 2,
+                    offset / 7 % 256,
+                    offset % 256
+                ),
+                &["count"],
+            )
+        });
+        worker.send(&Request::Hits(hits.collect())).unwrap();
+    }
+    acks.join().unwrap();
+    let hits = (BATCHES * 200) as f64;
+    let rate = hits / start.elapsed().as_secs_f64();
+    let busy = cpu_seconds(lab.engine.as_ref().unwrap().id()) - before;
+    eprintln!(
+        "hits acknowledged a second: {rate:.0}; for each second of the engine's CPU time: {:.0}",
+        hits / busy
+    );
+}
+
+/// User and system time of a process; a machine that others use makes wall time say little.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+    ticks / 100.0
+}
