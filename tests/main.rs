@@ -1,1 +1,4 @@
 //! One binary; a module a subject.
+
+/// `pipeban log`: nothing lost, whatever is killed.
+mod pipe;

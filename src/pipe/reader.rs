@@ -197,6 +197,7 @@ impl Reader {
                 Cut::Lines(len) => self.pass(place, len, arrived, true, Rest::No)?,
                 Cut::Piece(len, rest) => {
                     if !view.midline {
+                        self.ring.count(Counter::Lines, 1);
                         self.ring.count(Counter::Unparsed, 1);
                     }
                     self.pass(place, len, arrived, false, rest)?;
@@ -259,10 +260,8 @@ impl Reader {
     }
 
     fn published(&mut self, block: InFlight, bytes: crate::sys::region::Lease) {
-        let ends = memchr::memchr_iter(b'\n', &bytes).count() as u64;
-        // The last line of a stream may have no newline.
-        let unended = u64::from(block.matched && !bytes.ends_with(b"\n"));
-        let lines = ends + unended;
+        // A line that is passed in pieces is counted with its first one.
+        let lines = if block.whole { lines_in(&bytes) } else { 0 };
         self.ring.count(Counter::Lines, lines);
         self.ring.count(Counter::Bytes, block.len as u64);
         if block.matched {
@@ -272,7 +271,7 @@ impl Reader {
                 arrived: block.arrived,
                 bytes,
             });
-        } else if self.feed.wants_blocks() {
+        } else if block.whole && self.feed.wants_blocks() {
             self.feed.shed(lines);
         }
     }
@@ -380,4 +379,10 @@ impl Reader {
         };
         of(&self.pipe).min(of(&self.private.into)).min(MAX_BLOCK)
     }
+}
+
+/// Lines, with a last one that has no newline.
+pub(super) fn lines_in(bytes: &[u8]) -> u64 {
+    let unended = !bytes.is_empty() && !bytes.ends_with(b"\n");
+    memchr::memchr_iter(b'\n', bytes).count() as u64 + u64::from(unended)
 }
