@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,17 +18,28 @@ struct Logger {
     /// Keeps the pipe's read end, as Apache does for a CustomLog.
     read_end: OwnedFd,
     dir: tempfile::TempDir,
+    _engine: UnixListener,
+}
+
+/// A configuration of its own, and an engine that takes connections and never answers: so that
+/// nobody starts a real one, which would be this machine's.
+fn prepare() -> (tempfile::TempDir, UnixListener) {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[paths]\nruntime = '{0}/run'\nstate = '{0}/state'\n\
+         [firewall]\nbackend = 'dry-run'\n\
+         [syslog]\ntarget = 'unix:{0}/log'\nlog_file = ''\n",
+        dir.path().display()
+    );
+    std::fs::write(dir.path().join("pipeban.toml"), text).unwrap();
+    std::fs::create_dir(dir.path().join("run")).unwrap();
+    let engine = UnixListener::bind(dir.path().join("run/engine.sock")).unwrap();
+    (dir, engine)
 }
 
 impl Logger {
     fn start(path: &str) -> Logger {
-        let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("pipeban.toml");
-        let text = format!(
-            "[paths]\nruntime = '{0}/run'\nstate = '{0}/state'\n[syslog]\ntarget = 'unix:{0}/log'\nlog_file = ''\n",
-            dir.path().display()
-        );
-        std::fs::write(config, text).unwrap();
+        let (dir, engine) = prepare();
         let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         let stub = spawn(dir.path(), path, &read);
         Logger {
@@ -35,6 +47,7 @@ impl Logger {
             pipe: Some(write.into()),
             read_end: read,
             dir,
+            _engine: engine,
         }
     }
 
@@ -322,7 +335,7 @@ fn a_worker_that_crashes_again_and_again_still_passes_every_line() {
 
 #[test]
 fn a_file_on_stdin_is_passed_too() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, _engine) = prepare();
     let input: String = (0..5000).map(line).collect();
     std::fs::write(dir.path().join("in"), &input).unwrap();
     let stdin = File::open(dir.path().join("in")).unwrap().into();

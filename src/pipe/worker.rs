@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use nix::sys::signal::Signal;
 
 use super::link::{self, ToWorker};
 use super::matching::{Compile, ConfigText, Feed, Matching};
@@ -18,7 +17,6 @@ use super::writer::Writer;
 use crate::config::Config;
 use crate::record::Kind;
 use crate::sys::privileges::{Identity, irrevocably_drop_privileges};
-use crate::sys::signals;
 
 /// Exit status: the pipe is read to its end.
 pub(super) const END_OF_INPUT: i32 = 0;
@@ -54,8 +52,6 @@ impl Worker {
     pub(super) fn run(self) -> i32 {
         // Also a thread that panics ends the worker: the keeper starts another one.
         std::panic::set_hook(Box::new(|_| std::process::abort()));
-        // Rust's own handlers for these swallow the first one that somebody sends.
-        let _ = signals::set_default(&[Signal::SIGSEGV, Signal::SIGBUS]);
         let trusted = self.give_up_root();
         let tell = self.tell.clone();
         match self.work(trusted) {
