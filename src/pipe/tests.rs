@@ -82,6 +82,7 @@ impl Rig {
             private: PrivatePipe::new().unwrap(),
             ring: ring.clone(),
             link,
+            keeper: 0,
             identity: None,
             compile,
             tell: Tell::new(Kind::Error, None),

@@ -41,6 +41,8 @@ pub(super) struct Worker {
     pub(super) private: PrivatePipe,
     pub(super) ring: Ring,
     pub(super) link: OwnedFd,
+    /// How many keepers there had been when this worker was forked.
+    pub(super) keeper: u64,
     /// `None`: there is no root to give up.
     pub(super) identity: Option<Identity>,
     pub(super) compile: Arc<Compile>,
@@ -106,6 +108,7 @@ impl Worker {
             tell: self.tell.clone(),
             trusted,
             ring: self.ring.clone(),
+            keeper: self.keeper,
             leave: Arc::clone(&leave),
         };
         std::thread::Builder::new()
@@ -162,16 +165,16 @@ struct Listener {
     tell: Tell,
     trusted: bool,
     ring: Ring,
+    keeper: u64,
     leave: Arc<Leave>,
 }
 
 impl Listener {
     fn run(&self) {
-        let keeper = self.ring.get(Counter::Keepers);
         self.listen();
         // The keeper is gone. The worker goes on with what it has, until the next keeper waits for
         // the lock: that one can restart workers and hear of new configurations.
-        while self.ring.get(Counter::Keepers) == keeper {
+        while self.ring.get(Counter::Keepers) == self.keeper {
             std::thread::sleep(LOOK_FOR_KEEPER);
         }
         self.leave.ask();
