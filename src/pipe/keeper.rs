@@ -238,7 +238,6 @@ impl Keeper {
             Ok(worker) => {
                 self.tell.over("fork", "the worker runs");
                 self.worker = Some(worker);
-                self.hand_file_to_worker();
                 self.hand_config_to_worker();
             }
             Err(error) => {
@@ -260,17 +259,19 @@ impl Keeper {
             private: inherited.private.try_clone()?,
             ring: inherited.ring.clone(),
             link: theirs,
+            file: self.file.as_ref().and_then(|file| file.try_clone().ok()),
             keeper: self.number,
             identity: self.identity,
             compile: compiler(inherited.log.kind, inherited.log.format.clone()),
             tell: self.tell.clone(),
         };
-        let keep = [
+        let mut keep = vec![
             worker.pipe.as_raw_fd(),
             worker.private.out.as_raw_fd(),
             worker.private.into.as_raw_fd(),
             worker.link.as_raw_fd(),
         ];
+        keep.extend(worker.file.as_ref().map(AsRawFd::as_raw_fd));
         let pid = process::fork_child(&keep, move || worker.run())?;
         Ok(Running {
             pid,

@@ -30,6 +30,10 @@ const LOOK_AGAIN: u16 = 50;
 /// fragments.
 const PARTIAL_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a worker that is to hand over waits for its writer. What waits in memory by then is
+/// lost, and counted by the next worker: only a keeper can open the log file.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
+
 /// The pipe that shows and proves; made by the stub, inherited by every worker.
 #[derive(Debug)]
 pub(super) struct PrivatePipe {
@@ -159,9 +163,13 @@ impl Reader {
             EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0),
         )?;
         let mut partial: Option<(usize, Instant)> = None;
+        let mut asked: Option<Instant> = None;
         loop {
-            if self.leave.asked.load(Ordering::Acquire) && !self.writer.is_behind() {
-                return Ok(End::Handover);
+            if self.leave.asked.load(Ordering::Acquire) {
+                let since = *asked.get_or_insert_with(Instant::now);
+                if !self.writer.is_behind() || since.elapsed() >= LEAVE_PATIENCE {
+                    return Ok(End::Handover);
+                }
             }
             // In this order: what is counted after the last writer has gone is all there will be.
             let closed = self.closed(PollTimeout::ZERO)?;

@@ -82,6 +82,7 @@ impl Rig {
             private: PrivatePipe::new().unwrap(),
             ring: ring.clone(),
             link,
+            file: None,
             keeper: 0,
             identity: None,
             compile,

@@ -1,5 +1,6 @@
 //! The process that reads what strangers wrote: not root, restarted when it ends before its time.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -41,6 +42,8 @@ pub(super) struct Worker {
     pub(super) private: PrivatePipe,
     pub(super) ring: Ring,
     pub(super) link: OwnedFd,
+    /// The log file, where it is open already.
+    pub(super) file: Option<File>,
     /// How many keepers there had been when this worker was forked.
     pub(super) keeper: u64,
     /// `None`: there is no root to give up.
@@ -87,6 +90,9 @@ impl Worker {
 
     pub(super) fn work(self, trusted: bool) -> std::io::Result<End> {
         let writer = Writer::start(self.ring.clone(), self.path.is_some(), self.tell.clone())?;
+        if let Some(file) = self.file {
+            writer.set_file(file);
+        }
         let matching = Matching::new(self.compile, self.ring.clone(), self.tell.clone());
         if !trusted {
             matching.off();
