@@ -211,7 +211,10 @@ impl Ring {
         let want = want.min(MAX_BLOCK);
         self.forget_passed();
         self.forget_freed();
-        while keep {
+        loop {
+            if !keep {
+                break;
+            }
             if let Some(offset) = self.room(want) {
                 return Some(Place {
                     lease: self.region.lease(offset..offset + want)?,
