@@ -25,3 +25,6 @@ mod tidy; // rules of the tree // lines of hostile clients, read by records, fil
 /// The real engine, its socket and its commands, with the dry-run back end.
 #[cfg(test)]
 mod engine;
+/// `pipeban log`: nothing lost, whatever is killed.
+#[cfg(test)]
+mod pipe;

@@ -173,7 +173,7 @@ impl EngineLink {
         self.start_pause = (self.start_pause * 2).min(START.1);
         let starter = self.starter.clone();
         let started = if has_unit() {
-            process::fork_child(&[], || systemctl_start())
+            process::fork_child(&[], systemctl_start)
         } else {
             process::fork_child(&[], move || starter.start_detached())
         };

@@ -47,6 +47,7 @@ pub(super) fn run(inherited: Inherited) -> i32 {
     let tell = Tell::new(inherited.log.kind, inherited.log.path.as_deref());
     // From here on a worker that lost its keeper knows that it may hand over.
     inherited.ring.count(Counter::Keepers, 1);
+    let number = inherited.ring.get(Counter::Keepers);
     let pipe = match source::open_and_lock(&tell) {
         Ok(pipe) => pipe,
         Err(error) => {
@@ -56,11 +57,13 @@ pub(super) fn run(inherited: Inherited) -> i32 {
     };
     // The inherited description is Apache's business and the stub's.
     let _ = process::redirect_to_null(true);
-    Keeper::new(inherited, pipe, tell).serve()
+    Keeper::new(inherited, number, pipe, tell).serve()
 }
 
 struct Keeper {
     inherited: Inherited,
+    /// Keepers are numbered from 1.
+    number: u64,
     pipe: OwnedFd,
     tell: Tell,
     paths: Paths,
@@ -89,13 +92,14 @@ struct Accepted {
 }
 
 impl Keeper {
-    fn new(inherited: Inherited, pipe: OwnedFd, tell: Tell) -> Keeper {
+    fn new(inherited: Inherited, number: u64, pipe: OwnedFd, tell: Tell) -> Keeper {
         let now = Instant::now();
         let paths = config::paths_of(&inherited.starter.config_file);
         let identity = geteuid().is_root().then(|| worker_identity(&paths.user));
         let engine = EngineLink::new(paths.socket(), inherited.starter.clone(), now);
         Keeper {
             inherited,
+            number,
             pipe,
             tell,
             paths,
@@ -234,7 +238,6 @@ impl Keeper {
             Ok(worker) => {
                 self.tell.over("fork", "the worker runs");
                 self.worker = Some(worker);
-                self.hand_file_to_worker();
                 self.hand_config_to_worker();
             }
             Err(error) => {
@@ -256,16 +259,19 @@ impl Keeper {
             private: inherited.private.try_clone()?,
             ring: inherited.ring.clone(),
             link: theirs,
+            file: self.file.as_ref().and_then(|file| file.try_clone().ok()),
+            keeper: self.number,
             identity: self.identity,
             compile: compiler(inherited.log.kind, inherited.log.format.clone()),
             tell: self.tell.clone(),
         };
-        let keep = [
+        let mut keep = vec![
             worker.pipe.as_raw_fd(),
             worker.private.out.as_raw_fd(),
             worker.private.into.as_raw_fd(),
             worker.link.as_raw_fd(),
         ];
+        keep.extend(worker.file.as_ref().map(AsRawFd::as_raw_fd));
         let pid = process::fork_child(&keep, move || worker.run())?;
         Ok(Running {
             pid,

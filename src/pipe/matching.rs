@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::reader::lines_in;
 use super::ring::{Counter, Job, Ring};
 use super::tell::Tell;
 use crate::config::Config;
@@ -202,7 +203,7 @@ impl Matching {
             good: Vec::new(),
         };
         let Some(active) = self.active() else {
-            let lines = memchr::memchr_iter(b'\n', &job.bytes).count() as u64;
+            let lines = lines_in(&job.bytes);
             self.ring.count(Counter::Shed, lines);
             drop(job.bytes);
             self.ring.matched(job.number, false);
@@ -246,7 +247,8 @@ fn matchable(block: &[u8]) -> Vec<Result<Range<usize>, Range<usize>>> {
     let ends = memchr::memchr_iter(b'\n', block).map(|at| at + 1);
     let last = (!block.ends_with(b"\n")).then_some(block.len());
     for end in ends.chain(last) {
-        if end - line > MAX_LINE + 1 {
+        let newline = usize::from(block.get(end - 1) == Some(&b'\n'));
+        if end - line - newline > MAX_LINE {
             if run < line {
                 runs.push(Ok(run..line));
             }
@@ -301,7 +303,7 @@ impl Feed {
             Ok(()) => self.next += 1,
             Err(refused) => {
                 let (_, job) = refused.into_inner();
-                let lines = memchr::memchr_iter(b'\n', &job.bytes).count() as u64;
+                let lines = lines_in(&job.bytes);
                 drop(job.bytes);
                 self.matching.ring.matched(job.number, false);
                 self.shed(lines);

@@ -31,6 +31,9 @@ mod uplink;
 mod worker;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;

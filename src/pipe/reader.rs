@@ -30,6 +30,10 @@ const LOOK_AGAIN: u16 = 50;
 /// fragments.
 const PARTIAL_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a worker that is to hand over waits for its writer. What waits in memory by then is
+/// lost, and counted by the next worker: only a keeper can open the log file.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
+
 /// The pipe that shows and proves; made by the stub, inherited by every worker.
 #[derive(Debug)]
 pub(super) struct PrivatePipe {
@@ -159,9 +163,13 @@ impl Reader {
             EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0),
         )?;
         let mut partial: Option<(usize, Instant)> = None;
+        let mut asked: Option<Instant> = None;
         loop {
-            if self.leave.asked.load(Ordering::Acquire) && !self.writer.is_behind() {
-                return Ok(End::Handover);
+            if self.leave.asked.load(Ordering::Acquire) {
+                let since = *asked.get_or_insert_with(Instant::now);
+                if !self.writer.is_behind() || since.elapsed() >= LEAVE_PATIENCE {
+                    return Ok(End::Handover);
+                }
             }
             // In this order: what is counted after the last writer has gone is all there will be.
             let closed = self.closed(PollTimeout::ZERO)?;
@@ -197,6 +205,7 @@ impl Reader {
                 Cut::Lines(len) => self.pass(place, len, arrived, true, Rest::No)?,
                 Cut::Piece(len, rest) => {
                     if !view.midline {
+                        self.ring.count(Counter::Lines, 1);
                         self.ring.count(Counter::Unparsed, 1);
                     }
                     self.pass(place, len, arrived, false, rest)?;
@@ -259,10 +268,8 @@ impl Reader {
     }
 
     fn published(&mut self, block: InFlight, bytes: crate::sys::region::Lease) {
-        let ends = memchr::memchr_iter(b'\n', &bytes).count() as u64;
-        // The last line of a stream may have no newline.
-        let unended = u64::from(block.matched && !bytes.ends_with(b"\n"));
-        let lines = ends + unended;
+        // A line that is passed in pieces is counted with its first one.
+        let lines = if block.whole { lines_in(&bytes) } else { 0 };
         self.ring.count(Counter::Lines, lines);
         self.ring.count(Counter::Bytes, block.len as u64);
         if block.matched {
@@ -272,7 +279,7 @@ impl Reader {
                 arrived: block.arrived,
                 bytes,
             });
-        } else if self.feed.wants_blocks() {
+        } else if block.whole && self.feed.wants_blocks() {
             self.feed.shed(lines);
         }
     }
@@ -380,4 +387,10 @@ impl Reader {
         };
         of(&self.pipe).min(of(&self.private.into)).min(MAX_BLOCK)
     }
+}
+
+/// Lines, with a last one that has no newline.
+pub(super) fn lines_in(bytes: &[u8]) -> u64 {
+    let unended = !bytes.is_empty() && !bytes.ends_with(b"\n");
+    memchr::memchr_iter(b'\n', bytes).count() as u64 + u64::from(unended)
 }

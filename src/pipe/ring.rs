@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
+use super::reader::lines_in;
 use crate::control;
 use crate::sys::region::{Lease, Region};
 
@@ -72,6 +73,7 @@ const FLAGS: usize = 6;
 
 const FLAG_MATCH: u64 = 1;
 const FLAG_ENDS_MIDLINE: u64 = 2;
+const FLAG_WHOLE: u64 = 4;
 
 /// How far a block got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +108,8 @@ pub(super) struct InFlight {
     pub(super) start: u64,
     pub(super) arrived: u64,
     pub(super) len: usize,
+    /// Whole lines, not part of one that is too long.
+    pub(super) whole: bool,
     /// To be matched once it is consumed.
     pub(super) matched: bool,
     /// What follows it in the stream is the rest of a line whose start it holds.
@@ -207,7 +211,10 @@ impl Ring {
         let want = want.min(MAX_BLOCK);
         self.forget_passed();
         self.forget_freed();
-        while keep {
+        loop {
+            if !keep {
+                break;
+            }
             if let Some(offset) = self.room(want) {
                 return Some(Place {
                     lease: self.region.lease(offset..offset + want)?,
@@ -237,22 +244,29 @@ impl Ring {
         place: &mut Place,
         len: usize,
         arrived: u64,
-        to_match: bool,
+        whole: bool,
         ends_midline: bool,
     ) -> InFlight {
         place.lease.truncate(len);
         let number = self.word(TAIL).load(Relaxed);
-        let matched = to_match && place.keeps;
+        let matched = whole && place.keeps;
         let block = InFlight {
             number,
             start: self.word(NEXT_START).load(Relaxed),
             arrived,
             len,
+            whole,
             matched,
             ends_midline,
         };
-        let flags =
-            if matched { FLAG_MATCH } else { 0 } | if ends_midline { FLAG_ENDS_MIDLINE } else { 0 };
+        let flags = [
+            (matched, FLAG_MATCH),
+            (ends_midline, FLAG_ENDS_MIDLINE),
+            (whole, FLAG_WHOLE),
+        ]
+        .into_iter()
+        .filter_map(|(set, flag)| set.then_some(flag))
+        .sum();
         for (field, value) in [
             (START, block.start),
             (OFFSET, place.offset as u64),
@@ -329,6 +343,7 @@ impl Ring {
                         start: field(START),
                         arrived: field(ARRIVED),
                         len,
+                        whole: flags & FLAG_WHOLE != 0,
                         matched: flags & FLAG_MATCH != 0,
                         ends_midline: flags & FLAG_ENDS_MIDLINE != 0,
                     };
@@ -340,7 +355,7 @@ impl Ring {
                         continue;
                     };
                     if field(ATTEMPTS) >= MAX_ATTEMPTS {
-                        let lines = memchr::memchr_iter(b'\n', &bytes).count() as u64;
+                        let lines = lines_in(&bytes);
                         self.count(Counter::Shed, lines);
                         left.poisoned.push((field(START), lines));
                         self.field(number, TAG)
@@ -585,7 +600,7 @@ mod tests {
         }
         ring.attempt(innocent.number);
         let left = ring.recover();
-        assert_eq!(left.poisoned, [(0, 0)]);
+        assert_eq!(left.poisoned, [(0, 1)]);
         assert_eq!(left.jobs.len(), 1);
         assert_eq!(left.jobs[0].number, innocent.number);
         drop(left);

@@ -37,6 +37,8 @@ pub(super) fn run(log: Log, starter: Starter) {
         let _ = signals::set_default(&[Signal::SIGINT]);
     }
     let _ = signals::exit_zero_on(Signal::SIGTERM);
+    // Rust's own handlers for these swallow the first one that somebody sends.
+    let _ = signals::set_default(&[Signal::SIGSEGV, Signal::SIGBUS]);
 
     persist(source::make_stdin_a_pipe);
     // Made here, so that they outlive keepers as well as workers.

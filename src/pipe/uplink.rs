@@ -103,6 +103,8 @@ struct Line {
     replies: Receiver<Option<Reply>>,
     /// Hits are sent only after the engine's welcome.
     welcome: bool,
+    /// The configuration named in the hello.
+    config: Option<String>,
 }
 
 impl Drop for Line {
@@ -292,18 +294,14 @@ impl Uplink {
     fn connect(&self) -> io::Result<Line> {
         let mut socket = UnixStream::connect(&self.speaker.socket)?;
         socket.set_write_timeout(Some(SEND_PATIENCE))?;
-        let config = self
-            .speaker
-            .config
-            .lock()
-            .map_or(None, |config| config.clone());
+        let config = self.config();
         let hello = Request::Worker(WorkerHello {
             version: VERSION,
             stream: self.ring.stream(),
             pid: std::process::id(),
             kind: self.speaker.kind,
             path: self.speaker.path.clone(),
-            config,
+            config: config.clone(),
         });
         socket.write_all(&message(&hello))?;
         let (sender, replies) = bounded(64);
@@ -315,7 +313,15 @@ impl Uplink {
             socket,
             replies,
             welcome: false,
+            config,
         })
+    }
+
+    fn config(&self) -> Option<String> {
+        self.speaker
+            .config
+            .lock()
+            .map_or(None, |config| config.clone())
     }
 
     /// Leaves the connection; the next attempt comes later each time.
@@ -327,7 +333,9 @@ impl Uplink {
     }
 
     fn hello_again(&mut self) {
-        if self.line.take().is_some() {
+        let config = self.config();
+        if self.line.as_ref().is_some_and(|line| line.config != config) {
+            self.line = None;
             self.queue.sent = 0;
             self.connect_at = Some(Instant::now());
         }

@@ -1,5 +1,6 @@
 //! The process that reads what strangers wrote: not root, restarted when it ends before its time.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -41,6 +42,10 @@ pub(super) struct Worker {
     pub(super) private: PrivatePipe,
     pub(super) ring: Ring,
     pub(super) link: OwnedFd,
+    /// The log file, where it is open already.
+    pub(super) file: Option<File>,
+    /// How many keepers there had been when this worker was forked.
+    pub(super) keeper: u64,
     /// `None`: there is no root to give up.
     pub(super) identity: Option<Identity>,
     pub(super) compile: Arc<Compile>,
@@ -83,8 +88,11 @@ impl Worker {
         }
     }
 
-    fn work(self, trusted: bool) -> std::io::Result<End> {
+    pub(super) fn work(self, trusted: bool) -> std::io::Result<End> {
         let writer = Writer::start(self.ring.clone(), self.path.is_some(), self.tell.clone())?;
+        if let Some(file) = self.file {
+            writer.set_file(file);
+        }
         let matching = Matching::new(self.compile, self.ring.clone(), self.tell.clone());
         if !trusted {
             matching.off();
@@ -106,6 +114,7 @@ impl Worker {
             tell: self.tell.clone(),
             trusted,
             ring: self.ring.clone(),
+            keeper: self.keeper,
             leave: Arc::clone(&leave),
         };
         std::thread::Builder::new()
@@ -162,16 +171,16 @@ struct Listener {
     tell: Tell,
     trusted: bool,
     ring: Ring,
+    keeper: u64,
     leave: Arc<Leave>,
 }
 
 impl Listener {
     fn run(&self) {
-        let keeper = self.ring.get(Counter::Keepers);
         self.listen();
         // The keeper is gone. The worker goes on with what it has, until the next keeper waits for
         // the lock: that one can restart workers and hear of new configurations.
-        while self.ring.get(Counter::Keepers) == keeper {
+        while self.ring.get(Counter::Keepers) == self.keeper {
             std::thread::sleep(LOOK_FOR_KEEPER);
         }
         self.leave.ask();

@@ -85,8 +85,7 @@ impl Region {
         leased.push(range.clone());
         Some(Lease {
             region: Arc::clone(self),
-            held: range.clone(),
-            shown: range,
+            held: range,
         })
     }
 }
@@ -104,19 +103,35 @@ impl Drop for Region {
 pub struct Lease {
     region: Arc<Region>,
     held: Range<usize>,
-    shown: Range<usize>,
 }
 
 impl Lease {
-    /// Shows only the first `len` bytes from now on.
+    /// Keeps only the first `len` bytes and gives back the rest.
     pub fn truncate(&mut self, len: usize) {
-        self.shown.end = self.shown.end.min(self.shown.start.saturating_add(len));
+        let kept = self.held.start..self.held.end.min(self.held.start.saturating_add(len));
+        self.change(Some(kept));
+    }
+
+    /// Notes what is held from now on.
+    fn change(&mut self, to: Option<Range<usize>>) {
+        let mut leased = self
+            .region
+            .leased
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = leased.iter().position(|held| *held == self.held) {
+            leased.swap_remove(at);
+        }
+        if let Some(to) = to {
+            leased.push(to.clone());
+            self.held = to;
+        }
     }
 
     fn start(&self) -> *mut u8 {
         let words = self.region.words * size_of::<AtomicU64>();
         // SAFETY: `lease` checked that the range is inside the bytes that follow the words.
-        unsafe { self.region.base.as_ptr().add(words + self.shown.start) }
+        unsafe { self.region.base.as_ptr().add(words + self.held.start) }
     }
 }
 
@@ -126,27 +141,20 @@ impl Deref for Lease {
     fn deref(&self) -> &[u8] {
         // SAFETY: the range is inside the mapping, which the `Arc` keeps; no other lease of this
         // process overlaps it, and other processes lease nothing meanwhile (see `Region`).
-        unsafe { std::slice::from_raw_parts(self.start(), self.shown.len()) }
+        unsafe { std::slice::from_raw_parts(self.start(), self.held.len()) }
     }
 }
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`; `&mut self` makes this the only access through this lease.
-        unsafe { std::slice::from_raw_parts_mut(self.start(), self.shown.len()) }
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.held.len()) }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut leased = self
-            .region
-            .leased
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = leased.iter().position(|held| *held == self.held) {
-            leased.swap_remove(at);
-        }
+        self.change(None);
     }
 }
 
@@ -165,8 +173,9 @@ mod tests {
         second.truncate(10);
         assert_eq!(&*second, &[7; 10]);
         assert!(first.iter().all(|b| *b == 0));
-        // A truncated lease still holds all its bytes.
-        assert!(region.lease(90..100).is_none());
+        assert!(region.lease(59..100).is_none());
+        let third = region.lease(60..100).unwrap();
+        drop(third);
         drop((first, second));
         assert!(region.lease(0..100).is_some());
     }

@@ -1,0 +1,439 @@
+//! A worker's threads in this process, over real pipes, with a matcher and an engine of the test.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use proptest::prelude::*;
+
+use super::link;
+use super::matching::{Compile, Examine, MAX_LINE};
+use super::reader::PrivatePipe;
+use super::ring::{Counter, RING_BYTES, Ring};
+use super::tell::Tell;
+use super::worker::Worker;
+use crate::control::{LineHit, Reply, Request};
+use crate::filter::matcher::{BlockResult, Hit};
+use crate::record::Kind;
+
+const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
+
+/// Hits every line that begins with "bad"; notes every line it saw.
+#[derive(Debug, Default, Clone)]
+struct Bad {
+    seen: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Examine for Bad {
+    fn examine(&self, block: &[u8]) -> BlockResult {
+        let mut result = BlockResult::default();
+        let mut start = 0;
+        for line in block.split_inclusive(|b| *b == b'\n') {
+            let text = line.strip_suffix(b"\n").unwrap_or(line);
+            if text.starts_with(b"bad") {
+                result.hits.push(Hit {
+                    line: start..start + text.len(),
+                    client: CLIENT,
+                    peer: None,
+                    jails: vec![("test".to_owned().try_into().unwrap(), 1)],
+                });
+            }
+            start += line.len();
+            self.seen.lock().unwrap().push(text.to_vec());
+            result.lines += 1;
+        }
+        result
+    }
+}
+
+/// A worker in a thread.
+struct Rig {
+    input: Option<File>,
+    ring: Ring,
+    keeper: OwnedFd,
+    thread: Option<std::thread::JoinHandle<std::io::Result<super::reader::End>>>,
+    seen: Bad,
+}
+
+impl Rig {
+    fn start(dir: &Path, output: Option<File>) -> Rig {
+        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+        fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        fcntl(&read, FcntlArg::F_SETPIPE_SZ(1024 * 1024)).unwrap();
+        let ring = Ring::new(42).unwrap();
+        let (keeper, link) = link::pair().unwrap();
+        let seen = Bad::default();
+        let examine = seen.clone();
+        let compile: Arc<Compile> = Arc::new(move |_| Ok(Arc::new(examine.clone())));
+        if let Some(file) = output {
+            link::send_log_file(&keeper, &file.into()).unwrap();
+        }
+        let worker = Worker {
+            kind: Kind::Error,
+            path: Some("out".into()),
+            engine: dir.join("engine.sock"),
+            pipe: read,
+            private: PrivatePipe::new().unwrap(),
+            ring: ring.clone(),
+            link,
+            file: None,
+            keeper: 0,
+            identity: None,
+            compile,
+            tell: Tell::new(Kind::Error, None),
+        };
+        Rig {
+            input: Some(write.into()),
+            ring,
+            keeper,
+            thread: Some(std::thread::spawn(move || worker.work(true))),
+            seen,
+        }
+    }
+
+    fn configure(&self) {
+        let memory = link::sealed(b"{}").unwrap();
+        link::send_config(&self.keeper, "h1", &memory).unwrap();
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.input.as_mut().unwrap().write_all(bytes).unwrap();
+    }
+
+    /// Closes the pipe and waits for the worker.
+    fn end(&mut self) {
+        self.input = None;
+        self.thread.take().unwrap().join().unwrap().unwrap();
+    }
+}
+
+fn append(path: &Path) -> File {
+    File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap()
+}
+
+/// An engine that speaks the protocol and does what the test says.
+struct Engine {
+    listener: UnixListener,
+}
+
+struct Line {
+    reader: BufReader<UnixStream>,
+    writer: UnixStream,
+}
+
+impl Engine {
+    fn start(dir: &Path) -> Engine {
+        let listener = UnixListener::bind(dir.join("engine.sock")).unwrap();
+        Engine { listener }
+    }
+
+    /// Takes the worker's connection and welcomes it.
+    fn accept(&self, high_water: Option<u64>) -> Line {
+        loop {
+            let (writer, _) = self.listener.accept().unwrap();
+            let mut line = Line {
+                reader: BufReader::new(writer.try_clone().unwrap()),
+                writer,
+            };
+            // A worker says hello anew when its configuration comes: the first may end at once.
+            match line.request() {
+                Some(Request::Worker(hello)) if hello.config.is_some() => {
+                    assert_eq!((hello.stream, hello.kind), (42, Kind::Error));
+                    line.say(&Reply::Welcome {
+                        version: crate::control::VERSION,
+                        high_water,
+                    });
+                    return line;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Line {
+    fn request(&mut self) -> Option<Request> {
+        let mut text = String::new();
+        let read = self.reader.read_line(&mut text).unwrap_or(0);
+        (read > 0).then(|| serde_json::from_str(&text).unwrap())
+    }
+
+    fn say(&mut self, reply: &Reply) {
+        let mut text = serde_json::to_vec(reply).unwrap();
+        text.push(b'\n');
+        self.writer.write_all(&text).unwrap();
+    }
+
+    /// The next `n` hits.
+    fn hits(&mut self, n: usize) -> Vec<LineHit> {
+        let mut hits = Vec::new();
+        while hits.len() < n {
+            match self.request().expect("the worker has hung up") {
+                Request::Hits(more) => hits.extend(more),
+                Request::Counters(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        hits
+    }
+
+    fn ack(&mut self, offset: u64) {
+        self.say(&Reply::Ack {
+            offset,
+            told: vec![format!("told {offset}")],
+        });
+    }
+}
+
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn output_is_input_and_each_whole_line_is_seen_once(
+        writes in proptest::collection::vec(
+            proptest::collection::vec(prop_oneof![3 => any::<u8>(), 1 => Just(b'\n')], 0..400), 0..12),
+        long in proptest::option::of((0usize..200_000, 0usize..12)),
+        pause in proptest::option::of(0usize..12),
+    ) {
+        let mut writes = writes;
+        if let Some((len, at)) = long {
+            let at = at.min(writes.len());
+            writes.insert(at, vec![b'x'; len]);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let mut rig = Rig::start(dir.path(), Some(append(&out)));
+        rig.configure();
+        for (i, part) in writes.iter().enumerate() {
+            rig.write(part);
+            if pause == Some(i) {
+                std::thread::sleep(Duration::from_millis(3));
+            }
+        }
+        rig.end();
+        let input = writes.concat();
+        prop_assert!(std::fs::read(&out).unwrap() == input);
+        let counters = rig.ring.counters();
+        prop_assert_eq!(counters.bytes, input.len() as u64);
+        prop_assert_eq!(counters.written, input.len() as u64);
+        prop_assert_eq!((counters.lost, counters.shed), (0, 0));
+
+        let mut expected: Vec<&[u8]> = input.split(|b| *b == b'\n').collect();
+        if expected.last().is_some_and(|rest| rest.is_empty()) {
+            expected.pop();
+        }
+        prop_assert_eq!(counters.lines, expected.len() as u64);
+        let too_long = expected.iter().filter(|line| line.len() > MAX_LINE).count();
+        prop_assert_eq!(counters.unparsed, too_long as u64);
+        expected.retain(|line| line.len() <= MAX_LINE);
+        expected.sort();
+        let mut seen = rig.seen.seen.lock().unwrap().clone();
+        seen.sort();
+        prop_assert!(seen == expected);
+    }
+}
+
+#[test]
+fn hits_come_in_stream_order_with_evidence_and_are_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::start(dir.path());
+    let mut rig = Rig::start(dir.path(), Some(append(&dir.path().join("out"))));
+    rig.configure();
+    let mut line = engine.accept(None);
+    rig.write(b"good\nbad \x1b\xff\n\nbad 2");
+    let first = line.hits(1);
+    assert_eq!((first[0].offset, first[0].client), (5, CLIENT));
+    assert_eq!(first[0].evidence, "bad \\x1b\\xff");
+    assert_eq!(first[0].config, "h1");
+    let now = crate::sys::clock::boottime().as_nanos() as u64;
+    assert!(first[0].arrived <= now && now - first[0].arrived < 60_000_000_000);
+    rig.write(b"\nbad 3");
+    assert_eq!(line.hits(1)[0].offset, 13);
+    line.ack(13);
+    // The last line has no newline; it is matched when the input ends.
+    rig.input = None;
+    assert_eq!(line.hits(1)[0].offset, 19);
+    line.ack(19);
+    rig.thread.take().unwrap().join().unwrap().unwrap();
+    let told = link::receive_told(&rig.keeper).unwrap().unwrap();
+    assert_eq!(told, b"told 13\ntold 19\n");
+    assert!(
+        rig.ring.recover().jobs.is_empty(),
+        "acknowledged blocks are gone"
+    );
+}
+
+#[test]
+fn unacknowledged_hits_are_sent_again_after_a_break_and_known_ones_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::start(dir.path());
+    let mut rig = Rig::start(dir.path(), Some(append(&dir.path().join("out"))));
+    rig.configure();
+    let mut line = engine.accept(None);
+    rig.write(b"bad 1\nbad 2\nbad 3\n");
+    let offsets = |hits: Vec<LineHit>| hits.iter().map(|hit| hit.offset).collect::<Vec<_>>();
+    assert_eq!(offsets(line.hits(3)), [0, 6, 12]);
+    line.ack(0);
+    // The engine dies before it acknowledges the rest; it has committed the second.
+    drop(line);
+    let mut line = engine.accept(Some(6));
+    assert_eq!(offsets(line.hits(1)), [12]);
+    rig.write(b"bad 4\n");
+    assert_eq!(offsets(line.hits(1)), [18]);
+    line.ack(18);
+    rig.end();
+}
+
+#[test]
+fn blocks_wait_for_a_configuration_that_comes_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let mut rig = Rig::start(dir.path(), Some(append(&out)));
+    rig.write(b"one\ntwo\n");
+    eventually("passed before any configuration", || {
+        std::fs::read(&out).unwrap() == b"one\ntwo\n"
+    });
+    assert!(rig.seen.seen.lock().unwrap().is_empty());
+    rig.configure();
+    eventually("matched", || rig.seen.seen.lock().unwrap().len() == 2);
+    rig.end();
+}
+
+#[test]
+fn a_log_file_that_comes_late_gets_every_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let mut rig = Rig::start(dir.path(), None);
+    rig.configure();
+    let mut expected = Vec::new();
+    for i in 0..20_000 {
+        let line = format!("line {i}\n");
+        rig.write(line.as_bytes());
+        expected.extend_from_slice(line.as_bytes());
+    }
+    // All of it has left the pipe and been matched, though none is written.
+    eventually("matched", || rig.ring.counters().lines == 20_000);
+    link::send_log_file(&rig.keeper, &append(&out).into()).unwrap();
+    rig.end();
+    assert_eq!(std::fs::read(&out).unwrap(), expected);
+    assert_eq!(rig.ring.counters().lost, 0);
+}
+
+#[test]
+fn a_writer_that_hangs_never_stops_the_reader_and_what_is_lost_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    // Like a frozen file system: a pipe that nobody reads.
+    let (stuck, output) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+    let mut rig = Rig::start(dir.path(), Some(output.into()));
+    rig.configure();
+    let block = [b"x".repeat(99), b"\n".to_vec()].concat().repeat(1000);
+    let total = 200 * block.len() as u64;
+    for _ in 0..200 {
+        rig.write(&block);
+    }
+    eventually("read", || rig.ring.counters().bytes == total);
+    let lost = rig.ring.counters().lost;
+    assert!(lost > 0 && lost < total, "{lost}");
+    // It comes back: everything that was not given up arrives.
+    let reading = std::thread::spawn(move || {
+        let mut got = vec![0; (total - lost) as usize];
+        File::from(stuck).read_exact(&mut got).unwrap();
+    });
+    rig.end();
+    reading.join().unwrap();
+    assert_eq!(rig.ring.counters().lost, lost);
+}
+
+#[test]
+fn matching_that_hangs_never_stops_the_reader_and_what_is_shed_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let mut rig = Rig::start(dir.path(), Some(append(&out)));
+    rig.configure();
+    let held = rig.seen.seen.clone();
+    let guard = held.lock().unwrap();
+    let block = [b"x".repeat(99), b"\n".to_vec()].concat().repeat(1000);
+    let blocks = 4 * RING_BYTES / block.len();
+    for _ in 0..blocks {
+        rig.write(&block);
+    }
+    eventually("written", || {
+        rig.ring.counters().written == (blocks * block.len()) as u64
+    });
+    let shed = rig.ring.counters().shed;
+    assert!(shed > 0);
+    drop(guard);
+    rig.end();
+    let seen = rig.seen.seen.lock().unwrap().len() as u64;
+    assert_eq!(seen + rig.ring.counters().shed, rig.ring.counters().lines);
+}
+
+#[test]
+fn a_worker_whose_keeper_is_gone_hands_over_only_when_another_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let Rig {
+        input,
+        ring,
+        keeper,
+        thread,
+        ..
+    } = Rig::start(dir.path(), Some(append(&out)));
+    let mut input = input.unwrap();
+    input.write_all(b"one\n").unwrap();
+    eventually("written", || std::fs::read(&out).unwrap() == b"one\n");
+    drop(keeper);
+    std::thread::sleep(Duration::from_millis(150));
+    input.write_all(b"two\nthr").unwrap();
+    eventually("read on", || std::fs::read(&out).unwrap() == b"one\ntwo\n");
+    ring.count(Counter::Keepers, 1);
+    let end = thread.unwrap().join().unwrap().unwrap();
+    assert_eq!(end, super::reader::End::Handover);
+    assert_eq!(std::fs::read(&out).unwrap(), b"one\ntwo\n");
+}
+
+/// Not a test of speed, which a shared machine would spoil: prints what it measured.
+#[test]
+#[ignore = "a measurement: cargo test --release --lib latency -- --ignored --nocapture"]
+fn latency_from_the_pipe_to_the_engine() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::start(dir.path());
+    let mut rig = Rig::start(dir.path(), Some(append(&dir.path().join("out"))));
+    rig.configure();
+    let mut line = engine.accept(None);
+    let mut samples = Vec::new();
+    for i in 0..51 {
+        std::thread::sleep(Duration::from_millis(5));
+        let written = Instant::now();
+        rig.write(format!("bad {i}\n").as_bytes());
+        let hit = line.hits(1);
+        samples.push(written.elapsed());
+        line.ack(hit[0].offset);
+    }
+    // The first one compiled the matcher.
+    samples.remove(0);
+    samples.sort();
+    eprintln!(
+        "pipe to engine, 50 samples: median {:?}, 90 % {:?}, worst {:?}",
+        samples[25], samples[45], samples[49]
+    );
+    rig.end();
+}
