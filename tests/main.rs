@@ -6,25 +6,18 @@ mod config; // configuration, check, setup: files in, output and status out
 #[cfg(test)]
 mod docs; // README, manual, help and shipped configuration say the same
 #[cfg(test)]
+mod engine; // the real engine, its socket and its commands, with the dry-run back end
+#[cfg(test)]
 mod filters; // lines of hostile clients, read by records, filters and `pipeban test`
 #[cfg(test)]
 mod journey; // real Apache, real ufw, real clients, in namespaces: the promises of the README
 #[cfg(test)]
 mod kernel; // the real kernel's tables and sockets and the real ufw, in namespaces
-mod filters;
 #[cfg(test)]
-mod journey; // real Apache, real ufw, real clients, in namespaces: the promises of the README
+mod pipe; // `pipeban log`: nothing lost, whatever is killed
 #[cfg(test)]
-mod shipped;
+mod shipped; // the shipped filters, each from both sides
 #[cfg(test)]
 mod support; // the builder of those worlds
 #[cfg(test)]
-mod tidy; // rules of the tree // lines of hostile clients, read by records, filters and `pipeban test` // the shipped filters, each from both sides
-//! One binary; a module a subject.
-
-/// The real engine, its socket and its commands, with the dry-run back end.
-#[cfg(test)]
-mod engine;
-/// `pipeban log`: nothing lost, whatever is killed.
-#[cfg(test)]
-mod pipe;
+mod tidy; // rules of the tree

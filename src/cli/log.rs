@@ -12,8 +12,8 @@ use crate::record::Kind;
 /// Writes the lines that come on stdin to PATH, unchanged, and matches them against the jails.
 /// In Apache's configuration:
 ///
-///     GlobalLog "|/usr/sbin/pipeban log access --format pipeban" pipeban
-///     ErrorLog  "|/usr/sbin/pipeban log error /var/log/apache2/error.log"
+///     GlobalLog "|/usr/bin/pipeban log access --format pipeban" pipeban
+///     ErrorLog  "|/usr/bin/pipeban log error /var/log/apache2/error.log"
 ///
 /// To try it by hand: echo LINE | pipeban log error
 #[derive(Debug, clap::Args)]

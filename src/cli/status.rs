@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use super::Global;
 use super::ask::{self, print};
 use super::exit::Exit;
+use crate::apache;
 use crate::config::JailName;
 use crate::control::{BanStatus, Command, JailStatus, Reply, Status, WorkerStatus};
 
@@ -35,9 +36,13 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
             return ask::exit_of(&error);
         }
     };
-    let Reply::Status(status) = reply else {
+    let Reply::Status(mut status) = reply else {
         return ask::show(global, &reply);
     };
+    // A host without Apache's configuration has no logs to name.
+    if let Ok(scan) = apache::scan(None) {
+        status.warnings.extend(scan.warnings());
+    }
     if global.json {
         match serde_json::to_string(&status) {
             Ok(text) => print(&text),

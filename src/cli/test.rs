@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Global;
 use super::exit::Exit;
+use super::problems;
 use crate::config::{self, Config, DEFAULT_FILE, JailName, Problem};
 use crate::filter::{self, Definition, Filter};
 use crate::record::{self, Parser};
@@ -85,16 +86,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
         Err(Failure::Failed(message)) => (message, Exit::Failed),
         Err(Failure::Usage(message)) => (message, Exit::Usage),
         Err(Failure::Config(problems)) => {
-            for Problem {
-                file,
-                place,
-                message,
-            } in problems
-            {
-                let place =
-                    place.map_or(String::new(), |(line, column)| format!("{line}:{column}:"));
-                eprintln!("{}:{place} {message}", file.display());
-            }
+            problems::print(&problems);
             return Exit::Config;
         }
     };
@@ -257,11 +249,8 @@ fn definition(name: &str, global: &Global, config: Option<&Config>) -> Result<De
     if let Some(definition) = config.and_then(|config| config.filters.get(name)) {
         return Ok(definition.clone());
     }
-    let places = [
-        global.config.with_file_name("filters.d"),
-        config::paths_of(&global.config).share.join("filters.d"),
-        "/etc/fail2ban/filter.d".into(),
-    ];
+    let paths = config::paths_of(&global.config);
+    let places = config::filter_directories(&global.config, &paths);
     let files = places.map(|place| place.join(format!("{name}.conf")));
     match files.iter().find(|file| file.is_file()) {
         Some(file) => read(file),

@@ -72,7 +72,7 @@ pub fn run(log: Log, config: PathBuf) {
         ..log
     };
     // Remembered now: later the file may have been replaced.
-    let exe = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/sbin/pipeban"));
+    let exe = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/pipeban"));
     let starter = engine_link::Starter {
         exe,
         config_file: stub::absolute(config),

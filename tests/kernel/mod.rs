@@ -4,13 +4,6 @@
 //! veth pair with a second network namespace (the clients). Without root, nft or ufw the tests
 //! say loudly that they were skipped.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail as tests do"
-)]
-
 mod clear;
 mod cutting;
 mod nftables;
