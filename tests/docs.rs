@@ -73,6 +73,8 @@ fn flags_in_help(help: &str) -> BTreeSet<String> {
         .filter(|line| line.starts_with('-'))
         .filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")))
         .map(|flag| flag.trim_end_matches([',', '.']).to_owned())
+        // A line of prose may begin with a flag that ends in a bracket.
+        .filter(|flag| flag.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
         .filter(|flag| !["--help", "--version", "--config", "--json"].contains(&flag.as_str()))
         .collect()
 }
@@ -204,8 +206,20 @@ fn problems(text: &str) -> Vec<String> {
     }
 }
 
+/// Every command line of README, in its order.
+pub(crate) fn readmes_commands() -> Vec<String> {
+    let lines = readmes_blocks("sh").join("\n");
+    let lines = lines
+        .lines()
+        .map(|line| line.split(" #").next().unwrap().trim());
+    lines
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
 /// Fenced blocks of README in a language.
-fn blocks(language: &str) -> Vec<String> {
+pub(crate) fn readmes_blocks(language: &str) -> Vec<String> {
     let readme = read("README.md");
     let mut found = Vec::new();
     let mut lines = readme.lines();
@@ -225,8 +239,8 @@ fn blocks(language: &str) -> Vec<String> {
 #[test]
 fn readmes_jail_and_filter_are_accepted() {
     let directory = tempfile::tempdir().unwrap();
-    let [jail] = blocks("toml").try_into().unwrap();
-    let [filter] = blocks("ini").try_into().unwrap();
+    let [jail] = readmes_blocks("toml").try_into().unwrap();
+    let [filter] = readmes_blocks("ini").try_into().unwrap();
     fs::write(directory.path().join("p.toml"), jail).unwrap();
     fs::create_dir(directory.path().join("filters.d")).unwrap();
     fs::write(directory.path().join("filters.d/wp-login.conf"), filter).unwrap();
@@ -239,8 +253,7 @@ fn every_command_in_the_readme_exists() {
     let commands = commands();
     let makefile = read("Makefile") + &read("packaging/install.mk");
     let mut seen = 0;
-    for line in blocks("sh").iter().flat_map(|block| block.lines()) {
-        let line = line.split('#').next().unwrap_or("");
+    for line in &readmes_commands() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             ["make", target] => assert!(makefile.contains(&format!("\n{target}:")), "{line}"),
