@@ -217,8 +217,6 @@ fn command(wish: &Wish, kind: &str, format: Option<&str>, path: &str) -> String 
     if let Some(format) = format {
         let _ = write!(command, " --format {format}");
     }
-    // pipeban takes `%` for a field of the date.
-    let path = path.replace('%', "%%");
     if path.contains([' ', '\t']) {
         let _ = write!(command, " '{path}'");
     } else {
@@ -274,7 +272,7 @@ pub fn remove(logs: &[LogDirective]) -> Plan {
             let mut line = format!(
                 "{} {}",
                 log.kind.name(),
-                quoted(&path.display().to_string().replace("%%", "%"))
+                quoted(&path.display().to_string())
             );
             for word in log.words.iter().skip(1) {
                 line.push(' ');
@@ -339,7 +337,7 @@ mod tests {
                     2,
                     "ErrorLog \"|/usr/bin/pipeban log error ${LOGS}/error.log\""
                 ),
-                (4, "ErrorLog \"|/usr/bin/pipeban log error /e/logs/e%%1\""),
+                (4, "ErrorLog \"|/usr/bin/pipeban log error /e/logs/e%1\""),
             ]
         );
         assert_eq!(
