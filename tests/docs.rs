@@ -246,6 +246,11 @@ fn readmes_jail_and_filter_are_accepted() {
     fs::write(directory.path().join("filters.d/wp-login.conf"), filter).unwrap();
     let config = config::load(&directory.path().join("p.toml")).unwrap();
     assert!(config.jails.contains_key(&"wp-login".parse().unwrap()));
+    let shipped = read("config/jails.d/apache.toml")
+        .matches("\n[jails.")
+        .count();
+    assert_eq!(shipped, 9);
+    assert!(read("README.md").contains("\nNine jails are on from the start."));
 }
 
 #[test]

@@ -200,26 +200,32 @@ fn of_server(
         }),
         _ => {}
     }
-    let piped: Vec<&LogDirective> = globals
+    let pipes: Vec<&LogDirective> = globals
         .iter()
         .copied()
         .chain(logs.access.iter().copied())
-        .filter(|log| log.pipes() && !log.conditional)
+        .filter(|log| log.pipes())
         .collect();
     let own_access = logs.access.iter().any(|log| owns(log));
-    if let [first, second, ..] = piped.as_slice()
+    // Two conditional ones may exclude each other.
+    let sure = pipes.iter().copied().find(|log| !log.conditional);
+    let second =
+        |first: &LogDirective| pipes.iter().copied().find(|log| !std::ptr::eq(*log, first));
+    if let Some(first) = sure
+        && let Some(second) = second(first)
         && (own_access || server.place.is_none())
     {
+        let some = if second.conditional { "some " } else { "" };
         found.push(Finding {
             code: Code::TwoPipes,
             place: Some(second.place.clone()),
             text: format!(
-                "requests to {} reach two access pipes and count twice: {} at {} and {} at {}; keep one",
+                "{some}requests to {} reach two access pipes and count twice: {} at {} and {} at {}; keep one",
                 server.name, first.kind.name(), first.place, second.kind.name(), second.place
             ),
         });
     }
-    if piped.is_empty() && (own_access || server.place.is_none()) {
+    if sure.is_none() && (own_access || server.place.is_none()) {
         let place = logs.access.first().map(|log| log.place.clone());
         let at = place
             .as_ref()
@@ -329,6 +335,11 @@ mod tests {
         assert_eq!(
             told(&format!("{ERROR}{GLOBAL}{GLOBAL}")),
             [(Code::TwoPipes, 3)]
+        );
+        let some = own.replace("combined", "combined env=x");
+        assert_eq!(
+            told(&format!("{ERROR}{GLOBAL}{some}")),
+            [(Code::TwoPipes, 4)]
         );
     }
 

@@ -135,7 +135,12 @@ mod tests {
             ("status --all", Some("pipeban status")),
             ("set", Some("pipeban status, or pipeban check --show JAIL")),
             ("start", Some("systemctl start pipeban")),
-            ("start a", Some("enabled = true under [jails.a] in /etc/pipeban/pipeban.toml, then: pipeban reload")),
+            (
+                "start a",
+                Some(
+                    "enabled = true under [jails.a] in /etc/pipeban/pipeban.toml, then: pipeban reload",
+                ),
+            ),
             (
                 "stop",
                 Some("pipeban off (lifts every ban), or systemctl stop pipeban"),

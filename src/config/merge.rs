@@ -182,8 +182,8 @@ pub(super) fn merge(sources: &[Source]) -> (Config, Origins, Vec<Problem>) {
             *file == problem.file && problem.place.is_some_and(|place| place.0 == *line)
         };
         // A value that is missing stands nowhere, which is the file's beginning.
-        let nowhere = problem.place == Some((1, 1))
-            && broken.iter().any(|(file, _)| *file == problem.file);
+        let nowhere =
+            problem.place == Some((1, 1)) && broken.iter().any(|(file, _)| *file == problem.file);
         !nowhere && !broken.iter().any(same)
     });
     problems.extend(syntax);

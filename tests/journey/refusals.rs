@@ -173,5 +173,10 @@ fn without_an_engine_status_says_so_and_starts_none() {
     let said = world.pipeban(&["status"]);
     assert_eq!(said.status, 2, "{said:?}");
     assert!(said.stderr.contains("engine"), "{said:?}");
+    assert!(!said.stderr.contains("emergency stop"), "{said:?}");
+    world.must(&["pipeban", "off"]);
+    let said = world.pipeban(&["status"]);
+    assert_eq!(said.status, 2, "{said:?}");
+    assert!(said.stderr.contains("the emergency stop is on"), "{said:?}");
     assert_eq!(process::pipebans(&world.processes()), []);
 }
