@@ -241,6 +241,26 @@ fn check_shows_every_error_with_its_place_and_ends_with_78() {
 }
 
 #[test]
+fn a_broken_line_brings_no_errors_but_its_own() {
+    let etc = Etc::new("[defaults]\nmaxretry = = 3\n[jails.x]\nlog = \"access\"\nfiltre = \"a\"\n");
+    let told = stderr(&etc.check(&[]));
+    let main = etc.path("pipeban.toml").display().to_string();
+    let places: Vec<&str> = told
+        .lines()
+        .filter_map(|line| line.strip_prefix(&main)?.split(' ').next())
+        .collect();
+    assert_eq!(places, [":5:12:", ":5:14:", ":8:1:"], "{told}");
+    assert!(told.contains("did you mean `filter`?"), "{told}");
+    // Nothing else is wrong: then the missing filter itself is told.
+    etc.write("pipeban.toml", "[jails.x]\nlog = \"access\"\n");
+    let told = stderr(&etc.check(&[]));
+    assert!(
+        told.contains(":1:8: jail `x` says no `filter`, and by its own name there is none"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_missing_configuration_says_what_to_do() {
     let output = pipeban(&["--config", "/nonexistent/p.toml", "check"]);
     assert_eq!(output.status.code(), Some(78));
