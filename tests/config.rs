@@ -261,6 +261,32 @@ fn a_broken_line_brings_no_errors_but_its_own() {
 }
 
 #[test]
+fn a_jail_for_some_hosts_needs_logs_that_name_them() {
+    let etc = Etc::new(
+        "[jails.a]\nlog = \"access\"\nfilter = \"apache-phpunit\"\nvhost = [\"x.example\"]\n",
+    );
+    let apache = |format: &str| {
+        etc.write(
+            "apache/apache2.conf",
+            &format!(
+                "LogFormat \"{format} %h\" f\nErrorLog \"|/bin/pipeban log error /e\"\nGlobalLog \"|/bin/pipeban log access\" f\n<Macro V $x>\n</Macro>\n"
+            ),
+        );
+        stdout(&etc.check(&[]))
+    };
+    let told = apache("%u");
+    assert!(
+        told.contains("jail `a` counts only some virtual hosts, and GlobalLog at "),
+        "{told}"
+    );
+    assert!(
+        told.contains("logs inside of `<Macro>` are not looked at"),
+        "{told}"
+    );
+    assert!(!apache("%>v:%p").contains("counts only some"));
+}
+
+#[test]
 fn a_missing_configuration_says_what_to_do() {
     let output = pipeban(&["--config", "/nonexistent/p.toml", "check"]);
     assert_eq!(output.status.code(), Some(78));

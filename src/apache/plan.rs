@@ -161,7 +161,15 @@ fn replace(
     };
     let file = match &log.target {
         Target::Pipeban(_) => return,
-        Target::File(file) if file == Path::new("/dev/null") => return,
+        Target::File(file) if file == Path::new("/dev/null") => {
+            plan.notes.push(format!(
+                "{} of {} at {} goes to /dev/null: left alone, pipeban does not see its lines",
+                log.kind.name(),
+                server.name,
+                log.place
+            ));
+            return;
+        }
         Target::File(file) => file,
         Target::Program { program, .. } => {
             plan.notes.push(format!(
@@ -382,7 +390,7 @@ mod tests {
             &wish(false),
         );
         assert_eq!(plan.edits, []);
-        assert_eq!(plan.notes.len(), 3, "{:?}", plan.notes);
+        assert_eq!(plan.notes.len(), 4, "{:?}", plan.notes);
         assert!(fit(&scan(""), &wish(false)).notes[0].contains("has no ErrorLog"));
     }
 
