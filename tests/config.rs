@@ -372,8 +372,18 @@ fn apache(etc: &Etc) -> Option<PathBuf> {
     }
     etc.write(
         "apache2/sites-available/shop.conf",
-        "<VirtualHost *:8088>\n\tServerName shop.example.org\n\tErrorLog \"${APACHE_LOG_DIR}/shop error.log\"\n\tCustomLog ${APACHE_LOG_DIR}/shop.log combined\n</VirtualHost>\n",
+        "<VirtualHost *:8088>\n\tServerName shop.example.org\n\tErrorLog \"${APACHE_LOG_DIR}/shop error.log\"\n\tCustomLog ${APACHE_LOG_DIR}/shop.log combined\n</VirtualHost>\n<VirtualHost *:8087>\n\tServerName none.of.its.own\n</VirtualHost>\n",
     );
+    // Written elsewhere, on Windows, for a module.
+    etc.write(
+        "outside/ssl.conf",
+        "<IfModule mod_authz_core.c>\r\n<VirtualHost *:8089>\r\n\tErrorLog \\\r\n ${APACHE_LOG_DIR}/ssl.log\r\n\tTransferLog ${APACHE_LOG_DIR}/t.log\r\n</VirtualHost>\r\n</IfModule>\r\n",
+    );
+    symlink(
+        etc.path("outside/ssl.conf"),
+        root.join("sites-enabled/ssl.conf"),
+    )
+    .unwrap();
     symlink(
         "../sites-available/shop.conf",
         root.join("sites-enabled/shop.conf"),
@@ -438,9 +448,16 @@ fn setup_fits_into_debians_apache_and_goes_without_a_trace() {
         assert_eq!(tree(&apache), before, "looking changes nothing");
         let written = setup(&[files, &["--write"]].concat());
         assert_eq!(written.status.code(), Some(0), "{}", stderr(&written));
+        for site in ["shop", "ssl"] {
+            let site = apache.join(format!("sites-enabled/{site}.conf"));
+            assert!(site.is_symlink(), "links stay links");
+        }
+        let outside = fs::read_to_string(etc.path("outside/ssl.conf")).unwrap();
         assert!(
-            apache.join("sites-enabled/shop.conf").is_symlink(),
-            "links stay links"
+            outside.contains("pipeban")
+                && outside.contains(" log error ${APACHE_LOG_DIR}/ssl.log\"\r\n")
+                && outside.matches('\n').count() == outside.matches("\r\n").count(),
+            "{outside}"
         );
         let again = setup(files);
         assert_eq!(again.status.code(), Some(0), "{}", stdout(&again));
