@@ -293,3 +293,50 @@ fn the_manual_is_well_formed() {
         Err(_) => eprintln!("SKIPPED: no mandoc on this machine"),
     }
 }
+
+#[test]
+fn without_root_the_demo_is_a_dry_run_that_leaves_nothing() {
+    use std::os::unix::fs::PermissionsExt as _;
+    // Where somebody without rights may read and write.
+    let directory = tempfile::tempdir().unwrap();
+    let scratch = directory.path().join("scratch");
+    fs::create_dir(&scratch).unwrap();
+    for open in [directory.path(), &scratch] {
+        fs::set_permissions(open, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let program = directory.path().join("pipeban");
+    fs::copy(env!("CARGO_BIN_EXE_pipeban"), &program).unwrap();
+    let script = directory.path().join("demo.sh");
+    fs::write(&script, read("tests/demo.sh")).unwrap();
+    let mut command = if nix::unistd::geteuid().is_root() {
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--reuid",
+            "65533",
+            "--regid",
+            "65533",
+            "--clear-groups",
+            "bash",
+        ]);
+        command
+    } else {
+        Command::new("bash")
+    };
+    let output = command
+        .arg(&script)
+        .arg(&program)
+        .env("TMPDIR", &scratch)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    for shown in [
+        "Missing: root",
+        "Ban 198.51.100.7 for 365d",
+        "Ban 2001:db8:a000::/64 for 365d",
+        "banned by apache-cgitraversal:",
+    ] {
+        assert!(said.contains(shown), "{shown}: {said}");
+    }
+    assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
+}
