@@ -8,8 +8,9 @@ use super::Global;
 use super::ask::{self, print};
 use super::exit::Exit;
 use crate::apache;
-use crate::config::JailName;
+use crate::config::{self, JailName};
 use crate::control::{BanStatus, Command, JailStatus, Reply, Status, WorkerStatus};
+use crate::engine;
 
 /// Bans shown for one jail in the overview.
 const SHOWN_IN_OVERVIEW: usize = 10;
@@ -32,6 +33,9 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
     let reply = match ask::ask(global, &Command::Status { jail }) {
         Ok(reply) => reply,
         Err(error) => {
+            if is_off(global) {
+                eprintln!("! not banning at all: the emergency stop is on; `pipeban on` ends it");
+            }
             eprintln!("pipeban: {}", ask::explain(global, &error));
             return ask::exit_of(&error);
         }
@@ -55,6 +59,12 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
     }
     show(&status, args.jail.is_some());
     Exit::Yes
+}
+
+/// Whether the emergency stop is on, as far as this user may see.
+fn is_off(global: &Global) -> bool {
+    let paths = config::paths_of(&global.config);
+    paths.off_file().exists() && engine::off::read(&paths, Timestamp::now()).is_some()
 }
 
 fn show(status: &Status, one_jail: bool) {
