@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ struct Logger {
     read_end: OwnedFd,
     dir: tempfile::TempDir,
     _engine: UnixListener,
+    /// Stands for the syslog daemon.
+    told: UnixDatagram,
 }
 
 /// A configuration of its own, and an engine that takes connections and never answers: so that
@@ -40,12 +43,20 @@ fn prepare() -> (tempfile::TempDir, UnixListener) {
 impl Logger {
     fn start(path: &str) -> Logger {
         let (dir, engine) = prepare();
+        let told = UnixDatagram::bind(dir.path().join("log")).unwrap();
+        told.set_nonblocking(true).unwrap();
+        // The worker is not root.
+        for (path, mode) in [("", 0o755), ("log", 0o666)] {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(dir.path().join(path), mode).unwrap();
+        }
         let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         let stub = spawn(dir.path(), path, &read);
         Logger {
             stub,
             pipe: Some(write.into()),
             read_end: read,
+            told,
             dir,
             _engine: engine,
         }
@@ -77,6 +88,12 @@ impl Logger {
 impl Drop for Logger {
     fn drop(&mut self) {
         self.pipe = None;
+        if std::thread::panicking() {
+            let mut line = [0; 2048];
+            while let Ok(len) = self.told.recv(&mut line) {
+                eprintln!("told: {}", String::from_utf8_lossy(&line[..len]));
+            }
+        }
         let _ = self.stub.kill();
         let _ = self.stub.wait();
     }
@@ -171,11 +188,12 @@ fn check_nothing_lost(output: &[u8], lines: usize, blocks: usize) {
         repeats += usize::from(*n > 1 && !in_repeat);
         in_repeat = *n > 1;
     }
-    let lost = expected
-        .iter()
-        .filter(|line| !found.contains_key(line.as_bytes()))
-        .count();
-    assert_eq!(lost, 0, "lines lost of {lines}");
+    let lost: Vec<usize> = (0..lines)
+        .filter(|i| !found.contains_key(expected[*i].as_bytes()))
+        .collect();
+    let (first, last) = (lost.first(), lost.last());
+    let count = lost.len();
+    assert_eq!(count, 0, "lines lost of {lines}: {first:?} to {last:?}");
     assert!(torn <= blocks, "{torn} torn");
     assert!(repeats <= blocks, "{repeats} repeated blocks");
 }

@@ -324,6 +324,19 @@ impl Ring {
         self.advance(number, State::Matched, State::Free);
     }
 
+    /// The last worker was ended by somebody: what it was matching is not to blame. Called by the
+    /// keeper, between two workers.
+    pub(super) fn excuse(&self) {
+        let (head, tail) = (self.word(HEAD).load(Acquire), self.word(TAIL).load(Acquire));
+        for number in head..tail {
+            if self.state(number) == Some(State::Published) {
+                let attempts = self.field(number, ATTEMPTS);
+                let before = attempts.load(Acquire);
+                attempts.store(before.saturating_sub(1), Release);
+            }
+        }
+    }
+
     /// What the last worker left. Called once, before anything else, by a new worker.
     pub(super) fn recover(&self) -> Recovered {
         let mut left = Recovered::default();
@@ -604,6 +617,12 @@ mod tests {
         assert_eq!(left.jobs.len(), 1);
         assert_eq!(left.jobs[0].number, innocent.number);
         drop(left);
+        // Nor do ends that are somebody's doing.
+        for _ in 0..3 {
+            ring.attempt(innocent.number);
+            ring.excuse();
+            assert_eq!(ring.recover().jobs.len(), 1);
+        }
         // Two more ends while it only waits for its acknowledgement do not count.
         ring.matched(innocent.number, true);
         assert_eq!(ring.recover().jobs.len(), 1);

@@ -9,12 +9,16 @@ use std::time::Duration;
 use super::ring::{Counter, Ring};
 use super::tell::Tell;
 
-/// How long the reader waits for a write before it goes on without.
+/// The reader waits as long as writes come back, however slow: memory would be lost with the
+/// worker, and a pipe that fills is what a slow disk does to Apache without us too. A write that
+/// takes longer than this is not waited for.
 pub(super) const WRITE_PATIENCE: Duration = Duration::from_millis(250);
 /// Bytes that wait in memory while writing is stuck; more is given up and counted.
 pub(super) const MAX_WAITING: usize = 16 * 1024 * 1024;
 /// A failed write is tried again after this time.
 const RETRY: Duration = Duration::from_millis(250);
+/// Bytes of one write, so that it is seen that a slow one goes on.
+const WRITE: usize = 256 * 1024;
 /// A buffer that has grown beyond this is given back when it is empty.
 const KEEP_BUFFER: usize = 1024 * 1024;
 
@@ -36,8 +40,8 @@ struct Shared {
     /// Bytes ever handed over, and bytes the writer is done with.
     handed: u64,
     done: u64,
-    /// The reader no longer waits, until the writer has caught up.
-    behind: bool,
+    /// The reader no longer waits, until a write comes back.
+    stuck: bool,
     file: Option<Arc<File>>,
     finished: bool,
 }
@@ -74,9 +78,10 @@ impl Writer {
         if !self.wanted {
             return;
         }
-        let mut shared = self.lock();
-        let open = shared.handed - shared.done;
-        if open + block.len() as u64 > MAX_WAITING as u64 {
+        let room = MAX_WAITING.saturating_sub(block.len()) as u64;
+        let full = |shared: &Shared| shared.handed - shared.done > room;
+        let mut shared = self.wait_while(self.lock(), full);
+        if full(&shared) {
             drop(shared);
             self.ring.count(Counter::Lost, block.len() as u64);
             self.tell.trouble(
@@ -89,24 +94,32 @@ impl Writer {
         shared.handed += block.len() as u64;
         let mine = shared.handed;
         self.changed.notify_all();
-        if !shared.behind {
-            let (mut after, outcome) = self
+        let shared = self.wait_while(shared, |shared| shared.done < mine);
+        self.ring.set(Counter::Buffered, shared.handed - shared.done);
+    }
+
+    /// Waits for that to end, as long as writes come back.
+    fn wait_while<'a>(
+        &self,
+        mut shared: MutexGuard<'a, Shared>,
+        condition: impl Fn(&Shared) -> bool,
+    ) -> MutexGuard<'a, Shared> {
+        while !shared.stuck && condition(&shared) {
+            let done = shared.done;
+            let (after, outcome) = self
                 .changed
-                .wait_timeout_while(shared, WRITE_PATIENCE, |shared| shared.done < mine)
+                .wait_timeout_while(shared, WRITE_PATIENCE, |shared| shared.done == done)
                 .unwrap_or_else(PoisonError::into_inner);
-            if !outcome.timed_out() {
-                return;
-            }
-            after.behind = true;
             shared = after;
+            shared.stuck = outcome.timed_out();
         }
-        let open = shared.handed - shared.done;
-        self.ring.set(Counter::Buffered, open);
+        shared
     }
 
     /// Whether blocks that have left the pipe wait in memory.
     pub(super) fn is_behind(&self) -> bool {
-        self.lock().behind
+        let shared = self.lock();
+        shared.done < shared.handed
     }
 
     /// Waits until everything is written, at most `grace`; what is not is given up.
@@ -145,22 +158,29 @@ impl Writer {
             std::mem::swap(&mut batch, &mut shared.waiting);
             drop(shared);
 
-            self.write_all(&batch);
-
-            let mut shared = self.lock();
-            shared.done += batch.len() as u64;
-            if shared.done == shared.handed {
-                let was_behind = std::mem::take(&mut shared.behind);
-                if was_behind {
-                    self.ring.set(Counter::Buffered, 0);
-                    self.tell.over("lost", "the log file takes lines again");
-                }
+            let mut rest = batch.as_slice();
+            while !rest.is_empty() {
+                let (part, after) = rest.split_at_checked(portion(rest)).unwrap_or((rest, &[]));
+                self.write_all(part);
+                self.came_back(part.len());
+                rest = after;
             }
-            self.changed.notify_all();
-            drop(shared);
             batch.clear();
             batch.shrink_to(KEEP_BUFFER);
         }
+    }
+
+    fn came_back(&self, len: usize) {
+        let mut shared = self.lock();
+        shared.done += len as u64;
+        if std::mem::take(&mut shared.stuck) {
+            self.tell.over("lost", "the log file takes lines again");
+        }
+        if self.ring.get(Counter::Buffered) > 0 {
+            let open = shared.handed - shared.done;
+            self.ring.set(Counter::Buffered, open);
+        }
+        self.changed.notify_all();
     }
 
     /// Every byte, once, however often it takes.
@@ -193,4 +213,13 @@ impl Writer {
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How much of `bytes` to write at once: whole lines, because others may append to the same file.
+fn portion(bytes: &[u8]) -> usize {
+    let most = bytes.get(..WRITE).unwrap_or(bytes);
+    if most.len() == bytes.len() {
+        return bytes.len();
+    }
+    memchr::memrchr(b'\n', most).map_or(most.len(), |at| at + 1)
 }
