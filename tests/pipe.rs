@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -20,8 +21,8 @@ struct Logger {
     read_end: OwnedFd,
     dir: tempfile::TempDir,
     _engine: UnixListener,
-    /// Stands for the syslog daemon.
-    told: UnixDatagram,
+    /// What a syslog daemon would have heard.
+    told: Arc<Mutex<Vec<String>>>,
 }
 
 /// A configuration of its own, and an engine that takes connections and never answers: so that
@@ -43,8 +44,7 @@ fn prepare() -> (tempfile::TempDir, UnixListener) {
 impl Logger {
     fn start(path: &str) -> Logger {
         let (dir, engine) = prepare();
-        let told = UnixDatagram::bind(dir.path().join("log")).unwrap();
-        told.set_nonblocking(true).unwrap();
+        let told = listen(&dir.path().join("log"));
         // The worker is not root.
         for (path, mode) in [("", 0o755), ("log", 0o666)] {
             let mode = std::fs::Permissions::from_mode(mode);
@@ -89,14 +89,26 @@ impl Drop for Logger {
     fn drop(&mut self) {
         self.pipe = None;
         if std::thread::panicking() {
-            let mut line = [0; 2048];
-            while let Ok(len) = self.told.recv(&mut line) {
-                eprintln!("told: {}", String::from_utf8_lossy(&line[..len]));
-            }
+            eprintln!("told: {:#?}", self.told.lock().unwrap());
         }
         let _ = self.stub.kill();
         let _ = self.stub.wait();
     }
+}
+
+/// Stands for the syslog daemon.
+fn listen(path: &Path) -> Arc<Mutex<Vec<String>>> {
+    let socket = UnixDatagram::bind(path).unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    std::thread::spawn(move || {
+        let mut line = [0; 2048];
+        while let Ok(len) = socket.recv(&mut line) {
+            let line = String::from_utf8_lossy(&line[..len]).into_owned();
+            heard.lock().unwrap().push(line);
+        }
+    });
+    told
 }
 
 fn spawn(dir: &Path, path: &str, stdin: &OwnedFd) -> Child {

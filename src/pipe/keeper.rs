@@ -395,8 +395,9 @@ impl Keeper {
             Ok(WaitStatus::Exited(..)) => Some(Ended::Crashed),
             Ok(WaitStatus::Signaled(_, signal, _)) => {
                 if !self.crashes.pass_only() {
-                    self.tell
-                        .event(&format!("the worker was ended by {signal}; another one starts"));
+                    self.tell.event(&format!(
+                        "the worker was ended by {signal}; another one starts"
+                    ));
                 }
                 Some(if is_own_fault(signal) {
                     Ended::Crashed

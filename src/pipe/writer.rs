@@ -1,5 +1,6 @@
 //! Writes blocks to the log file in a thread of its own, so that a write that does not come back
-//! (a frozen file system, NFS) or fails (a full disk) never stops the reader.
+//! (a frozen file system, NFS) or fails (a full disk) never stops the reader. What waits to be
+//! written stands in the ring's memory: the next worker goes on with it.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -9,18 +10,14 @@ use std::time::Duration;
 use super::ring::{Counter, Ring};
 use super::tell::Tell;
 
-/// The reader waits as long as writes come back, however slow: memory would be lost with the
-/// worker, and a pipe that fills is what a slow disk does to Apache without us too. A write that
+/// The reader waits as long as writes come back, however slow: the buffer is
+/// bounded, and a pipe that fills is what a slow disk does to Apache without us too. A write that
 /// takes longer than this is not waited for.
 pub(super) const WRITE_PATIENCE: Duration = Duration::from_millis(250);
-/// Bytes that wait in memory while writing is stuck; more is given up and counted.
-pub(super) const MAX_WAITING: usize = 16 * 1024 * 1024;
 /// A failed write is tried again after this time.
 const RETRY: Duration = Duration::from_millis(250);
 /// Bytes of one write, so that it is seen that a slow one goes on.
 const WRITE: usize = 256 * 1024;
-/// A buffer that has grown beyond this is given back when it is empty.
-const KEEP_BUFFER: usize = 1024 * 1024;
 
 /// The reader's and the link's side of the writer thread.
 #[derive(Debug)]
@@ -35,11 +32,6 @@ pub(super) struct Writer {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Blocks that wait for the writer, one behind the other.
-    waiting: Vec<u8>,
-    /// Bytes ever handed over, and bytes the writer is done with.
-    handed: u64,
-    done: u64,
     /// The reader no longer waits, until a write comes back.
     stuck: bool,
     file: Option<Arc<File>>,
@@ -72,43 +64,39 @@ impl Writer {
         self.changed.notify_all();
     }
 
-    /// Has the block written, in order. Returns when it is, or when that takes too long: then the
-    /// writer keeps it and goes on trying. Where too much waits already the block is given up.
-    pub(super) fn write(&self, block: &[u8]) {
+    /// Takes the block over: from here on it is written in order, whatever becomes of this worker.
+    /// Where too much waits already it is given up.
+    pub(super) fn take(&self, block: &[u8]) {
         if !self.wanted {
             return;
         }
-        let room = MAX_WAITING.saturating_sub(block.len()) as u64;
-        let full = |shared: &Shared| shared.handed - shared.done > room;
-        let mut shared = self.wait_while(self.lock(), full);
-        if full(&shared) {
-            drop(shared);
-            self.ring.count(Counter::Lost, block.len() as u64);
-            self.tell.trouble(
-                "lost",
-                "lines are being lost: the log file takes none, and the buffer is full",
-            );
+        let guard = self.wait_while(|| !self.ring.has_room_to_write(block.len()));
+        if self.ring.add_unwritten(block) {
+            self.changed.notify_all();
             return;
         }
-        shared.waiting.extend_from_slice(block);
-        shared.handed += block.len() as u64;
-        let mine = shared.handed;
-        self.changed.notify_all();
-        let shared = self.wait_while(shared, |shared| shared.done < mine);
-        self.ring.set(Counter::Buffered, shared.handed - shared.done);
+        drop(guard);
+        self.ring.count(Counter::Lost, block.len() as u64);
+        self.tell.trouble(
+            "lost",
+            "lines are being lost: the log file takes none, and the buffer is full",
+        );
+    }
+
+    /// Returns when all that was taken is written, or when that takes too long: the writer goes on
+    /// trying.
+    pub(super) fn wait(&self) {
+        drop(self.wait_while(|| self.is_behind()));
     }
 
     /// Waits for that to end, as long as writes come back.
-    fn wait_while<'a>(
-        &self,
-        mut shared: MutexGuard<'a, Shared>,
-        condition: impl Fn(&Shared) -> bool,
-    ) -> MutexGuard<'a, Shared> {
-        while !shared.stuck && condition(&shared) {
-            let done = shared.done;
+    fn wait_while(&self, condition: impl Fn() -> bool) -> MutexGuard<'_, Shared> {
+        let mut shared = self.lock();
+        while !shared.stuck && condition() {
+            let before = self.ring.unwritten();
             let (after, outcome) = self
                 .changed
-                .wait_timeout_while(shared, WRITE_PATIENCE, |shared| shared.done == done)
+                .wait_timeout_while(shared, WRITE_PATIENCE, |_| self.ring.unwritten() == before)
                 .unwrap_or_else(PoisonError::into_inner);
             shared = after;
             shared.stuck = outcome.timed_out();
@@ -116,10 +104,9 @@ impl Writer {
         shared
     }
 
-    /// Whether blocks that have left the pipe wait in memory.
+    /// Whether blocks that were taken are not written yet.
     pub(super) fn is_behind(&self) -> bool {
-        let shared = self.lock();
-        shared.done < shared.handed
+        self.ring.unwritten() > 0
     }
 
     /// Waits until everything is written, at most `grace`; what is not is given up.
@@ -127,11 +114,10 @@ impl Writer {
         let mut shared = self.lock();
         shared.finished = true;
         self.changed.notify_all();
-        let (shared, _) = self
+        let _ = self
             .changed
-            .wait_timeout_while(shared, grace, |shared| shared.done < shared.handed)
-            .unwrap_or_else(PoisonError::into_inner);
-        let lost = shared.handed - shared.done;
+            .wait_timeout_while(shared, grace, |_| self.is_behind());
+        let lost = self.ring.unwritten();
         if lost > 0 {
             self.ring.count(Counter::Lost, lost);
             self.tell.trouble(
@@ -139,67 +125,52 @@ impl Writer {
                 &format!("{lost} bytes are lost: the log file took none until the end"),
             );
         }
-        self.ring.set(Counter::Buffered, 0);
     }
 
     fn run(&self) {
-        let mut batch = Vec::new();
         loop {
             let mut shared = self.lock();
-            while shared.waiting.is_empty() || shared.file.is_none() {
-                if shared.finished && shared.waiting.is_empty() {
-                    return;
+            let file = loop {
+                match &shared.file {
+                    Some(file) if self.is_behind() => break Arc::clone(file),
+                    _ if shared.finished && !self.is_behind() => return,
+                    _ => {}
                 }
                 shared = self
                     .changed
                     .wait(shared)
                     .unwrap_or_else(PoisonError::into_inner);
-            }
-            std::mem::swap(&mut batch, &mut shared.waiting);
+            };
             drop(shared);
-
-            let mut rest = batch.as_slice();
-            while !rest.is_empty() {
-                let (part, after) = rest.split_at_checked(portion(rest)).unwrap_or((rest, &[]));
-                self.write_all(part);
-                self.came_back(part.len());
-                rest = after;
-            }
-            batch.clear();
-            batch.shrink_to(KEEP_BUFFER);
+            self.write_some(&file);
         }
     }
 
-    fn came_back(&self, len: usize) {
+    fn write_some(&self, file: &File) {
+        let Some(bytes) = self.ring.next_unwritten() else {
+            return;
+        };
+        let part = bytes.get(..portion(&bytes)).unwrap_or(&bytes);
+        let written = (&*file).write(part);
+        // Given back first: its place may be used at once.
+        drop(bytes);
+        match written {
+            Ok(0) => self.pause(&io::ErrorKind::WriteZero.into()),
+            Ok(n) => self.came_back(n as u64),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => self.pause(&error),
+        }
+    }
+
+    fn came_back(&self, len: u64) {
+        self.ring.wrote(len);
+        self.ring.count(Counter::Written, len);
+        self.tell.over("write", "the log file can be written again");
         let mut shared = self.lock();
-        shared.done += len as u64;
         if std::mem::take(&mut shared.stuck) {
             self.tell.over("lost", "the log file takes lines again");
         }
-        if self.ring.get(Counter::Buffered) > 0 {
-            let open = shared.handed - shared.done;
-            self.ring.set(Counter::Buffered, open);
-        }
         self.changed.notify_all();
-    }
-
-    /// Every byte, once, however often it takes.
-    fn write_all(&self, mut rest: &[u8]) {
-        while !rest.is_empty() {
-            let Some(file) = self.lock().file.clone() else {
-                return;
-            };
-            match (&*file).write(rest) {
-                Ok(0) => self.pause(&io::ErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    self.ring.count(Counter::Written, n as u64);
-                    self.tell.over("write", "the log file can be written again");
-                    rest = rest.get(n..).unwrap_or_default();
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => self.pause(&error),
-            }
-        }
     }
 
     fn pause(&self, error: &io::Error) {
