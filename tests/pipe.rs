@@ -149,10 +149,10 @@ fn child_of(pid: Pid) -> Pid {
 }
 
 fn is_alive(pid: Pid) -> bool {
-    // The state is the field after the name in parentheses.
+    // The state is the field after the name in parentheses; X while its parent waits for it.
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
         stat.rsplit_once(") ")
-            .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+            .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
     })
 }
 
