@@ -12,6 +12,8 @@ pub(super) enum Host<'a> {
     Longest,
     /// This text: an address of IPv4 or not.
     Exact { text: &'a str, v4: bool },
+    /// A newline, which stands in no line: it marks where an address of IPv4, or not, is.
+    Mark { v4: bool },
 }
 
 /// Names of the groups that hold addresses begin so.
@@ -20,7 +22,7 @@ pub(super) const GROUP: &str = "pipeban_host_";
 const IP4: &str = r"(?:::(?:[fF]{4,6}:)?)?(?:\d{1,3}\.){3}\d{1,3}";
 const ZONE: &str = r"(?:%[0-9A-Za-z._-]+)?";
 /// Matches nothing.
-const NEVER: &str = r"[^\x00-\x{FF}]";
+const NEVER: &str = "[a&&b]";
 
 /// The pattern for `regex::bytes`, and how many host tags it holds.
 pub(super) fn translate(text: &str, host: Host<'_>) -> (String, usize) {
@@ -103,6 +105,13 @@ fn replacement(tag: Tag, host: Host<'_>, number: usize) -> String {
             return match (tag, v4) {
                 (Tag::Both | Tag::Ip4, true) => format!("(?:{text})"),
                 (Tag::Both | Tag::Ip6, false) => format!(r"(?:\[?{text}\]?)"),
+                (Tag::Ip4, false) | (Tag::Ip6, true) => NEVER.to_owned(),
+            };
+        }
+        Host::Mark { v4 } => {
+            return match (tag, v4) {
+                (Tag::Both | Tag::Ip4, true) => r"\n".to_owned(),
+                (Tag::Both | Tag::Ip6, false) => r"(?:\[?\n\]?)".to_owned(),
                 (Tag::Ip4, false) | (Tag::Ip6, true) => NEVER.to_owned(),
             };
         }
