@@ -8,8 +8,9 @@ use super::Global;
 use super::ask::{self, print};
 use super::exit::Exit;
 use crate::apache;
-use crate::config::JailName;
+use crate::config::{self, JailName};
 use crate::control::{BanStatus, Command, JailStatus, Reply, Status, WorkerStatus};
+use crate::engine;
 
 /// Bans shown for one jail in the overview.
 const SHOWN_IN_OVERVIEW: usize = 10;
@@ -32,7 +33,13 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
     let reply = match ask::ask(global, &Command::Status { jail }) {
         Ok(reply) => reply,
         Err(error) => {
-            eprintln!("pipeban: {}", ask::explain(global, &error));
+            let paths = config::paths_of(&global.config);
+            let off = engine::off::read(&paths, Timestamp::now());
+            let stop = match off {
+                Some(_) => "not banning at all, the emergency stop is on (`pipeban on`); ",
+                None => "",
+            };
+            ask::complain(global, &format!("{stop}{}", ask::explain(global, &error)));
             return ask::exit_of(&error);
         }
     };
