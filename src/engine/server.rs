@@ -329,7 +329,9 @@ impl Server {
 
     /// Whether there is room for one more. Root is always let in: it must be able to stop us.
     fn has_room(&self, peer: &Peer) -> bool {
-        let of_process = |connection: &&Connection| connection.peer.pid == peer.pid;
+        // Processes of other namespaces all have the number 0.
+        let of_process =
+            |connection: &&Connection| peer.pid != 0 && connection.peer.pid == peer.pid;
         peer.uid == 0
             || (self.connections.len() < self.most
                 && self.connections.values().filter(of_process).count() < MAX_PER_PROCESS)
