@@ -17,7 +17,7 @@ use super::stop::Stop;
 use crate::alert::{Alerts, Severity};
 use crate::config::{Paths, Ports};
 use crate::control::{Counters, OffStatus, Reply, Request, VERSION, WorkerHello, encode};
-use crate::firewall::{self, Firewall, Notice, Surroundings};
+use crate::firewall::{self, Firewall, Notice, Surroundings, Watch};
 use crate::jail::{Exempt, Jails, Moment, Now, Why};
 use crate::store::{Allowed, Done, MAX_STREAMS, Op, Saved, Store};
 use crate::sys;
@@ -120,6 +120,7 @@ pub(super) struct Engine {
     identities: Identities,
     exempt: Arc<Exempt>,
     surroundings: Surroundings,
+    watch: Watch,
     /// When they may be read again: reading takes one twentieth of the time at most.
     stale: Instant,
     retry: Instant,
@@ -183,6 +184,7 @@ impl Engine {
             identities,
             exempt: Arc::new(Exempt::new([])),
             surroundings: Surroundings::default(),
+            watch: Watch::start(),
             stale: start,
             retry: start + RETRY,
             tend: start + TEND,
@@ -271,7 +273,7 @@ impl Engine {
     /// Who never is banned, as things stand now.
     pub(super) fn exempt(&mut self) -> Arc<Exempt> {
         let start = Instant::now();
-        if start >= self.stale {
+        if start >= self.stale && self.watch.changed() {
             match firewall::surroundings() {
                 Ok(found) => {
                     if found != self.surroundings {
@@ -281,6 +283,7 @@ impl Engine {
                     self.over("surroundings");
                 }
                 Err(error) => {
+                    self.watch.doubt();
                     let text =
                         format!("own addresses cannot be read, the last known are spared: {error}");
                     self.trouble("surroundings", Severity::Err, text);

@@ -38,6 +38,7 @@ use nix::errno::Errno;
 use self::cut::{Cutter, Target};
 use self::nft::Nft;
 use self::notices::Notices;
+pub use self::surroundings::Watch;
 use self::ufw::Ufw;
 use crate::config::{self, Ports};
 
