@@ -11,7 +11,6 @@ pub use words::words;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -25,14 +24,18 @@ use syslog::{Line, Syslog};
 /// Lines that wait for the thread.
 const QUEUE: usize = 16_384;
 
-/// Lines kept for a syslog daemon that is being started again.
-const BACKLOG: usize = 2_048;
+/// Lines kept for a syslog daemon that is being started again, or is behind: an attack from many
+/// addresses has thousands of Ban lines in a second.
+const BACKLOG: usize = 16_384;
 
 /// Bytes of a line; longer ones are cut.
 const MAX_LINE: usize = 1_024;
 
-/// How often a daemon that was away is tried again.
-const RETRY: Duration = Duration::from_millis(200);
+/// How often a daemon that was away, or behind, is tried again.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// How long the end waits for lines that are not told yet.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Severities in use, as RFC 5424 numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +70,8 @@ enum Message {
 /// The engine's voice. Nothing here waits for a syslog daemon or a disk: an own thread does.
 pub struct Alerts {
     queue: Sender<Message>,
-    thread: JoinHandle<()>,
+    /// Disconnected when the thread has ended.
+    ended: Receiver<()>,
     shared: Arc<Shared>,
 }
 
@@ -96,12 +100,16 @@ impl Alerts {
             trouble: Mutex::new(Trouble::default()),
         });
         let mut teller = Teller::new(settings, Arc::clone(&shared));
-        let thread = std::thread::Builder::new()
+        let (ending, ended) = bounded(0);
+        std::thread::Builder::new()
             .name("alert".into())
-            .spawn(move || teller.run(&lines))?;
+            .spawn(move || {
+                let _ending = ending;
+                teller.run(&lines);
+            })?;
         Ok(Alerts {
             queue,
-            thread,
+            ended,
             shared,
         })
     }
@@ -162,10 +170,10 @@ impl Alerts {
         troubles
     }
 
-    /// Tells what is queued, and ends the thread.
+    /// Tells what is queued, and ends the thread; one that hangs in a dead file system is left.
     pub fn finish(self) {
         drop(self.queue);
-        let _ = self.thread.join();
+        let _ = self.ended.recv_timeout(LAST_WORDS);
     }
 }
 
@@ -262,7 +270,10 @@ impl Teller {
             }
         }
         if self.backlog.len() >= BACKLOG {
-            self.backlog.pop_front();
+            // Lines of single hits give way to those of bans.
+            let info = |line: &Line| line.severity == Severity::Info;
+            let first = self.backlog.iter().position(info).unwrap_or(0);
+            self.backlog.remove(first);
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
         self.backlog.push_back(line);

@@ -1,11 +1,13 @@
 //! Lines to the local syslog daemon, by the `syslog` crate with an own format and an own socket.
 
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use syslog::{LogFormat, Logger};
 
 use super::Severity;
@@ -99,9 +101,15 @@ fn connect(path: &Path) -> io::Result<Socket> {
             Ok(Socket::Datagram(datagram))
         }
         Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EPROTOTYPE as i32) => {
-            let stream = UnixStream::connect(path)?;
-            stream.set_nonblocking(true)?;
-            Ok(Socket::Stream(stream))
+            // A daemon that accepts nobody must not hold us: no `UnixStream::connect`.
+            let stream = socket::socket(
+                AddressFamily::Unix,
+                SockType::Stream,
+                SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+                None,
+            )?;
+            socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+            Ok(Socket::Stream(stream.into()))
         }
         Err(error) => Err(error),
     }

@@ -73,6 +73,28 @@ fn a_stream_socket_gets_messages_ended_by_nul() {
 }
 
 #[test]
+fn a_daemon_that_accepts_nobody_holds_nobody() {
+    use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
+    use nix::sys::socket::{bind, listen, socket};
+    use std::os::fd::AsRawFd;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log.sock");
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let daemon = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+    bind(daemon.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+    listen(&daemon, Backlog::new(0).unwrap()).unwrap();
+    // its queue has room for one
+    let _first = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    tell(&settings(dir.path()), Severity::Err, "one");
+    let alerts = Alerts::start(&settings(dir.path())).unwrap();
+    alerts.tell(Severity::Notice, "two");
+    until("trouble told", || !alerts.troubles().is_empty());
+    alerts.finish();
+    let file = std::fs::read_to_string(dir.path().join("pipeban.log")).unwrap();
+    assert!(file.contains(" one\n") && file.contains(" two\n"), "{file}");
+}
+
+#[test]
 fn lines_said_while_the_daemon_is_away_arrive_when_it_is_back() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("log.sock");

@@ -19,7 +19,7 @@ pub(super) fn run(global: &Global, command: &Command) -> Exit {
     match ask(global, command) {
         Ok(reply) => show(global, &reply),
         Err(error) => {
-            eprintln!("pipeban: {}", explain(global, &error));
+            complain(global, &explain(global, &error));
             exit_of(&error)
         }
     }
@@ -61,13 +61,16 @@ pub(super) fn show(global: &Global, reply: &Reply) -> Exit {
                 for object in json {
                     print(&object.to_string());
                 }
+                if json.is_empty() {
+                    print(&serde_json::json!({"done": yes, "text": text}).to_string());
+                }
             } else if !text.is_empty() {
                 print(text);
             }
             if *yes { Exit::Yes } else { Exit::No }
         }
         Reply::Refused { exit, text } => {
-            eprintln!("pipeban: {text}");
+            complain(global, text);
             match exit {
                 1 => Exit::No,
                 64 => Exit::Usage,
@@ -81,6 +84,24 @@ pub(super) fn show(global: &Global, reply: &Reply) -> Exit {
             Exit::Failed
         }
     }
+}
+
+/// Says why something was not done; with `--json` also as an object.
+pub(super) fn complain(global: &Global, text: &str) {
+    if global.json {
+        print(&serde_json::json!({"done": false, "text": text}).to_string());
+    }
+    eprintln!("pipeban: {text}");
+}
+
+/// Says that something was done, or what the answer is.
+pub(super) fn answer(global: &Global, yes: bool, text: &str) -> Exit {
+    let reply = Reply::Done {
+        text: text.to_owned(),
+        json: Vec::new(),
+        yes,
+    };
+    show(global, &reply)
 }
 
 /// A line to stdout. Nobody reading it is no error.

@@ -12,7 +12,7 @@ use crate::control::{BanTime, Command};
 ///
 /// In force when the command returns, and kept across restarts. An address that must never be
 /// banned (of this host, its gateways and name servers, trusted proxies, ignoreip, the allow-list)
-/// is refused, and the entry that says so is named.
+/// is refused, and the entry that says so is named; so is a network wider than /8 (IPv6: /19).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     pipeban ban 203.0.113.9\n  \

@@ -41,6 +41,10 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
             eprintln!("pipeban: {text}");
             Exit::Failed
         }
+        Err(Failure::NotPermitted(text)) => {
+            eprintln!("pipeban: {text}; the engine runs as root");
+            Exit::NotPermitted
+        }
     }
 }
 
@@ -48,11 +52,10 @@ fn stop(global: &Global) -> Exit {
     let reply = match ask::ask(global, &Command::Stop) {
         Ok(reply) => reply,
         Err(AskError::NotRunning) => {
-            ask::print("the engine is not running");
-            return Exit::No;
+            return ask::answer(global, false, "the engine is not running");
         }
         Err(error) => {
-            eprintln!("pipeban: {}", ask::explain(global, &error));
+            ask::complain(global, &ask::explain(global, &error));
             return ask::exit_of(&error);
         }
     };

@@ -29,11 +29,12 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
     match ask::ask(global, &Command::Off { seconds }) {
         Ok(reply) => ask::show(global, &reply),
         Err(error @ AskError::NotPermitted) => {
-            eprintln!("pipeban: {}", ask::explain(global, &error));
+            ask::complain(global, &ask::explain(global, &error));
             Exit::NotPermitted
         }
         Err(AskError::NotRunning) => without_engine(global, length),
         Err(error @ AskError::NoAnswer(_)) => {
+            // Not an answer yet: no JSON.
             eprintln!(
                 "pipeban: {}; doing it without",
                 ask::explain(global, &error)
@@ -47,8 +48,13 @@ fn without_engine(global: &Global, length: Option<std::time::Duration>) -> Exit 
     let paths = config::paths_of(&global.config);
     let off = engine::off::from_now(Timestamp::now(), length);
     if let Err(error) = engine::off::write(&paths, &off) {
-        return failed(&paths.off_file(), &error);
+        return failed(global, &paths.off_file(), &error);
     }
+    let whose = if engine::is_held(&paths.state.join("engine.lock")) {
+        "an engine that could not be asked sees it within a second"
+    } else {
+        "no engine was running"
+    };
     let in_use = engine::configuration_in_use(&global.config);
     match engine::off::clear_firewall(in_use.as_ref()) {
         Ok(rules) => {
@@ -56,14 +62,15 @@ fn without_engine(global: &Global, length: Option<std::time::Duration>) -> Exit 
                 ask::print(&serde_json::json!({"off": off, "ufw_rules": rules}).to_string());
             } else {
                 ask::print(&format!(
-                    "nobody is banned any more: the own table and {rules} ufw rules are gone; no \
-                     engine was running"
+                    "nobody is banned any more: the own table and {rules} ufw rules are gone; \
+                     {whose}"
                 ));
             }
             Exit::Yes
         }
         Err(error) => {
-            eprintln!("pipeban: nobody new is banned, but not everything could be lifted: {error}");
+            let text = format!("nobody new is banned, but not everything could be lifted: {error}");
+            ask::complain(global, &text);
             Exit::Failed
         }
     }
@@ -82,25 +89,22 @@ pub(super) fn run_on(_args: &OnArgs, global: &Global) -> Exit {
             let paths = config::paths_of(&global.config);
             match engine::off::remove(&paths) {
                 Ok(true) => {
-                    ask::print("the emergency stop is over; bans are back when the engine starts");
-                    Exit::Yes
+                    let text = "the emergency stop is over; bans are back when the engine starts";
+                    ask::answer(global, true, text)
                 }
-                Ok(false) => {
-                    ask::print("the emergency stop is not on");
-                    Exit::No
-                }
-                Err(error) => failed(&paths.off_file(), &error),
+                Ok(false) => ask::answer(global, false, "the emergency stop is not on"),
+                Err(error) => failed(global, &paths.off_file(), &error),
             }
         }
         Err(error) => {
-            eprintln!("pipeban: {}", ask::explain(global, &error));
+            ask::complain(global, &ask::explain(global, &error));
             ask::exit_of(&error)
         }
     }
 }
 
-fn failed(path: &std::path::Path, error: &io::Error) -> Exit {
-    eprintln!("pipeban: {}: {error}", path.display());
+fn failed(global: &Global, path: &std::path::Path, error: &io::Error) -> Exit {
+    ask::complain(global, &format!("{}: {error}", path.display()));
     if error.kind() == io::ErrorKind::PermissionDenied {
         Exit::NotPermitted
     } else {

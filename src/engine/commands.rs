@@ -6,12 +6,11 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::hub::{Engine, Then, now};
-use super::off;
-use super::perform::Work;
+use super::perform::{BAN_REFUSED, UNBAN_REFUSED, Work};
 use crate::alert::{Severity, words};
-use crate::config::{JailName, duration};
+use crate::config::{Backend, JailName, duration};
 use crate::control::{BanTime, Command, Reply};
-use crate::jail::{Action, Mode, Now, Refusal, canonical, overlap, show_net};
+use crate::jail::{Action, Mode, Now, Refusal, WIDEST_V4, WIDEST_V6, canonical, overlap, show_net};
 use crate::store::{Allowed, Op};
 
 /// What is kept of a reason.
@@ -48,8 +47,27 @@ impl Engine {
                 done("stopped; bans stay in force", Vec::new(), true)
             }
         };
+        // Before the answer, which depends on it.
+        let touched = std::mem::take(&mut work.touched);
+        let asked: Vec<_> = touched.iter().cloned().collect();
+        self.enforce(touched, now);
+        let refused = asked.iter().any(|key| self.undone.contains(key));
+        let reply = if refused { self.not_done(reply) } else { reply };
         let connection = id;
         self.perform(work, now, vec![Then::Answer { connection, reply }]);
+    }
+
+    /// What was asked is remembered, but the firewall refuses it.
+    fn not_done(&self, reply: Reply) -> Reply {
+        let Reply::Done { mut text, .. } = reply else {
+            return reply;
+        };
+        for key in [BAN_REFUSED, UNBAN_REFUSED] {
+            if let Some(trouble) = self.troubles.get(key) {
+                text = format!("{text}\nbut {}", trouble.text);
+            }
+        }
+        Reply::Refused { exit: 2, text }
     }
 
     fn ban(
@@ -60,7 +78,7 @@ impl Engine {
         reason: Option<String>,
         now: Now,
     ) -> Reply {
-        if self.parts.off.is_some() {
+        if self.parts.off.is_on() {
             return refused(
                 2,
                 "the emergency stop is on, nobody is banned: `pipeban on` ends it",
@@ -83,6 +101,15 @@ impl Engine {
             Err(Refusal::Exempt(reason)) => {
                 let host = show_net(&canonical(net));
                 return refused(2, format!("{host} is never banned: {reason}"));
+            }
+            Err(Refusal::TooWide(net)) => {
+                return refused(
+                    2,
+                    format!(
+                        "{net} is too wide, half the world would be hit: a ban takes /{WIDEST_V4} \
+                         of IPv4 and /{WIDEST_V6} of IPv6 at most"
+                    ),
+                );
             }
         };
         let made = actions.iter().find_map(|action| match action {
@@ -113,6 +140,12 @@ impl Engine {
         jail: Option<&JailName>,
         forget: bool,
     ) -> Reply {
+        if let Some(jail) = jail
+            && self.parts.jails.settings(jail).is_none()
+            && !self.parts.jails.names().contains(jail)
+        {
+            return refused(2, self.no_such_jail(jail));
+        }
         let net = net.map(canonical);
         let (actions, reset) = self.parts.jails.unban(net, jail);
         let text = said(&actions);
@@ -242,21 +275,23 @@ impl Engine {
     }
 
     fn switch_off(&mut self, work: &mut Work, seconds: Option<u64>, now: Now) -> Reply {
-        let off = off::from_now(now.wall, seconds.map(Duration::from_secs));
-        let paths = &self.parts.accepted.config.paths;
-        let written = off::write(paths, &off);
-        self.parts.off = Some(off.clone());
+        let length = seconds.map(Duration::from_secs);
+        let (off, written) = self.parts.off.begin(&self.parts.paths, length, now);
         self.tell_off(&off);
-        let holds = self.parts.jails.bans().holds();
-        work.touched
-            .extend(holds.map(|(net, ports, _)| (net, ports.clone())));
+        self.lift_all(work);
         let lifted = work.touched.len();
         let mut text = format!(
             "nobody is banned any more: {lifted} bans lifted. `pipeban on` puts back those whose \
              time is not over; `pipeban unban --all` before that starts clean"
         );
+        if lifted > 0 && self.has_ufw_rules() {
+            text.push_str(
+                "\nufw's rules of them stop acting within a second or two; they leave its list \
+                 one after the other",
+            );
+        }
         if let Err(error) = written {
-            let path = self.parts.accepted.config.paths.off_file();
+            let path = self.parts.paths.off_file();
             let more = format!(
                 "{} cannot be written ({error}): the stop ends with this engine",
                 path.display()
@@ -267,8 +302,13 @@ impl Engine {
         done(text, vec![json!({"off": off, "lifted": lifted})], true)
     }
 
+    fn has_ufw_rules(&self) -> bool {
+        let firewall = &self.parts.accepted.config.firewall;
+        firewall.backend == Backend::Ufw && firewall.mirror && firewall.max_rules > 0
+    }
+
     fn on(&mut self, work: &mut Work) -> Reply {
-        if self.parts.off.is_none() {
+        if !self.parts.off.is_on() {
             return done("the emergency stop is not on", Vec::new(), false);
         }
         self.switch_on(work);

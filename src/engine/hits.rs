@@ -40,7 +40,7 @@ impl Engine {
                     continue;
                 }
                 let changed = counted.entry(jail.clone()).or_default();
-                if self.parts.off.is_some() {
+                if self.parts.off.is_on() {
                     self.parts.jails.count_only(jail);
                     continue;
                 }

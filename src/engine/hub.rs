@@ -11,12 +11,13 @@ use jiff::Timestamp;
 
 use super::perform::Work;
 use super::server::{Ready, Server};
+use super::settings;
 use super::settings::Accepted;
-use super::{off, settings};
+use super::stop::Stop;
 use crate::alert::{Alerts, Severity};
-use crate::config::Ports;
+use crate::config::{Paths, Ports};
 use crate::control::{Counters, OffStatus, Reply, Request, VERSION, WorkerHello, encode};
-use crate::firewall::{self, Firewall, Notice, Surroundings};
+use crate::firewall::{self, Firewall, Notice, Surroundings, Watch};
 use crate::jail::{Exempt, Jails, Moment, Now, Why};
 use crate::store::{Allowed, Done, MAX_STREAMS, Op, Saved, Store};
 use crate::sys;
@@ -29,6 +30,10 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// Between two lines about a trouble that changes.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
+
+/// Between two looks at what others may have taken away or put there: the socket's file, the
+/// emergency stop's, the table in the kernel.
+const TEND: Duration = Duration::from_secs(1);
 
 /// Between two clean-ups.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -81,6 +86,8 @@ pub(super) struct Stream {
 /// What the engine is made of.
 pub(super) struct Parts {
     pub(super) file: PathBuf,
+    /// Those in use; what a reload brings takes effect at the next start.
+    pub(super) paths: Paths,
     pub(super) accepted: Accepted,
     pub(super) jails: Jails,
     pub(super) firewall: Firewall,
@@ -89,7 +96,7 @@ pub(super) struct Parts {
     pub(super) done: Receiver<Done<Then>>,
     pub(super) notices: Receiver<Notice>,
     pub(super) server: Server,
-    pub(super) off: Option<OffStatus>,
+    pub(super) off: Stop,
     pub(super) started: Now,
 }
 
@@ -113,9 +120,11 @@ pub(super) struct Engine {
     identities: Identities,
     exempt: Arc<Exempt>,
     surroundings: Surroundings,
+    watch: Watch,
     /// When they may be read again: reading takes one twentieth of the time at most.
     stale: Instant,
     retry: Instant,
+    tend: Instant,
     sweep: Instant,
 }
 
@@ -175,8 +184,10 @@ impl Engine {
             identities,
             exempt: Arc::new(Exempt::new([])),
             surroundings: Surroundings::default(),
+            watch: Watch::start(),
             stale: start,
             retry: start + RETRY,
+            tend: start + TEND,
             sweep: start + SWEEP,
         }
     }
@@ -203,7 +214,7 @@ impl Engine {
         for (jail, net, times) in saved.repeats {
             self.parts.jails.restore_repeats(&jail, net, times);
         }
-        if let Some(off) = self.parts.off.clone() {
+        if let Some(off) = self.parts.off.status() {
             self.tell_off(&off);
         }
         let exempt = self.exempt();
@@ -212,9 +223,8 @@ impl Engine {
         work.take(actions);
         work.ops.push(Op::Prune);
         self.perform(work, now, Vec::new());
-        if known && let Err(error) = self.parts.firewall.settled() {
-            let text = format!("bans of an earlier engine may still be in force: {error}");
-            self.trouble("settled", Severity::Warning, text);
+        if known || self.parts.off.is_on() {
+            self.settle();
         }
         let jails = self.parts.accepted.config.jails.values();
         let text = format!(
@@ -263,7 +273,7 @@ impl Engine {
     /// Who never is banned, as things stand now.
     pub(super) fn exempt(&mut self) -> Arc<Exempt> {
         let start = Instant::now();
-        if start >= self.stale {
+        if start >= self.stale && self.watch.changed() {
             match firewall::surroundings() {
                 Ok(found) => {
                     if found != self.surroundings {
@@ -273,6 +283,7 @@ impl Engine {
                     self.over("surroundings");
                 }
                 Err(error) => {
+                    self.watch.doubt();
                     let text =
                         format!("own addresses cannot be read, the last known are spared: {error}");
                     self.trouble("surroundings", Severity::Err, text);
@@ -557,10 +568,13 @@ impl Engine {
             Err(text) => self.trouble("last-good", Severity::Err, text),
         }
         if later {
-            let what = "[paths] and [firewall] were changed: they take effect when the engine is \
-                        restarted (`pipeban engine --stop`, then start it)";
-            self.trouble("restart", Severity::Warning, what.into());
+            let what = format!(
+                "[paths] and [firewall] were changed: they take effect when the engine is \
+                 restarted (`systemctl restart pipeban`, or `kill {}` and start it)",
+                std::process::id()
+            );
             text = format!("{text}\n{what}");
+            self.trouble("restart", Severity::Warning, what);
         }
         self.parts.alerts.tell(Severity::Notice, &text);
         self.exemptions_changed();
@@ -617,6 +631,7 @@ impl Engine {
             match notice {
                 Notice::Trouble { key, text } => self.trouble(key, Severity::Warning, text),
                 Notice::Over { key } => self.over(key),
+                Notice::Event { text } => self.parts.alerts.tell(Severity::Warning, &text),
             }
         }
         let mut work = Work::default();
@@ -642,12 +657,14 @@ impl Engine {
             let text = format!("{net} is off the allow-list again: its time is over");
             self.parts.alerts.tell(Severity::Notice, &text);
         }
-        if let Some(off) = &self.parts.off
-            && off.until.is_some_and(|until| until <= now.wall)
-        {
+        if self.parts.off.is_over(now) {
             self.switch_on(&mut work);
         }
         let time = Instant::now();
+        if time >= self.tend {
+            self.tend = time + TEND;
+            self.tend(&mut work, now);
+        }
         if time >= self.retry {
             self.retry = time + RETRY;
             work.touched.extend(self.undone.drain());
@@ -670,6 +687,47 @@ impl Engine {
         }
     }
 
+    /// Looks after what others may have taken away or put there.
+    fn tend(&mut self, work: &mut Work, now: Now) {
+        match self.parts.server.mend() {
+            Ok(false) => self.over("socket"),
+            Ok(true) => {
+                let path = self.parts.paths.socket();
+                let text = format!("somebody removed {}; made again", path.display());
+                self.parts.alerts.tell(Severity::Warning, &text);
+                self.over("socket");
+            }
+            Err(error) => {
+                let path = self.parts.paths.socket();
+                let text = format!(
+                    "nobody new can reach the engine: {}: {error}",
+                    path.display()
+                );
+                self.trouble("socket", Severity::Err, text);
+            }
+        }
+        // `pipeban off` and `on` that could not reach us.
+        match self.parts.off.changed_by_others(&self.parts.paths, now) {
+            Some(Some(off)) => {
+                self.tell_off(&off);
+                self.lift_all(work);
+            }
+            Some(None) => self.switch_on(work),
+            None => {}
+        }
+        self.parts.firewall.tend();
+    }
+
+    /// Has everything taken out of the firewall that the bans put there; in force until `work` is
+    /// performed.
+    pub(super) fn lift_all(&mut self, work: &mut Work) {
+        let holds = self.parts.jails.bans().holds();
+        work.touched
+            .extend(holds.map(|(net, ports, _)| (net, ports.clone())));
+        // Also what an earlier engine left that nobody remembers.
+        work.clear = true;
+    }
+
     fn end(self) {
         self.parts
             .alerts
@@ -684,20 +742,20 @@ impl Engine {
                 }
             }
         }
-        let _ = std::fs::remove_file(self.parts.accepted.config.paths.socket());
+        server.remove_file();
         drop(server);
-        self.parts.firewall.finish(Duration::from_secs(5));
+        // What is queued for ufw is found out again at the next start.
+        self.parts.firewall.finish(Duration::ZERO);
         self.parts.alerts.finish();
     }
 
     /// Puts what is not over back in force.
     pub(super) fn switch_on(&mut self, work: &mut Work) {
-        self.parts.off = None;
         self.troubles.remove("off");
         let text = "banning again: the emergency stop is over";
         self.parts.alerts.tell(Severity::Notice, text);
-        if let Err(error) = off::remove(&self.parts.accepted.config.paths) {
-            let path = self.parts.accepted.config.paths.off_file();
+        if let Err(error) = self.parts.off.end(&self.parts.paths) {
+            let path = self.parts.paths.off_file();
             let text = format!(
                 "{} cannot be removed ({error}): the emergency stop will be on again after a \
                  restart",

@@ -10,6 +10,8 @@ use std::path::Path;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
+use super::Failure;
+
 /// Abstract, so that it lives in the network namespace, whose firewall it stands for.
 const NAMESPACE: &str = "pipeban-engine";
 
@@ -26,34 +28,25 @@ pub(super) struct Locks {
 /// Takes the locks. `namespace`: whether this engine touches the firewall.
 ///
 /// # Errors
-/// Who holds one, for the operator.
-pub(super) fn take(state: &Path, namespace: bool) -> Result<Locks, String> {
-    let path = state.join("engine.lock");
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o640)
-        .open(&path)
-        .map_err(|error| format!("{} cannot be opened: {error}", path.display()))?;
+/// Who holds one, for the operator. A full disk or a read-only one keeps no engine from running.
+pub(super) fn take(state: &Path, namespace: bool) -> Result<Locks, Failure> {
+    let mut file = open(state)?;
     let mut holder = String::new();
     // Only to name it.
     let _ = (&mut file).take(32).read_to_string(&mut holder);
     let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
-        format!(
+        Failure::Cannot(format!(
             "another engine (pid {}) has {}; `pipeban engine --stop` ends it",
             holder.trim(),
             state.display()
-        )
+        ))
     })?;
-    let written = lock
+    let _ = lock
         .set_len(0)
         .and_then(|()| lock.rewind())
         .and_then(|()| writeln!(lock, "{}", std::process::id()));
-    written.map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
     let (namespace, warning) = if namespace {
-        own_namespace()?
+        own_namespace().map_err(Failure::Cannot)?
     } else {
         (None, None)
     };
@@ -62,6 +55,30 @@ pub(super) fn take(state: &Path, namespace: bool) -> Result<Locks, String> {
         namespace,
         warning,
     })
+}
+
+/// The lock file; where it cannot be made or written (disk full, read-only), as it is, else the
+/// directory itself: all of them can be locked.
+fn open(state: &Path) -> Result<File, Failure> {
+    let path = state.join("engine.lock");
+    let made = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o640)
+        .open(&path);
+    let error = match made {
+        Ok(file) => return Ok(file),
+        Err(error) => error,
+    };
+    let text = format!("{} cannot be opened: {error}", path.display());
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Err(Failure::NotPermitted(text));
+    }
+    File::open(&path)
+        .or_else(|_| File::open(state))
+        .map_err(|_| Failure::Cannot(text))
 }
 
 /// Whether some engine holds this lock file; its end is seen so, whatever its socket says.
@@ -122,13 +139,25 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = take(dir.path(), false).unwrap();
         assert!(is_held(&dir.path().join("engine.lock")));
-        let error = take(dir.path(), false).unwrap_err();
+        let error = format!("{:?}", take(dir.path(), false).unwrap_err());
         assert!(
             error.contains(&format!("pid {}", std::process::id())),
             "{error}"
         );
         drop(first);
         assert!(!is_held(&dir.path().join("engine.lock")));
+        assert!(take(dir.path(), false).is_ok());
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_locked_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        // what cannot be opened as a file for writing, even by root
+        std::fs::create_dir(dir.path().join("engine.lock")).unwrap();
+        let first = take(dir.path(), false).unwrap();
+        assert!(is_held(&dir.path().join("engine.lock")));
+        assert!(take(dir.path(), false).is_err());
+        drop(first);
         assert!(take(dir.path(), false).is_ok());
     }
 
@@ -142,7 +171,7 @@ mod tests {
             }
             let first = take(one.path(), true).unwrap();
             assert!(first.namespace.is_some());
-            let error = take(two.path(), true).unwrap_err();
+            let error = format!("{:?}", take(two.path(), true).unwrap_err());
             assert!(error.contains("network namespace"), "{error}");
             assert!(
                 error.contains(&format!("pid {}", std::process::id())),

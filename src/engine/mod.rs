@@ -23,6 +23,7 @@ mod server;
 mod settings;
 mod start;
 mod status;
+mod stop;
 
 pub use locks::is_held;
 pub use start::{Failure, run};

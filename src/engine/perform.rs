@@ -11,6 +11,10 @@ use crate::firewall::Entry;
 use crate::jail::{Action, End, Mode, Now};
 use crate::store::Op;
 
+/// The troubles of a firewall that refuses.
+pub(super) const BAN_REFUSED: &str = "firewall-ban";
+pub(super) const UNBAN_REFUSED: &str = "firewall-unban";
+
 /// What is to be done together.
 #[derive(Debug, Default)]
 pub(super) struct Work {
@@ -20,11 +24,13 @@ pub(super) struct Work {
     pub(super) lines: Vec<(Severity, String)>,
     /// To be stored.
     pub(super) ops: Vec<Op>,
+    /// Whatever else of ours is in the firewall goes, too.
+    pub(super) clear: bool,
 }
 
 impl Work {
     pub(super) fn is_empty(&self) -> bool {
-        self.touched.is_empty() && self.lines.is_empty() && self.ops.is_empty()
+        self.touched.is_empty() && self.lines.is_empty() && self.ops.is_empty() && !self.clear
     }
 
     pub(super) fn take(&mut self, actions: impl IntoIterator<Item = Action>) {
@@ -61,6 +67,9 @@ impl Engine {
     /// Performs `work`; `then` follows when it is committed.
     pub(super) fn perform(&mut self, work: Work, now: Now, then: Vec<Then>) {
         self.enforce(work.touched, now);
+        if work.clear {
+            self.settle();
+        }
         for (severity, line) in &work.lines {
             self.parts.alerts.tell(*severity, line);
         }
@@ -69,17 +78,28 @@ impl Engine {
         }
     }
 
+    /// What the firewall holds of ours and no ban wants goes.
+    pub(super) fn settle(&mut self) {
+        match self.parts.firewall.settled() {
+            Ok(()) => self.over("settled"),
+            Err(error) => {
+                let text = format!("bans of an earlier engine may still be in force: {error}");
+                self.trouble("settled", Severity::Warning, text);
+            }
+        }
+    }
+
     /// Makes the firewall hold of these what the bans say; what it refuses is tried again.
     pub(super) fn enforce(&mut self, touched: HashSet<(IpNet, Ports)>, now: Now) {
         let (mut give, mut lift) = (Vec::new(), Vec::new());
         for key in touched {
             match self.entry(&key, now) {
-                Some(entry) if self.parts.off.is_none() => give.push((key, entry)),
+                Some(entry) if !self.parts.off.is_on() => give.push((key, entry)),
                 _ => lift.push((key.clone(), gone(key))),
             }
         }
-        let refused_give = self.attempt(give, "firewall-ban", "bans are not in force", true);
-        let refused_lift = self.attempt(lift, "firewall-unban", "bans are not lifted", false);
+        let refused_give = self.attempt(give, BAN_REFUSED, "bans are not in force", true);
+        let refused_lift = self.attempt(lift, UNBAN_REFUSED, "bans are not lifted", false);
         self.undone.extend(refused_give);
         self.undone.extend(refused_lift);
     }

@@ -1,22 +1,37 @@
 //! Connections: bytes in, whole lines out, never waiting for anybody.
 
 use std::collections::HashMap;
+use std::fs::Permissions;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
+use super::files;
 use crate::control::{Lines, MAX_WORKER_MESSAGE, TooLong};
 use crate::sys;
 
-/// Connections at most; a host with a thousand piped logs has two thousand.
+/// Connections at most; a host with a thousand piped logs has two thousand. Fewer where fewer
+/// descriptors may be open.
 const MAX_CONNECTIONS: usize = 8_192;
+
+/// Descriptors kept for everything but connections.
+const SPARE_DESCRIPTORS: usize = 128;
+
+/// Connections of one process that is not root's: a worker needs one, and must not take them all.
+const MAX_PER_PROCESS: usize = 16;
+
+/// When accepting fails (no descriptor left), nobody is accepted for this long: the listener stays
+/// readable, and the loop would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Bytes read from one connection before others have their turn.
 const READ_AT_ONCE: usize = 64 * 1_024;
@@ -97,7 +112,13 @@ struct Connection {
 #[derive(Debug)]
 pub(super) struct Server {
     epoll: Epoll,
+    path: PathBuf,
     listener: UnixListener,
+    /// Device and inode of the listener's file.
+    file: (u64, u64),
+    /// Nobody is accepted until then.
+    paused: Option<Instant>,
+    most: usize,
     namespace: Option<UnixListener>,
     waker: Waker,
     connections: HashMap<u64, Connection>,
@@ -118,10 +139,7 @@ impl Server {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = UnixListener::bind(socket)?;
-        listener.set_nonblocking(true)?;
-        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-        std::fs::set_permissions(socket, everybody)?;
+        let (listener, file) = bind(socket)?;
         let waker = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let input = |data| EpollEvent::new(EpollFlags::EPOLLIN, data);
@@ -131,9 +149,15 @@ impl Server {
         }
         epoll.add(&waker, input(WAKER))?;
         epoll.add(signals, input(SIGNALS))?;
+        let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
         Ok(Server {
             epoll,
+            path: socket.to_owned(),
             listener,
+            file,
+            paused: None,
+            most: MAX_CONNECTIONS.min(descriptors.saturating_sub(SPARE_DESCRIPTORS)),
             namespace,
             waker: Waker(Arc::new(waker)),
             connections: HashMap::new(),
@@ -142,6 +166,40 @@ impl Server {
             regulated: Instant::now(),
             buffer: vec![0; READ_AT_ONCE],
         })
+    }
+
+    /// Listens again where somebody has removed the socket's file (`rm -rf /run/pipeban`): nobody
+    /// new would reach the engine any more. Whether that was so.
+    ///
+    /// # Errors
+    /// It cannot be made again, or somebody else's stands in its place.
+    pub(super) fn mend(&mut self) -> io::Result<bool> {
+        match std::fs::symlink_metadata(&self.path) {
+            Ok(there) if (there.dev(), there.ino()) == self.file => return Ok(false),
+            Ok(_) => return Err(io::Error::other("another process has put its own there")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        if let Some(directory) = self.path.parent() {
+            files::directory(directory, 0o755)?;
+        }
+        let (listener, file) = bind(&self.path)?;
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, LISTENER);
+        self.epoll.add(&listener, event)?;
+        // Closing the old one takes it out of epoll.
+        self.listener = listener;
+        self.file = file;
+        self.paused = None;
+        Ok(true)
+    }
+
+    /// Removes the socket's file, if it is still ours.
+    pub(super) fn remove_file(&self) {
+        let there = std::fs::symlink_metadata(&self.path);
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == self.file) {
+            // Left behind, it is replaced by the next engine.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 
     pub(super) fn waker(&self) -> Waker {
@@ -230,6 +288,10 @@ impl Server {
         }
         self.regulated = now;
         let mut again = Duration::from_secs(1);
+        if self.paused.is_some_and(|until| until <= now) {
+            self.listen_again(EpollFlags::EPOLLIN);
+            self.paused = None;
+        }
         let mut changed = Vec::new();
         for (id, connection) in &mut self.connections {
             if connection.deadline.is_some_and(|deadline| deadline <= now) {
@@ -259,11 +321,36 @@ impl Server {
         again
     }
 
+    fn listen_again(&mut self, interest: EpollFlags) {
+        let mut event = EpollEvent::new(interest, LISTENER);
+        // It is in there, and changing it needs no memory.
+        let _ = self.epoll.modify(&self.listener, &mut event);
+    }
+
+    /// Whether there is room for one more. Root is always let in: it must be able to stop us.
+    fn has_room(&self, peer: &Peer) -> bool {
+        // Processes of other namespaces all have the number 0.
+        let of_process =
+            |connection: &&Connection| peer.pid != 0 && connection.peer.pid == peer.pid;
+        peer.uid == 0
+            || (self.connections.len() < self.most
+                && self.connections.values().filter(of_process).count() < MAX_PER_PROCESS)
+    }
+
     fn accept(&mut self, ready: &mut Vec<Ready>) {
-        while let Ok((stream, _)) = self.listener.accept() {
+        loop {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if is_temporary(&error) => continue,
+                Err(_) => {
+                    self.paused = Some(Instant::now() + ACCEPT_PAUSE);
+                    self.listen_again(EpollFlags::empty());
+                    return;
+                }
+            };
             let Ok(peer) = peer_of(&stream) else { continue };
-            // Root is always let in: it must be able to stop us.
-            if self.connections.len() >= MAX_CONNECTIONS && peer.uid != 0 {
+            if !self.has_room(&peer) {
                 self.refused += 1;
                 continue;
             }
@@ -384,6 +471,15 @@ impl Server {
             }
         }
     }
+}
+
+/// Everybody may connect; what somebody may ask is decided by who he is.
+fn bind(path: &Path) -> io::Result<(UnixListener, (u64, u64))> {
+    let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    let there = std::fs::symlink_metadata(path)?;
+    Ok((listener, (there.dev(), there.ino())))
 }
 
 fn is_temporary(error: &io::Error) -> bool {

@@ -11,7 +11,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::hub::{Engine, Parts, Then};
 use super::server::Server;
 use super::settings::Accepted;
-use super::{files, locks, off, settings};
+use super::stop::Stop;
+use super::{files, locks, settings};
 use crate::alert::{Alerts, Severity};
 use crate::config::{Backend, Config};
 use crate::firewall::Firewall;
@@ -23,8 +24,10 @@ use crate::store::{Database, Done, Saved, Store};
 pub enum Failure {
     /// Neither the files nor the last good configuration can be used.
     Config(String),
-    /// Another engine runs, or the system does not let us.
+    /// Another engine runs, or something is missing.
     Cannot(String),
+    /// This user may not use the directories.
+    NotPermitted(String),
 }
 
 /// Runs the engine in the foreground until it is told to stop.
@@ -36,12 +39,16 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     let (accepted, warning) = configuration(file)?;
     let paths = accepted.config.paths.clone();
     let cannot = |what: &Path, error: std::io::Error| {
-        Failure::Cannot(format!("{}: {error}", what.display()))
+        let text = format!("{}: {error}", what.display());
+        match error.kind() {
+            std::io::ErrorKind::PermissionDenied => Failure::NotPermitted(text),
+            _ => Failure::Cannot(text),
+        }
     };
     files::directory(&paths.state, 0o750).map_err(|error| cannot(&paths.state, error))?;
     files::directory(&paths.runtime, 0o755).map_err(|error| cannot(&paths.runtime, error))?;
     let real = accepted.config.firewall.backend != Backend::DryRun;
-    let mut locks = locks::take(&paths.state, real).map_err(Failure::Cannot)?;
+    let mut locks = locks::take(&paths.state, real)?;
     raise_file_limit();
     // Before any thread: they must inherit it.
     let signals = signals().map_err(|error| Failure::Cannot(error.to_string()))?;
@@ -90,9 +97,10 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     .map_err(|error| Failure::Cannot(error.to_string()))?;
 
     let jails = Jails::new(&accepted.config);
-    let off = off::read(&paths, now.wall);
+    let off = Stop::read(&paths, now);
     let mut engine = Engine::new(Parts {
         file: file.to_owned(),
+        paths,
         accepted,
         jails,
         firewall,

@@ -29,6 +29,8 @@ impl Engine {
             .bans()
             .iter()
             .filter(|ban| jail.is_none_or(|jail| ban.jail == *jail))
+            // What is over is ended within a second; the kernel is on time.
+            .filter(|ban| ban.until.is_none_or(|until| until > now.boot))
             .cloned()
             .collect();
         let mut by_jail: HashMap<JailName, (Vec<BanStatus>, Vec<BanStatus>)> = HashMap::new();
@@ -84,7 +86,7 @@ impl Engine {
                     Backend::Ufw => "ufw".into(),
                     Backend::DryRun => "dry-run".into(),
                 },
-                off: self.parts.off.clone(),
+                off: self.parts.off.status(),
             },
             workers,
             jails,

@@ -38,6 +38,7 @@ use nix::errno::Errno;
 use self::cut::{Cutter, Target};
 use self::nft::Nft;
 use self::notices::Notices;
+pub use self::surroundings::Watch;
 use self::ufw::Ufw;
 use crate::config::{self, Ports};
 
@@ -83,6 +84,11 @@ pub enum Notice {
     Over {
         /// Identifies the trouble.
         key: &'static str,
+    },
+    /// Something happened, and was put right at once.
+    Event {
+        /// What.
+        text: String,
     },
 }
 
@@ -151,7 +157,11 @@ trait Backend: Send {
     /// goes. Called again, it changes nothing.
     fn settled(&mut self) -> Result<(), Error>;
 
-    /// Ends threads, done or not, after at most `grace`. Bans stay in force.
+    /// Puts back what somebody else has taken away; an error is told by a notice. Cheap where
+    /// nobody has.
+    fn tend(&mut self);
+
+    /// Begins nothing new after `grace` and ends threads. Bans stay in force.
     fn finish(self: Box<Self>, grace: Duration);
 }
 
@@ -268,6 +278,15 @@ impl Firewall {
         }
     }
 
+    /// Puts back the own table's rules where somebody has taken them away (`nft flush ruleset`):
+    /// to be called every few seconds. One question to the kernel while nothing has changed. An
+    /// error is told by a notice.
+    pub fn tend(&mut self) {
+        if let Some(enforcer) = &mut self.enforcer {
+            enforcer.tend();
+        }
+    }
+
     /// Whether the kernel holds the entry now; `None`: nothing is enforced (dry run) or it could
     /// not be asked.
     pub fn in_force(&mut self, entry: &Entry) -> Option<bool> {
@@ -297,7 +316,8 @@ impl Firewall {
         }
     }
 
-    /// Ends the threads after what is queued for ufw (at most `grace`); bans stay in force.
+    /// Works for ufw while there is something queued, for `grace` at most, and ends; a call of
+    /// ufw that has begun is waited for, some seconds at most. Bans stay in force.
     pub fn finish(self, grace: Duration) {
         if let Some(enforcer) = self.enforcer {
             enforcer.finish(grace);

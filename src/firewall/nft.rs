@@ -272,13 +272,10 @@ impl Nft {
             .map(HashMap::len)
             .sum();
         if bans > 0 {
-            self.notices.event(
-                "nftables-wiped",
-                format!(
-                    "somebody removed rules of table `inet pipeban` (`nft flush ruleset`?); \
-                     made again, with {bans} bans"
-                ),
-            );
+            self.notices.event(format!(
+                "somebody removed rules of table `inet pipeban` (`nft flush ruleset`?); made \
+                 again, with {bans} bans"
+            ));
         }
     }
 
@@ -349,6 +346,14 @@ impl Backend for Nft {
             Err(Errno::ENOENT) => Ok(false),
             Err(errno) => Err(self.lost("asking for a ban's element", errno)),
         }
+    }
+
+    fn tend(&mut self) {
+        let mut whole = self.look().map(drop);
+        if whole.is_ok() && (self.doubtful || !self.damaged(&Groups::new()).is_empty()) {
+            whole = self.change(Change::Add, &Groups::new());
+        }
+        self.tell(whole.as_ref().err());
     }
 
     fn settled(&mut self) -> Result<(), Error> {

@@ -58,9 +58,8 @@ impl Notices {
     }
 
     /// Something that happened and is over already.
-    pub(super) fn event(&mut self, key: &'static str, text: String) {
-        self.trouble(key, text);
-        self.over(key);
+    pub(super) fn event(&mut self, text: String) {
+        self.send(Notice::Event { text });
     }
 
     fn send(&self, notice: Notice) -> bool {

@@ -4,10 +4,15 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use nix::errno::Errno;
-use nix::sys::socket::SockProtocol;
+use nix::sys::socket::{
+    self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType,
+};
 
 use super::Surroundings;
 use super::netlink::{self, DUMP, REQUEST, Socket, Writer};
@@ -17,6 +22,11 @@ const RESOLV_CONF: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv
 /// A router of the Internet's core has a million routes. The kernel lists the shortest prefixes
 /// first, so the default routes are among the first.
 const MOST_ROUTES: usize = 20_000;
+
+/// RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE
+const GROUPS: u32 = 0x10 | 0x40 | 0x100 | 0x400;
+/// Longest that silence is believed.
+const BELIEVED: Duration = Duration::from_secs(10);
 
 const GET_ADDRESS: u16 = 22;
 const GET_ROUTE: u16 = 26;
@@ -52,6 +62,84 @@ pub(super) fn read() -> io::Result<Surroundings> {
         gateways: found.gateways.into_iter().collect(),
         name_servers: resolvers.into_iter().collect(),
     })
+}
+
+/// Tells when the surroundings may have changed: reading them takes as long as the rest of a
+/// decision, asking here a few microseconds.
+pub struct Watch {
+    /// Subscribed to addresses and routes; `None`: it cannot be told, so always.
+    socket: Option<OwnedFd>,
+    files: [Option<Stamp>; RESOLV_CONF.len()],
+    /// When [`Watch::changed`] has said so last.
+    said: Option<Instant>,
+}
+
+/// Inode and time of the last change.
+type Stamp = (u64, i64, i64);
+
+impl Watch {
+    /// Watches the network namespace of this thread.
+    pub fn start() -> Watch {
+        Watch {
+            socket: subscribe().ok(),
+            files: Default::default(),
+            said: None,
+        }
+    }
+
+    /// Whether they may have changed since the last call; now and then without a reason.
+    pub fn changed(&mut self) -> bool {
+        let news = self.news();
+        let files = RESOLV_CONF.map(|file| {
+            let there = std::fs::metadata(file).ok()?;
+            Some((there.ino(), there.mtime(), there.mtime_nsec()))
+        });
+        let changed =
+            news || files != self.files || self.said.is_none_or(|said| said.elapsed() >= BELIEVED);
+        self.files = files;
+        if changed {
+            self.said = Some(Instant::now());
+        }
+        changed
+    }
+
+    /// Says `true` next time, too.
+    pub fn doubt(&mut self) {
+        self.said = None;
+    }
+
+    /// Takes in all that the kernel has told.
+    fn news(&mut self) -> bool {
+        let Some(socket) = &self.socket else {
+            return true;
+        };
+        let mut news = false;
+        // What was changed matters to nobody here.
+        let mut buffer = [0; 64];
+        loop {
+            match socket::recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                // More than the socket holds.
+                Ok(_) | Err(Errno::ENOBUFS) => news = true,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return news,
+                Err(_) => {
+                    self.socket = None;
+                    return true;
+                }
+            }
+        }
+    }
+}
+
+fn subscribe() -> Result<OwnedFd, Errno> {
+    let socket = socket::socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        SockProtocol::NetlinkRoute,
+    )?;
+    socket::bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
+    Ok(socket)
 }
 
 #[derive(Default)]

@@ -2,7 +2,7 @@
 //! limit on time and output.
 #![forbid(unsafe_code)]
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -25,6 +25,16 @@ const MOST_SAID: usize = 300;
 /// It could not be started, took longer than `patience` (it is killed then, with its children),
 /// or its exit status was not 0.
 pub(super) fn run(program: &str, argv: &[String], patience: Duration) -> Result<String, Error> {
+    run_with_input(program, argv, String::new(), patience)
+}
+
+/// The same, with something to read for it.
+pub(super) fn run_with_input(
+    program: &str,
+    argv: &[String],
+    input: String,
+    patience: Duration,
+) -> Result<String, Error> {
     let failed = |said: String| Error::Tool {
         command: format!("{program} {}", argv.join(" ")),
         said,
@@ -37,7 +47,10 @@ pub(super) fn run(program: &str, argv: &[String], patience: Duration) -> Result<
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("LC_ALL", "C")
             .current_dir(Path::new("/"))
-            .stdin(Stdio::null())
+            .stdin(match input.is_empty() {
+                true => Stdio::null(),
+                false => Stdio::piped(),
+            })
             .stdout(writer.try_clone()?)
             .stderr(writer)
             .process_group(0)
@@ -45,6 +58,12 @@ pub(super) fn run(program: &str, argv: &[String], patience: Duration) -> Result<
         Ok::<_, std::io::Error>((reader, child))
     };
     let (reader, mut child) = start().map_err(|error| failed(error.to_string()))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // Ends with the tool, whether that reads or not; without the thread it reads nothing.
+        let _ = thread::Builder::new().name("input".into()).spawn(move || {
+            let _ = stdin.write_all(input.as_bytes());
+        });
+    }
     let (sender, output) = crossbeam_channel::bounded(1);
     let reading = thread::Builder::new().name("tool".into()).spawn(move || {
         let mut bytes = Vec::new();
@@ -102,6 +121,14 @@ mod tests {
     fn a_failure_says_what_the_tool_said() {
         let error = sh("echo no; exit 3", Duration::from_secs(20)).unwrap_err();
         assert!(error.to_string().contains("exit status: 3: no"), "{error}");
+    }
+
+    #[test]
+    fn a_tool_reads_what_it_is_given_whole() {
+        let input = "0123456789".repeat(50_000);
+        let argv = ["-c".to_owned()];
+        let said = run_with_input("/usr/bin/wc", &argv, input, Duration::from_secs(20));
+        assert_eq!(said.unwrap().trim(), "500000");
     }
 
     #[test]

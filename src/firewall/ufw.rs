@@ -13,11 +13,13 @@ use jiff::Timestamp;
 
 use super::cut::Cutter;
 use super::notices::Notices;
-use super::ufw_rules::{self, Rule};
+use super::ufw_rules::{self, Existing, Rule};
 use super::ufw_thread::{FAILED, PATIENCE, Shared, UFW, Worker, added};
 use super::{Backend, Entry, Error, Mirror, ssh_ports, tool};
 
 const PATIENCE_IPTABLES: Duration = Duration::from_secs(3);
+/// How long the end waits for a call of ufw that has begun: it may be writing its files.
+const LAST_CALL: Duration = Duration::from_secs(5);
 /// How long what the kernel said about all rules answers questions about one.
 const KERNEL_HOLDS: Duration = Duration::from_secs(1);
 
@@ -122,32 +124,75 @@ impl Backend for Ufw {
         Ok(())
     }
 
-    /// A call of ufw that is under way after `grace` ends by itself.
+    /// The thread looks at ufw's files every few seconds by itself.
+    fn tend(&mut self) {}
+
     fn finish(self: Box<Self>, grace: Duration) {
         self.shared
             .tell(|state| state.stop = Some(Instant::now() + grace));
-        // The thread ends, or it is late: either way we go on.
-        let _ = self.ended.recv_timeout(grace);
+        // The thread ends, or ufw hangs: either way we go on.
+        let _ = self.ended.recv_timeout(grace.saturating_add(LAST_CALL));
+    }
+}
+
+/// A chain of ufw's with the rules that people gave it, in the kernel.
+struct Chain {
+    list: &'static str,
+    change: &'static str,
+    name: &'static str,
+}
+
+const CHAINS: [Chain; 2] = [
+    Chain {
+        list: "/usr/sbin/iptables",
+        change: "/usr/sbin/iptables-restore",
+        name: "ufw-user-input",
+    },
+    Chain {
+        list: "/usr/sbin/ip6tables",
+        change: "/usr/sbin/ip6tables-restore",
+        name: "ufw6-user-input",
+    },
+];
+
+impl Chain {
+    /// Its rules as `iptables -S` prints them.
+    fn rules(&self) -> Result<String, Error> {
+        let argv = ["-w", "2", "-S", self.name].map(str::to_owned);
+        match tool::run(self.list, &argv, PATIENCE_IPTABLES) {
+            Ok(output) => Ok(output),
+            Err(error @ Error::Tool { .. }) if !Path::new(self.list).exists() => Err(error),
+            // Without the chain (ufw off, IPV6=no) there is no rule in it.
+            Err(Error::Tool { said, .. }) if said.starts_with("exit status: 1") => {
+                Ok(String::new())
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
 /// The rules that really are in ufw's chains.
 fn kernel_rules() -> Result<HashSet<Rule>, Error> {
     let mut found = HashSet::new();
-    for (program, chain) in [
-        ("/usr/sbin/iptables", "ufw-user-input"),
-        ("/usr/sbin/ip6tables", "ufw6-user-input"),
-    ] {
-        let argv = ["-w", "2", "-S", chain].map(str::to_owned);
-        match tool::run(program, &argv, PATIENCE_IPTABLES) {
-            Ok(output) => found.extend(output.lines().filter_map(ufw_rules::parse_kernel)),
-            // Without the chain (ufw off, IPV6=no) there is no rule in it.
-            Err(error @ Error::Tool { .. }) if !Path::new(program).exists() => return Err(error),
-            Err(Error::Tool { said, .. }) if said.starts_with("exit status: 1") => {}
-            Err(error) => return Err(error),
-        }
+    for chain in &CHAINS {
+        found.extend(chain.rules()?.lines().filter_map(ufw_rules::parse_kernel));
     }
     Ok(found)
+}
+
+/// Takes rules out of the running chains, all at once: `ufw delete`, which has to follow for
+/// ufw's own list, takes 0.3 s a rule, and until then a client would still be kept out. Should
+/// ufw load its list again meanwhile, they are back until their turn comes.
+pub(super) fn lift_in_kernel(rules: &HashSet<Rule>) -> Result<(), Error> {
+    for chain in &CHAINS {
+        let there = chain.rules()?;
+        let gone = ufw_rules::without(&there, rules);
+        if !gone.is_empty() {
+            let argv = ["-w", "2", "--noflush"].map(str::to_owned);
+            tool::run_with_input(chain.change, &argv, gone, PATIENCE_IPTABLES)?;
+        }
+    }
+    Ok(())
 }
 
 /// Deletes our rules for which `which` says so; how many went. No ufw, no rules.
@@ -155,13 +200,13 @@ pub(super) fn clear(which: impl Fn(&str) -> bool) -> Result<usize, Error> {
     if !Path::new(UFW).exists() {
         return Ok(0);
     }
+    let ours = |rule: &Existing| rule.is_ours() && rule.comment.as_deref().is_some_and(&which);
+    let ours: Vec<Existing> = added()?.into_iter().filter(ours).collect();
+    // Where this fails, each deletion below does it too.
+    let _ = lift_in_kernel(&ours.iter().filter_map(Existing::rule).collect());
     let mut gone = 0;
     let mut first_error = None;
-    for rule in added()? {
-        let ours = rule.is_ours() && rule.comment.as_deref().is_some_and(&which);
-        if !ours {
-            continue;
-        }
+    for rule in ours {
         let argv: Vec<String> = std::iter::once("delete".to_owned())
             .chain(rule.words)
             .collect();

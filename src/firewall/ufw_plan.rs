@@ -181,13 +181,7 @@ impl Plan {
         self.lifted
             .retain(|rule| !settled && present.contains_key(rule) && !wanted.contains_key(rule));
         let possible = |rule: &&Rule| (self.ipv6 || is_ipv4(rule)) && !aside(rule);
-        let stale = self
-            .present
-            .keys()
-            .filter(|rule| !wanted.contains_key(rule))
-            .filter(|rule| settled || self.lifted.contains(rule))
-            .find(possible);
-        if let Some(rule) = stale {
+        if let Some(rule) = self.stale(chosen).find(possible) {
             return Some(Step::Delete(rule.clone()));
         }
         // Rules of a process before this one keep their places until all bans are known.
@@ -202,6 +196,21 @@ impl Plan {
             true => Step::Update(rule.clone(), comment.clone()),
             false => Step::Prepend(rule.clone(), comment.clone()),
         })
+    }
+
+    /// Every rule that ufw has and that is to go.
+    pub(super) fn leaving(&mut self) -> HashSet<Rule> {
+        self.choose();
+        let chosen = self.chosen.as_ref();
+        let stale = chosen.map(|chosen| self.stale(chosen));
+        stale.into_iter().flatten().cloned().collect()
+    }
+
+    fn stale<'a>(&'a self, chosen: &'a Chosen) -> impl Iterator<Item = &'a Rule> {
+        self.present
+            .keys()
+            .filter(|rule| !chosen.rules.contains_key(rule))
+            .filter(|rule| self.settled || self.lifted.contains(rule))
     }
 
     /// The chosen rules, what is not there yet first.

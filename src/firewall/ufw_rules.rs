@@ -1,7 +1,7 @@
 //! A ban as ufw rules, and ufw's own words read back. No input or output.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -257,6 +257,20 @@ pub(super) fn parse_kernel(line: &str) -> Option<Rule> {
     })
 }
 
+/// Input for `iptables-restore --noflush` that deletes those of the listed rules; empty where
+/// there is none.
+pub(super) fn without(listed: &str, rules: &HashSet<Rule>) -> String {
+    let deletions: String = listed
+        .lines()
+        .filter(|line| parse_kernel(line).is_some_and(|rule| rules.contains(&rule)))
+        .filter_map(|line| Some(format!("-D{}\n", line.strip_prefix("-A")?)))
+        .collect();
+    match deletions.is_empty() {
+        true => deletions,
+        false => format!("*filter\n{deletions}COMMIT\n"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -452,5 +466,25 @@ mod tests {
             let found = parse_kernel(line).map(|rule| rule.words().join(" "));
             assert_eq!(found.as_deref(), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn only_the_rules_named_are_taken_out_of_the_running_chain() {
+        let listed = "-N ufw-user-input\n\
+            -A ufw-user-input -s 192.0.2.7/32 -p tcp -m multiport --dports 80,443 -j DROP\n\
+            -A ufw-user-input -s 192.0.2.7/32 -p tcp -m multiport --dports 80,443 -j ACCEPT\n\
+            -A ufw-user-input -s 192.0.2.8/32 -p tcp -m multiport --dports 80,443 -j DROP\n";
+        let ports = Ports::List {
+            tcp: BTreeSet::from([80, 443]),
+            udp: BTreeSet::from([443]),
+        };
+        let net = "192.0.2.7/32".parse().unwrap();
+        let ours: HashSet<Rule> = rules(net, &ports, &BTreeSet::new()).into_iter().collect();
+        assert_eq!(
+            without(listed, &ours),
+            "*filter\n-D ufw-user-input -s 192.0.2.7/32 -p tcp -m multiport --dports 80,443 \
+             -j DROP\nCOMMIT\n"
+        );
+        assert_eq!(without(listed, &HashSet::new()), "");
     }
 }

@@ -2,7 +2,7 @@
 //! call at a time (0.3 s each).
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use super::cut::Cutter;
 use super::notices::Notices;
 use super::ufw_plan::{Plan, Step};
 use super::ufw_rules::{self, Existing, Rule};
-use super::{Error, tool};
+use super::{Error, tool, ufw};
 
 pub(super) const UFW: &str = "/usr/sbin/ufw";
 /// Where ufw keeps the rules that people give it.
@@ -94,6 +94,8 @@ pub(super) struct Worker {
     failures: u32,
     pause: Option<Instant>,
     aside: HashMap<Rule, Instant>,
+    /// Taken out of the running chains already, and still in ufw's list.
+    lifted: HashSet<Rule>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -119,6 +121,7 @@ impl Worker {
             failures: 0,
             pause: None,
             aside: HashMap::new(),
+            lifted: HashSet::new(),
         }
     }
 
@@ -280,7 +283,25 @@ impl Worker {
         }
     }
 
+    /// Rules that are to go stop acting together, before ufw deletes one after the other.
+    fn lift(&mut self, rule: &Rule) {
+        if self.lifted.contains(rule) {
+            return;
+        }
+        self.lifted = self.shared.lock().plan.leaving();
+        // One is deleted as fast as it is lifted; and where this fails, deleting does it too.
+        if self.lifted.len() > 1 {
+            let _ = ufw::lift_in_kernel(&self.lifted);
+        }
+    }
+
     fn perform(&mut self, step: Step) {
+        match &step {
+            Step::Delete(rule) => self.lift(rule),
+            // It has ufw load its whole list again.
+            Step::Prepend(..) => self.lifted.clear(),
+            Step::Update(..) => {}
+        }
         match tool::run(UFW, &step.argv(), PATIENCE) {
             Ok(_) => {
                 self.failures = 0;

@@ -110,6 +110,24 @@ pub fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(b) || b.contains(a)
 }
 
+/// The widest network that a ban by hand takes, IPv4: a /8 is the most that one holder ever got.
+pub const WIDEST_V4: u8 = 8;
+
+/// The same for IPv6: registries have given no holder more than a /19.
+pub const WIDEST_V6: u8 = 19;
+
+/// Whether a ban of all of `net` could only be a slip: it is wider than what any one holder has,
+/// or that much of IPv4 behind a translator's prefix (RFC 6052).
+pub fn is_too_wide(net: &IpNet) -> bool {
+    match net {
+        IpNet::V4(v4) => v4.prefix_len() < WIDEST_V4,
+        IpNet::V6(v6) => {
+            let translated = TRANSLATED.contains(net) && v6.prefix_len() < 96 + WIDEST_V4;
+            v6.prefix_len() < WIDEST_V6 || net.contains(&TRANSLATED) || translated
+        }
+    }
+}
+
 /// RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 link-local.
 const PRIVATE: [IpNet; 7] = [
     v4(10, 0, 0, 0, 8),

@@ -12,7 +12,10 @@ pub mod shared;
 
 pub use bans::{Ban, Bans, Hold, MAX_BANS, Mode};
 pub use counter::{Counted, MAX_CLIENTS};
-pub use exempt::{Exempt, Reason, Why, canonical, overlap, show_net, single, unmap};
+pub use exempt::{
+    Exempt, Reason, WIDEST_V4, WIDEST_V6, Why, canonical, is_too_wide, overlap, show_net, single,
+    unmap,
+};
 pub use moment::Moment;
 
 use std::collections::HashMap;
@@ -158,6 +161,8 @@ pub enum Refusal {
     NoSuchJail(JailName),
     /// Somebody in the network is never banned.
     Exempt(Reason),
+    /// A network that no single offender has ([`is_too_wide`]).
+    TooWide(IpNet),
 }
 
 /// What came of one hit.
@@ -337,7 +342,7 @@ impl Jails {
     /// ban of it, if there is one.
     ///
     /// # Errors
-    /// An unknown jail; somebody in the network is never banned.
+    /// An unknown jail; somebody in the network is never banned; the network is too wide.
     pub fn ban_by_hand(
         &mut self,
         jail: Option<&JailName>,
@@ -357,6 +362,9 @@ impl Jails {
         let net = canonical(net);
         if let Some(reason) = exempt.reason(&settings, &net) {
             return Err(Refusal::Exempt(reason));
+        }
+        if is_too_wide(&net) {
+            return Err(Refusal::TooWide(net));
         }
         let bantime = bantime.unwrap_or(settings.bantime);
         Ok(self.ban(Ban {

@@ -355,6 +355,31 @@ fn a_ban_by_hand_of_somebody_exempt_is_refused_with_the_entry() {
 }
 
 #[test]
+fn a_ban_by_hand_takes_no_network_wider_than_one_holder_has() {
+    for (net, taken) in [
+        ("32.0.0.0/3", false),
+        ("52.0.0.0/7", false),
+        ("52.0.0.0/8", true),
+        ("2600::/18", false),
+        ("2600::/19", true),
+        ("64:ff9b::/64", false),
+        ("64:ff9b::/96", false),
+        ("64:ff9b::3400:0/103", false),
+        ("64:ff9b::3400:0/104", true),
+    ] {
+        let mut jails = Jails::new(&config(&[]));
+        let answer = jails.ban_by_hand(None, net.parse().unwrap(), None, None, at(0), &exempt());
+        match taken {
+            true => assert!(answer.is_ok(), "{net}: {answer:?}"),
+            false => assert!(
+                matches!(answer, Err(Refusal::TooWide(_))),
+                "{net}: {answer:?}"
+            ),
+        }
+    }
+}
+
+#[test]
 fn unban_takes_what_lies_in_the_network_and_the_prefix_an_address_lies_in() {
     let mut jails = Jails::new(&config(&[(
         "a",

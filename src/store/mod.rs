@@ -12,8 +12,8 @@ mod thread;
 pub use thread::{Done, Store};
 
 use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -42,6 +42,8 @@ pub enum Error {
     Sqlite(rusqlite::Error),
     /// The file could not be made.
     Io(std::io::Error),
+    /// Somebody removed the file, or put another one in its place: what is written goes nowhere.
+    Gone,
     /// Written by a newer pipeban.
     Newer {
         /// Its schema.
@@ -56,6 +58,9 @@ impl std::fmt::Display for Error {
         match self {
             Error::Sqlite(error) => write!(f, "{error}"),
             Error::Io(error) => write!(f, "{error}"),
+            Error::Gone => {
+                f.write_str("somebody has removed or replaced the file: restart the engine")
+            }
             Error::Newer { found, known } => write!(
                 f,
                 "it was written by a newer pipeban (schema {found}, this one knows {known})"
@@ -69,7 +74,7 @@ impl std::error::Error for Error {
         match self {
             Error::Sqlite(error) => Some(error),
             Error::Io(error) => Some(error),
-            Error::Newer { .. } => None,
+            Error::Gone | Error::Newer { .. } => None,
         }
     }
 }
@@ -168,6 +173,9 @@ pub struct Saved {
 #[derive(Debug)]
 pub struct Database {
     connection: Connection,
+    path: PathBuf,
+    /// Device and inode of the file at `path` when it was opened.
+    file: (u64, u64),
     boot_id: String,
 }
 
@@ -178,11 +186,12 @@ impl Database {
     /// # Errors
     /// Not a database, not permitted, no space, or written by a newer pipeban.
     pub fn open(path: &Path, boot_id: &str) -> Result<Database, Error> {
-        OpenOptions::new()
+        let file = OpenOptions::new()
             .append(true)
             .create(true)
             .mode(0o640)
             .open(path)
+            .and_then(|file| file.metadata())
             .map_err(Error::Io)?;
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(5))?;
@@ -192,6 +201,8 @@ impl Database {
         schema::upgrade(&mut connection)?;
         Ok(Database {
             connection,
+            path: path.to_owned(),
+            file: (file.dev(), file.ino()),
             boot_id: boot_id.to_owned(),
         })
     }
@@ -207,8 +218,12 @@ impl Database {
     /// Writes changes in one transaction.
     ///
     /// # Errors
-    /// What SQLite said; nothing is written then.
+    /// What SQLite said, nothing is written then; or nobody will find again what is written.
     pub fn commit(&mut self, ops: &[Op], now: Now) -> Result<(), Error> {
+        let there = std::fs::metadata(&self.path).map_err(|_| Error::Gone)?;
+        if (there.dev(), there.ino()) != self.file {
+            return Err(Error::Gone);
+        }
         let transaction = self.connection.transaction()?;
         for op in ops {
             rows::apply(&transaction, op, &self.boot_id, now)?;

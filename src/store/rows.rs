@@ -224,6 +224,18 @@ pub(super) fn load(
             wall.map(|ms| now.moment_of(timestamp(ms)))
         })
     };
+    // A host that starts without knowing the year would make an hour of it decades: nothing has
+    // more left than it had at its beginning.
+    let end = |row: &Row<'_>| -> rusqlite::Result<Option<Moment>> {
+        let end = moment(row, "until_boot", "until")?;
+        if same_boot(row, "boot_id")? {
+            return Ok(end);
+        }
+        let whole: Option<i64> = row.get("until")?;
+        let whole = whole.unwrap_or(i64::MAX).saturating_sub(row.get("since")?);
+        let most = now.boot.plus(Duration::from_millis(unsigned(whole)));
+        Ok(end.map(|end| end.min(most)))
+    };
 
     let mut select = connection.prepare(
         "SELECT * FROM bans WHERE ended IS NULL ORDER BY until IS NOT NULL, until DESC LIMIT ?",
@@ -231,7 +243,7 @@ pub(super) fn load(
     let mut rows = select.query([signed(MAX_BANS as u64)])?;
     while let Some(row) = rows.next()? {
         let since = moment(row, "since_boot", "since")?.unwrap_or(now.boot);
-        let until = moment(row, "until_boot", "until")?;
+        let (since, until) = (since.min(now.boot), end(row)?);
         saved.bans.extend(ban(row, since, until)?);
     }
 
@@ -306,7 +318,7 @@ pub(super) fn load(
     let mut select = connection.prepare("SELECT * FROM allow ORDER BY net")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        let until = moment(row, "until_boot", "until")?;
+        let until = end(row)?;
         if let Ok(net) = row.get::<_, String>("net")?.parse()
             && until.is_none_or(|until| until > now.boot)
         {

@@ -143,6 +143,10 @@ fn after_another_boot_the_wall_clock_tells_what_is_left() {
     let saved = database.load(at(30, 4_000), MEMORY).unwrap();
     assert!(saved.bans[0].until.unwrap() < at(30, 0).boot);
     assert_eq!(saved.counters, []);
+    // a clock that begins thirty years too early makes no ban longer than it was
+    let saved = database.load(at(30, -1_000_000_000), MEMORY).unwrap();
+    assert_eq!(saved.bans[0].until, Some(at(30 + 3_600, 0).boot));
+    assert!(saved.bans[0].since <= at(30, 0).boot);
 }
 
 #[test]
@@ -247,6 +251,23 @@ fn what_is_no_database_is_refused() {
     .unwrap();
     assert!(Database::open(&path, "boot-a").is_err());
     assert!(Database::open(&dir.path().join("missing/db"), "boot-a").is_err());
+}
+
+#[test]
+fn a_file_that_somebody_removed_is_no_place_to_write_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let mut database = Database::open(&path, "boot-a").unwrap();
+    let now = at(100, 0);
+    database.commit(&[Op::Prune], now).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let error = database.commit(&[Op::Prune], now).unwrap_err();
+    assert!(error.to_string().contains("restart the engine"), "{error}");
+    std::fs::write(&path, "another").unwrap();
+    assert!(matches!(
+        database.commit(&[Op::Prune], now),
+        Err(Error::Gone)
+    ));
 }
 
 #[test]

@@ -220,7 +220,7 @@ fn a_wiped_table_is_made_again_whole_at_the_next_ban() {
             assert!(
                 told.iter().any(|notice| matches!(
                     notice,
-                    Notice::Trouble { key: "nftables-wiped", text } if text.contains("1 bans")
+                    Notice::Event { text } if text.contains("1 bans")
                 )),
                 "{wipe}: {told:?}"
             );

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use pipeban::firewall::surroundings;
+use pipeban::firewall::{Watch, surroundings};
 
 use super::world::*;
 
@@ -38,5 +38,28 @@ fn own_addresses_and_gateways_are_the_kernels_of_this_moment() {
             let gateway = gateway.parse().unwrap();
             assert!(after.gateways.contains(&gateway), "{gateway}: {after:?}");
         }
+    });
+}
+
+#[test]
+fn every_change_of_addresses_and_routes_is_noticed_before_the_next_decision() {
+    in_world(&[], |_| {
+        let mut watch = Watch::start();
+        assert!(watch.changed(), "nothing is known at first");
+        for change in [
+            "ip addr add 203.0.113.9/24 dev host0",
+            "ip addr del 203.0.113.9/24 dev host0",
+            "ip -6 addr add 2001:db8:9::9/64 dev host0 nodad",
+            "ip route add 192.0.2.0/24 via 198.51.100.66",
+            "ip -6 route add 2001:db8:a::/48 via 2001:db8:1:66::66",
+        ] {
+            run(change);
+            assert!(watch.changed(), "{change}");
+        }
+        // The kernel may have more to say about the last of them.
+        wait_until("nothing changes any more", || !watch.changed());
+        watch.doubt();
+        assert!(watch.changed());
+        assert!(surroundings().is_ok());
     });
 }
