@@ -9,8 +9,18 @@ include packaging/install.mk
 
 .PHONY: build demo test bench
 
+# Without cargo in the PATH (as under sudo) a program that is built already will do.
 build:
-	$(CARGO) build --release --locked
+	@if command -v $(CARGO) >/dev/null; then \
+	    set -x; $(CARGO) build --release --locked; \
+	elif [ -x $(BIN) ]; then \
+	    echo "cargo is not in the PATH: $(BIN) is used as it is" >&2; \
+	else \
+	    echo "cargo is not in the PATH of $$(id -un), and $(BIN) is not built yet. Either:" >&2; \
+	    echo "  install Rust 1.95 or newer (https://rustup.rs) and a C compiler, or" >&2; \
+	    echo "  build as the user who has them: make build" >&2; \
+	    exit 1; \
+	fi
 
 # A real Apache, a real ufw, a real attack, in namespaces: nothing of this machine is touched.
 demo: build

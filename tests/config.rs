@@ -241,6 +241,52 @@ fn check_shows_every_error_with_its_place_and_ends_with_78() {
 }
 
 #[test]
+fn a_broken_line_brings_no_errors_but_its_own() {
+    let etc = Etc::new("[defaults]\nmaxretry = = 3\n[jails.x]\nlog = \"access\"\nfiltre = \"a\"\n");
+    let told = stderr(&etc.check(&[]));
+    let main = etc.path("pipeban.toml").display().to_string();
+    let places: Vec<&str> = told
+        .lines()
+        .filter_map(|line| line.strip_prefix(&main)?.split(' ').next())
+        .collect();
+    assert_eq!(places, [":5:12:", ":5:14:", ":8:1:"], "{told}");
+    assert!(told.contains("did you mean `filter`?"), "{told}");
+    // Nothing else is wrong: then the missing filter itself is told.
+    etc.write("pipeban.toml", "[jails.x]\nlog = \"access\"\n");
+    let told = stderr(&etc.check(&[]));
+    assert!(
+        told.contains(":1:8: jail `x` says no `filter`, and by its own name there is none"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_jail_for_some_hosts_needs_logs_that_name_them() {
+    let etc = Etc::new(
+        "[jails.a]\nlog = \"access\"\nfilter = \"apache-phpunit\"\nvhost = [\"x.example\"]\n",
+    );
+    let apache = |format: &str| {
+        etc.write(
+            "apache/apache2.conf",
+            &format!(
+                "LogFormat \"{format} %h\" f\nErrorLog \"|/bin/pipeban log error /e\"\nGlobalLog \"|/bin/pipeban log access\" f\n<Macro V $x>\n</Macro>\n"
+            ),
+        );
+        stdout(&etc.check(&[]))
+    };
+    let told = apache("%u");
+    assert!(
+        told.contains("jail `a` counts only some virtual hosts, and GlobalLog at "),
+        "{told}"
+    );
+    assert!(
+        told.contains("logs inside of `<Macro>` are not looked at"),
+        "{told}"
+    );
+    assert!(!apache("%>v:%p").contains("counts only some"));
+}
+
+#[test]
 fn a_missing_configuration_says_what_to_do() {
     let output = pipeban(&["--config", "/nonexistent/p.toml", "check"]);
     assert_eq!(output.status.code(), Some(78));
@@ -326,8 +372,18 @@ fn apache(etc: &Etc) -> Option<PathBuf> {
     }
     etc.write(
         "apache2/sites-available/shop.conf",
-        "<VirtualHost *:8088>\n\tServerName shop.example.org\n\tErrorLog \"${APACHE_LOG_DIR}/shop error.log\"\n\tCustomLog ${APACHE_LOG_DIR}/shop.log combined\n</VirtualHost>\n",
+        "<VirtualHost *:8088>\n\tServerName shop.example.org\n\tErrorLog \"${APACHE_LOG_DIR}/shop error.log\"\n\tCustomLog ${APACHE_LOG_DIR}/shop.log combined\n</VirtualHost>\n<VirtualHost *:8087>\n\tServerName none.of.its.own\n</VirtualHost>\n",
     );
+    // Written elsewhere, on Windows, for a module.
+    etc.write(
+        "outside/ssl.conf",
+        "<IfModule mod_authz_core.c>\r\n<VirtualHost *:8089>\r\n\tErrorLog \\\r\n ${APACHE_LOG_DIR}/ssl.log\r\n\tTransferLog ${APACHE_LOG_DIR}/t.log\r\n</VirtualHost>\r\n</IfModule>\r\n",
+    );
+    symlink(
+        etc.path("outside/ssl.conf"),
+        root.join("sites-enabled/ssl.conf"),
+    )
+    .unwrap();
     symlink(
         "../sites-available/shop.conf",
         root.join("sites-enabled/shop.conf"),
@@ -392,9 +448,16 @@ fn setup_fits_into_debians_apache_and_goes_without_a_trace() {
         assert_eq!(tree(&apache), before, "looking changes nothing");
         let written = setup(&[files, &["--write"]].concat());
         assert_eq!(written.status.code(), Some(0), "{}", stderr(&written));
+        for site in ["shop", "ssl"] {
+            let site = apache.join(format!("sites-enabled/{site}.conf"));
+            assert!(site.is_symlink(), "links stay links");
+        }
+        let outside = fs::read_to_string(etc.path("outside/ssl.conf")).unwrap();
         assert!(
-            apache.join("sites-enabled/shop.conf").is_symlink(),
-            "links stay links"
+            outside.contains("pipeban")
+                && outside.contains(" log error ${APACHE_LOG_DIR}/ssl.log\"\r\n")
+                && outside.matches('\n').count() == outside.matches("\r\n").count(),
+            "{outside}"
         );
         let again = setup(files);
         assert_eq!(again.status.code(), Some(0), "{}", stdout(&again));

@@ -14,8 +14,10 @@ server=203.0.113.1
 server6=2001:db8:1::1
 attack=/cgi-bin/.%2e/.%2e/.%2e/.%2e/.%2e/.%2e/bin/sh
 
-say()  { printf '\n\033[1m== %s\033[0m\n' "$*"; }
-show() { printf '\033[36m$ %s\033[0m\n' "$*"; }
+bold='' cyan='' plain=''
+if [ -t 1 ]; then bold=$'\033[1m' cyan=$'\033[36m' plain=$'\033[0m'; fi
+say()  { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
+show() { printf '%s$ %s%s\n' "$cyan" "$*" "$plain"; }
 die()  { printf '\ndemo: %s\n' "$*" >&2; exit 1; }
 
 # wait_for WHAT COMMAND...: until it succeeds, 20 seconds at most.
@@ -90,7 +92,8 @@ request() {
     ' "$@" | tr -d '\r'
 }
 
-in_ufw() { on_server ufw status | grep -q "$1"; }
+# One rule for tcp and one for udp.
+in_ufw() { [ "$(on_server ufw status | grep -c "$1")" -eq 2 ]; }
 
 with_a_real_apache() {
     say "A server and its clients, in namespaces; ufw is active, ports 80, 443 and 2222 are open"
@@ -116,13 +119,13 @@ with_a_real_apache() {
     echo "server $server and $server6; attacker $attacker and $attacker6; visitor $visitor"
 
     say "The tutorial's jail, with the tutorial's filter in fail2ban's own format"
-    mkdir -p "$root/etc/pipeban/filters.d" "$root/var/site/htdocs"
+    mkdir -p "$root/etc/pipeban/filters.d" "$root/etc/apache2" "$root/var/site/htdocs"
     jail_of_the_tutorial | tee "$root/etc/pipeban/pipeban.toml"
     echo
     filter_of_the_tutorial | tee "$root/etc/pipeban/filters.d/apache-cgitraversal.conf"
 
     say "Apache, with pipeban in both of its pipes"
-    cat >"$root/var/site/httpd.conf" <<'CONF'
+    cat >"$root/etc/apache2/apache2.conf" <<'CONF'
 ServerRoot /var/site
 DefaultRuntimeDir /run/apache2
 PidFile /run/apache2/apache2.pid
@@ -143,8 +146,8 @@ ErrorLog "|/usr/bin/pipeban log error /var/log/apache2/error.log"
 CustomLog "|/usr/bin/pipeban log access --format combined /var/log/apache2/access.log" combined
 CONF
     echo hello >"$root/var/site/htdocs/index.html"
-    grep pipeban "$root/var/site/httpd.conf"
-    on_server apache2 -f /var/site/httpd.conf -k start </dev/null >"$root/var/log/apache-start" 2>&1 ||
+    grep pipeban "$root/etc/apache2/apache2.conf"
+    on_server apache2 -f /etc/apache2/apache2.conf -k start </dev/null >"$root/var/log/apache-start" 2>&1 ||
         die "Apache did not start: $(cat "$root/var/log/apache-start")"
     wait_for "Apache answers" request 203.0.113.2 $server /
     wait_for "the engine answers" on_server pipeban status
@@ -155,7 +158,7 @@ CONF
 
     say "The attack, by IPv4 and by IPv6"
     show "GET $attack"
-    echo "$attacker:       $(request $attacker $server $attack || true)"
+    echo "$attacker:      $(request $attacker $server $attack || true)"
     echo "$attacker6:  $(request $attacker6 $server6 $attack || true)"
     wait_for "ban of $attacker in syslog" grep -q "Ban $attacker" "$root/var/log/world-syslog"
     wait_for "ban of ${attacker6%::*} in syslog" grep -q "Ban ${attacker6%::*}" "$root/var/log/world-syslog"
@@ -166,13 +169,15 @@ CONF
     say "syslog"
     grep pipeban "$root/var/log/world-syslog"
 
+    # In force already, by pipeban's own nftables table; the rules of ufw follow.
+    wait_for "the rules in ufw" in_ufw "$attacker"
+    wait_for "the IPv6 rules in ufw" in_ufw "${attacker6%::*}"
+
     say "What pipeban says"
     show "pipeban status apache-cgitraversal"
     on_server pipeban status apache-cgitraversal
 
     say "What ufw says"
-    wait_for "the rule in ufw" in_ufw "$attacker"
-    wait_for "the IPv6 rule in ufw" in_ufw "${attacker6%::*}"
     show "ufw status numbered"
     on_server ufw status numbered
 
@@ -193,11 +198,12 @@ CONF
 
 # ------------------------------------------------------------------------------ without root
 
+engine=
+
 in_a_dry_run() {
     say "No real Apache here. Missing: $(missing | tr '\n' ' ')"
     echo "The same log lines, through the same program, in a dry run: no firewall is touched."
     scratch=$(mktemp -d)
-    local engine=
     trap '[ -z "$engine" ] || kill "$engine" 2>/dev/null; wait; rm -rf "$scratch"' EXIT
     mkdir -p "$scratch/filters.d" "$scratch/run" "$scratch/state"
     {
@@ -224,10 +230,16 @@ LINES
     show "pipeban log error < error.log"
     "${pipeban[@]}" log error <"$scratch/error.log"
 
-    say "What pipeban says"
+    say "What syslog would be told"
+    cat "$scratch/pipeban.log"
+
+    say "What pipeban says (a line with ! names what is missing, here Apache and syslog)"
     show "pipeban status apache-cgitraversal"
     "${pipeban[@]}" status apache-cgitraversal
-    grep -q "Ban $attacker" "$scratch/pipeban.log" || die "nobody was banned: $(cat "$scratch/engine" "$scratch/pipeban.log")"
+    local client
+    for client in $attacker "${attacker6%::*}"; do
+        grep -q "Ban $client" "$scratch/pipeban.log" || die "$client was not banned: $(cat "$scratch/engine")"
+    done
     say "Done. As root, \`make demo\` does this with a real Apache and a real ufw."
 }
 

@@ -73,6 +73,8 @@ fn flags_in_help(help: &str) -> BTreeSet<String> {
         .filter(|line| line.starts_with('-'))
         .filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")))
         .map(|flag| flag.trim_end_matches([',', '.']).to_owned())
+        // A line of prose may begin with a flag that ends in a bracket.
+        .filter(|flag| flag.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
         .filter(|flag| !["--help", "--version", "--config", "--json"].contains(&flag.as_str()))
         .collect()
 }
@@ -204,8 +206,20 @@ fn problems(text: &str) -> Vec<String> {
     }
 }
 
+/// Every command line of README, in its order.
+pub(crate) fn readmes_commands() -> Vec<String> {
+    let lines = readmes_blocks("sh").join("\n");
+    let lines = lines
+        .lines()
+        .map(|line| line.split(" #").next().unwrap().trim());
+    lines
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
 /// Fenced blocks of README in a language.
-fn blocks(language: &str) -> Vec<String> {
+pub(crate) fn readmes_blocks(language: &str) -> Vec<String> {
     let readme = read("README.md");
     let mut found = Vec::new();
     let mut lines = readme.lines();
@@ -225,13 +239,18 @@ fn blocks(language: &str) -> Vec<String> {
 #[test]
 fn readmes_jail_and_filter_are_accepted() {
     let directory = tempfile::tempdir().unwrap();
-    let [jail] = blocks("toml").try_into().unwrap();
-    let [filter] = blocks("ini").try_into().unwrap();
+    let [jail] = readmes_blocks("toml").try_into().unwrap();
+    let [filter] = readmes_blocks("ini").try_into().unwrap();
     fs::write(directory.path().join("p.toml"), jail).unwrap();
     fs::create_dir(directory.path().join("filters.d")).unwrap();
     fs::write(directory.path().join("filters.d/wp-login.conf"), filter).unwrap();
     let config = config::load(&directory.path().join("p.toml")).unwrap();
     assert!(config.jails.contains_key(&"wp-login".parse().unwrap()));
+    let shipped = read("config/jails.d/apache.toml")
+        .matches("\n[jails.")
+        .count();
+    assert_eq!(shipped, 9);
+    assert!(read("README.md").contains("\nNine jails are on from the start."));
 }
 
 #[test]
@@ -239,8 +258,7 @@ fn every_command_in_the_readme_exists() {
     let commands = commands();
     let makefile = read("Makefile") + &read("packaging/install.mk");
     let mut seen = 0;
-    for line in blocks("sh").iter().flat_map(|block| block.lines()) {
-        let line = line.split('#').next().unwrap_or("");
+    for line in &readmes_commands() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             ["make", target] => assert!(makefile.contains(&format!("\n{target}:")), "{line}"),
@@ -274,4 +292,51 @@ fn the_manual_is_well_formed() {
         ),
         Err(_) => eprintln!("SKIPPED: no mandoc on this machine"),
     }
+}
+
+#[test]
+fn without_root_the_demo_is_a_dry_run_that_leaves_nothing() {
+    use std::os::unix::fs::PermissionsExt as _;
+    // Where somebody without rights may read and write.
+    let directory = tempfile::tempdir().unwrap();
+    let scratch = directory.path().join("scratch");
+    fs::create_dir(&scratch).unwrap();
+    for open in [directory.path(), &scratch] {
+        fs::set_permissions(open, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let program = directory.path().join("pipeban");
+    fs::copy(env!("CARGO_BIN_EXE_pipeban"), &program).unwrap();
+    let script = directory.path().join("demo.sh");
+    fs::write(&script, read("tests/demo.sh")).unwrap();
+    let mut command = if nix::unistd::geteuid().is_root() {
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--reuid",
+            "65533",
+            "--regid",
+            "65533",
+            "--clear-groups",
+            "bash",
+        ]);
+        command
+    } else {
+        Command::new("bash")
+    };
+    let output = command
+        .arg(&script)
+        .arg(&program)
+        .env("TMPDIR", &scratch)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    for shown in [
+        "Missing: root",
+        "Ban 198.51.100.7 for 365d",
+        "Ban 2001:db8:a000::/64 for 365d",
+        "banned by apache-cgitraversal:",
+    ] {
+        assert!(said.contains(shown), "{shown}: {said}");
+    }
+    assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
 }

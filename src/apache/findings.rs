@@ -37,6 +37,8 @@ pub enum Code {
     MissingProgram,
     /// `ErrorLog` into `log access`, or the reverse.
     WrongKind,
+    /// A file's name with fields of a date.
+    Dated,
 }
 
 impl LogDirective {
@@ -146,6 +148,17 @@ fn of_directive(log: &LogDirective, exists: &dyn Fn(&Path) -> bool, found: &mut 
         } else {
             Kind::Access
         };
+        let path = pipe.path.as_deref().unwrap_or(Path::new(""));
+        if has_fields(&path.to_string_lossy()) {
+            add(
+                Code::Dated,
+                format!(
+                    "{name} at {} writes a file that is named exactly {}: dates in names are not in this version; let logrotate keep old logs",
+                    log.place,
+                    path.display()
+                ),
+            );
+        }
         if pipe.kind != Some(kind) {
             add(
                 Code::WrongKind,
@@ -156,6 +169,13 @@ fn of_directive(log: &LogDirective, exists: &dyn Fn(&Path) -> bool, found: &mut 
             );
         }
     }
+}
+
+/// `%Y` and the like, as strftime(3) and rotatelogs have them.
+fn has_fields(path: &str) -> bool {
+    path.as_bytes()
+        .windows(2)
+        .any(|pair| matches!(pair, [b'%', letter] if letter.is_ascii_alphabetic()))
 }
 
 fn of_server(
@@ -180,26 +200,32 @@ fn of_server(
         }),
         _ => {}
     }
-    let piped: Vec<&LogDirective> = globals
+    let pipes: Vec<&LogDirective> = globals
         .iter()
         .copied()
         .chain(logs.access.iter().copied())
-        .filter(|log| log.pipes() && !log.conditional)
+        .filter(|log| log.pipes())
         .collect();
     let own_access = logs.access.iter().any(|log| owns(log));
-    if let [first, second, ..] = piped.as_slice()
+    // Two conditional ones may exclude each other.
+    let sure = pipes.iter().copied().find(|log| !log.conditional);
+    let second =
+        |first: &LogDirective| pipes.iter().copied().find(|log| !std::ptr::eq(*log, first));
+    if let Some(first) = sure
+        && let Some(second) = second(first)
         && (own_access || server.place.is_none())
     {
+        let some = if second.conditional { "some " } else { "" };
         found.push(Finding {
             code: Code::TwoPipes,
             place: Some(second.place.clone()),
             text: format!(
-                "requests to {} reach two access pipes and count twice: {} at {} and {} at {}; keep one",
+                "{some}requests to {} reach two access pipes and count twice: {} at {} and {} at {}; keep one",
                 server.name, first.kind.name(), first.place, second.kind.name(), second.place
             ),
         });
     }
-    if piped.is_empty() && (own_access || server.place.is_none()) {
+    if sure.is_none() && (own_access || server.place.is_none()) {
         let place = logs.access.first().map(|log| log.place.clone());
         let at = place
             .as_ref()
@@ -310,6 +336,11 @@ mod tests {
             told(&format!("{ERROR}{GLOBAL}{GLOBAL}")),
             [(Code::TwoPipes, 3)]
         );
+        let some = own.replace("combined", "combined env=x");
+        assert_eq!(
+            told(&format!("{ERROR}{GLOBAL}{some}")),
+            [(Code::TwoPipes, 4)]
+        );
     }
 
     #[test]
@@ -335,6 +366,14 @@ mod tests {
                 (Code::Buffered, 5)
             ]
         );
+    }
+
+    #[test]
+    fn a_date_in_the_name_of_a_file_is_named() {
+        let dated = ERROR.replace("/e\"", "/e.%Y-%m-%d\"");
+        assert_eq!(told(&format!("{dated}{GLOBAL}")), [(Code::Dated, 1)]);
+        let percent = ERROR.replace("/e\"", "/e.100%\"");
+        assert_eq!(told(&format!("{percent}{GLOBAL}")), []);
     }
 
     #[test]

@@ -51,6 +51,19 @@ impl Scan {
             .collect()
     }
 
+    /// Access logs that reach pipeban and do not name the virtual host (`%v`), as far as their
+    /// format is known: a jail with `vhost` counts nothing of them.
+    pub fn without_vhost(&self) -> Vec<&LogDirective> {
+        let format = |log: &LogDirective| {
+            let word = log.words.get(1)?;
+            Some(self.layout.formats.get(word).unwrap_or(word).clone())
+        };
+        let logs = self.layout.servers.iter().flat_map(|server| &server.logs);
+        logs.filter(|log| log.kind != LogKind::Error && matches!(log.target, Target::Pipeban(_)))
+            .filter(|log| format(log).is_some_and(|text| !names_vhost(&text)))
+            .collect()
+    }
+
     /// The log directives of every file of this Apache, also of sites that are not enabled and
     /// of sections that are not active: all that could name pipeban's program one day.
     pub fn everything(&self) -> Vec<LogDirective> {
@@ -133,6 +146,14 @@ pub fn scan(root: Option<&Path>) -> Result<Scan, ScanError> {
         root,
         layout,
         findings,
+    })
+}
+
+/// `%v` or `%V`, also with Apache's modifiers (`%>v`, `%!404v`).
+fn names_vhost(format: &str) -> bool {
+    format.split('%').skip(1).any(|field| {
+        let field = field.trim_start_matches(|c: char| c.is_ascii_digit() || "!<>,".contains(c));
+        field.starts_with(['v', 'V'])
     })
 }
 

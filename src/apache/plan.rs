@@ -69,7 +69,7 @@ pub fn fit(scan: &Scan, wish: &Wish) -> Plan {
         let own = |log: &LogDirective| server.logs.iter().any(|own| own.place == log.place);
         match logs.error.filter(|log| own(log)) {
             Some(log) if seen.insert(log.place.clone()) => {
-                replace(log, server, wish, None, &mut plan)
+                replace(log, server, scan, wish, None, &mut plan)
             }
             None if server.place.is_none() && logs.error.is_none() => plan.notes.push(format!(
                 "the main server has no ErrorLog: add `ErrorLog {}` to {}",
@@ -82,7 +82,7 @@ pub fn fit(scan: &Scan, wish: &Wish) -> Plan {
             && let Some(log) = access_to_pipe(server, &logs)
             && seen.insert(log.place.clone())
         {
-            replace(log, server, wish, format_name(scan, log), &mut plan);
+            replace(log, server, scan, wish, format_name(scan, log), &mut plan);
         }
     }
     access(scan, wish, &mut plan);
@@ -136,15 +136,20 @@ fn access(scan: &Scan, wish: &Wish, plan: &mut Plan) {
         plan.notes.push("access logs are piped one by one: no GlobalLog is added, `setup --files` completes them".into());
         return;
     }
-    let base = scan.root.parent().unwrap_or(Path::new("/"));
-    let link = base.join("conf-enabled").join(SNIPPET);
+    let link = base(scan).join("conf-enabled").join(SNIPPET);
     plan.link
         .push((link, Path::new("../conf-available").join(SNIPPET)));
+}
+
+/// Where the configuration begins, and relative names too.
+fn base(scan: &Scan) -> &Path {
+    scan.root.parent().unwrap_or(Path::new("/"))
 }
 
 fn replace(
     log: &LogDirective,
     server: &Server,
+    scan: &Scan,
     wish: &Wish,
     format: Option<&str>,
     plan: &mut Plan,
@@ -156,7 +161,15 @@ fn replace(
     };
     let file = match &log.target {
         Target::Pipeban(_) => return,
-        Target::File(file) if file == Path::new("/dev/null") => return,
+        Target::File(file) if file == Path::new("/dev/null") => {
+            plan.notes.push(format!(
+                "{} of {} at {} goes to /dev/null: left alone, pipeban does not see its lines",
+                log.kind.name(),
+                server.name,
+                log.place
+            ));
+            return;
+        }
         Target::File(file) => file,
         Target::Program { program, .. } => {
             plan.notes.push(format!(
@@ -178,12 +191,16 @@ fn replace(
             return;
         }
     };
-    // The path as it stands, with its variables; a relative one has to be made absolute.
+    // The path as it stands, with its variables; a relative one has to be made absolute, and one
+    // whose variable brings a blank has to be quoted.
     let raw = log.words.first().map_or("", String::as_str);
-    let path = if raw.starts_with('/') || raw.starts_with("${") {
+    let whole = file.display().to_string();
+    let relative = raw.starts_with("${") && file.starts_with(base(scan));
+    let blank = whole.contains([' ', '\t']) && !raw.contains([' ', '\t']);
+    let path = if (raw.starts_with('/') || raw.starts_with("${")) && !relative && !blank {
         raw.to_owned()
     } else {
-        file.display().to_string()
+        whole
     };
     if path.contains(['\'', '"', '\\', '|', '\n']) {
         plan.notes.push(format!(
@@ -217,8 +234,6 @@ fn command(wish: &Wish, kind: &str, format: Option<&str>, path: &str) -> String 
     if let Some(format) = format {
         let _ = write!(command, " --format {format}");
     }
-    // pipeban takes `%` for a field of the date.
-    let path = path.replace('%', "%%");
     if path.contains([' ', '\t']) {
         let _ = write!(command, " '{path}'");
     } else {
@@ -274,7 +289,7 @@ pub fn remove(logs: &[LogDirective]) -> Plan {
             let mut line = format!(
                 "{} {}",
                 log.kind.name(),
-                quoted(&path.display().to_string().replace("%%", "%"))
+                quoted(&path.display().to_string())
             );
             for word in log.words.iter().skip(1) {
                 line.push(' ');
@@ -339,7 +354,7 @@ mod tests {
                     2,
                     "ErrorLog \"|/usr/bin/pipeban log error ${LOGS}/error.log\""
                 ),
-                (4, "ErrorLog \"|/usr/bin/pipeban log error /e/logs/e%%1\""),
+                (4, "ErrorLog \"|/usr/bin/pipeban log error /e/logs/e%1\""),
             ]
         );
         assert_eq!(
@@ -375,8 +390,22 @@ mod tests {
             &wish(false),
         );
         assert_eq!(plan.edits, []);
-        assert_eq!(plan.notes.len(), 3, "{:?}", plan.notes);
+        assert_eq!(plan.notes.len(), 4, "{:?}", plan.notes);
         assert!(fit(&scan(""), &wish(false)).notes[0].contains("has no ErrorLog"));
+    }
+
+    #[test]
+    fn a_variable_stays_unless_its_value_needs_more() {
+        let text = "Define SUB logs\nDefine BLANK \"/a b\"\nErrorLog ${LOGS}/e\n<VirtualHost *>\nErrorLog ${SUB}/e\n</VirtualHost>\n<VirtualHost *>\nErrorLog ${BLANK}/e\n</VirtualHost>\n";
+        let program = "ErrorLog \"|/usr/bin/pipeban log error";
+        assert_eq!(
+            new_lines(&fit(&scan(text), &wish(false))),
+            [
+                (3, format!("{program} ${{LOGS}}/e\"").as_str()),
+                (5, format!("{program} /e/logs/e\"").as_str()),
+                (8, format!("{program} '/a b/e'\"").as_str()),
+            ]
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::exit::Exit;
 use super::{Global, problems};
 use crate::apache;
 use crate::config::{self, Config, JailName, Origins, Problem};
+use crate::record::Kind;
 
 /// Check configuration, filters, and what Apache pipes in
 ///
@@ -44,7 +45,13 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
         return show(&config, &origins, name);
     }
     let warnings = match apache::scan(args.apache_config.as_deref()) {
-        Ok(scan) => scan.warnings(),
+        Ok(scan) => {
+            let mut warnings = scan.warnings();
+            warnings.extend(dead_by_vhost(&config, &scan));
+            // What could not be followed may hide a log.
+            warnings.extend(scan.layout.notes);
+            warnings
+        }
         Err(apache::ScanError::None) if args.apache_config.is_none() => Vec::new(),
         Err(error) => {
             eprintln!("pipeban: {error}");
@@ -126,6 +133,26 @@ fn problem_json(severity: &str, problem: &Problem) -> serde_json::Value {
         "column": problem.place.map(|place| place.1),
         "message": problem.message,
     })
+}
+
+/// Jails for some virtual hosts, and logs that do not name theirs.
+fn dead_by_vhost(config: &Config, scan: &apache::Scan) -> Vec<String> {
+    let mut jails = config
+        .jails
+        .iter()
+        .filter(|(_, jail)| jail.enabled && jail.log == Kind::Access && !jail.vhost.is_empty());
+    let Some((name, _)) = jails.next() else {
+        return Vec::new();
+    };
+    let logs = scan.without_vhost().into_iter();
+    logs.map(|log| {
+        format!(
+            "jail `{name}` counts only some virtual hosts, and {} at {} does not name them: nothing of it counts there; put %v into its format, like `vhost_combined`",
+            log.kind.name(),
+            log.place
+        )
+    })
+    .collect()
 }
 
 /// What is allowed and perhaps not meant.

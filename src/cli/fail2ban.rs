@@ -35,9 +35,15 @@ pub(super) fn meant(words: &[String]) -> Option<String> {
         ["set", jail, ..] => {
             format!("the keys of [jails.{jail}] in /etc/pipeban/pipeban.toml, then: pipeban reload")
         }
+        ["set" | "get"] => "pipeban status, or pipeban check --show JAIL".to_owned(),
         ["get", jail, "banned" | "banip", ..] => format!("pipeban status {jail}"),
         ["get", jail, ..] => format!("pipeban check --show {jail}"),
         ["banned" | "ping" | "stats" | "statistics", ..] => "pipeban status".to_owned(),
+        ["status", "--all", ..] => "pipeban status".to_owned(),
+        ["reload", first, ..] if is_reload_word(first) => "pipeban reload".to_owned(),
+        ["unban", who @ ..] if who.len() > 1 && who.iter().all(|who| !who.starts_with('-')) => {
+            each("pipeban unban", who, "")
+        }
         ["banip", who @ ..] if !who.is_empty() => each("pipeban ban", who, ""),
         ["unbanip", who @ ..] if !who.is_empty() => each("pipeban unban", who, ""),
         ["start", jail] => format!(
@@ -62,6 +68,11 @@ pub(super) fn meant(words: &[String]) -> Option<String> {
         _ => return None,
     };
     Some(said)
+}
+
+/// fail2ban-client reloads one jail, or with these options.
+fn is_reload_word(word: &str) -> bool {
+    !word.starts_with('-') || ["--restart", "--unban", "--all", "--if-exists"].contains(&word)
 }
 
 fn each(command: &str, who: &[&str], rest: &str) -> String {
@@ -120,7 +131,34 @@ mod tests {
             ("get a banned", Some("pipeban status a")),
             ("get a maxretry", Some("pipeban check --show a")),
             ("banned", Some("pipeban status")),
+            ("banned 192.0.2.7", Some("pipeban status")),
+            ("status --all", Some("pipeban status")),
+            ("set", Some("pipeban status, or pipeban check --show JAIL")),
             ("start", Some("systemctl start pipeban")),
+            (
+                "start a",
+                Some(
+                    "enabled = true under [jails.a] in /etc/pipeban/pipeban.toml, then: pipeban reload",
+                ),
+            ),
+            (
+                "stop",
+                Some("pipeban off (lifts every ban), or systemctl stop pipeban"),
+            ),
+            (
+                "restart",
+                Some("pipeban reload, or systemctl restart pipeban"),
+            ),
+            ("ping", Some("pipeban status")),
+            ("reload a", Some("pipeban reload")),
+            ("reload --unban a", Some("pipeban reload")),
+            ("reload --jsn", None),
+            (
+                "unban 192.0.2.7 192.0.2.8",
+                Some("pipeban unban 192.0.2.7 && pipeban unban 192.0.2.8"),
+            ),
+            ("unban --all 192.0.2.7", None),
+            ("get a bantime", Some("pipeban check --show a")),
             (
                 "regex /var/log/x.log a[b=c]",
                 Some("pipeban test --filter 'a[b=c]' /var/log/x.log"),

@@ -26,14 +26,17 @@ mod unban;
 use crate::config::DEFAULT_FILE;
 use exit::Exit;
 
+/// Options of every command stand behind a command's own in its help.
+const LAST: usize = 900;
+
 /// Options of every command.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Global {
     /// Configuration file
-    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_FILE)]
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_FILE, display_order = LAST)]
     config: PathBuf,
     /// Print JSON, one object per line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = LAST)]
     json: bool,
 }
 
@@ -120,6 +123,17 @@ pub fn main() -> ExitCode {
     exit.into()
 }
 
+/// The words behind the options of every command.
+fn without_globals(words: &[String]) -> &[String] {
+    match words {
+        [first, rest @ ..] if first == "--json" || first.starts_with("--config=") => {
+            without_globals(rest)
+        }
+        [first, _, rest @ ..] if first == "--config" => without_globals(rest),
+        words => words,
+    }
+}
+
 /// What is said instead of running a command; help and version come this way too.
 fn refuse(error: &clap::Error) -> Exit {
     if !error.use_stderr() {
@@ -130,7 +144,7 @@ fn refuse(error: &clap::Error) -> Exit {
         .skip(1)
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    match fail2ban::meant(&words) {
+    match fail2ban::meant(without_globals(&words)) {
         Some(meant) => {
             eprintln!("pipeban: that is how fail2ban-client says it. Here it is:\n\n    {meant}\n")
         }

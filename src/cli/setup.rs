@@ -161,6 +161,27 @@ fn print_applied(applied: &Applied, plan: &Plan, args: &Args, global: &Global) {
     let _ = std::io::stdout().lock().write_all(out.as_bytes());
 }
 
+/// This command line again, and `--write`.
+fn the_same_with_write(args: &Args, global: &Global) -> String {
+    let mut line = "pipeban".to_owned();
+    let mut path = |name: &str, path: &Path| line += &format!(" {name} {}", path.display());
+    if global.config != Path::new(config::DEFAULT_FILE) {
+        path("--config", &global.config);
+    }
+    line += " setup";
+    for (flag, given) in [(" --files", args.files), (" --remove", args.remove)] {
+        line += if given { flag } else { "" };
+    }
+    let mut path = |name: &str, path: &Path| line += &format!(" {name} {}", path.display());
+    if let Some(root) = &args.apache_config {
+        path("--apache-config", root);
+    }
+    if args.program != Path::new("/usr/bin/pipeban") {
+        path("--program", &args.program);
+    }
+    line + " --write"
+}
+
 fn print_plan(plan: &Plan, scan: &Scan, args: &Args, global: &Global) {
     let mut out = String::new();
     for edit in &plan.edits {
@@ -195,8 +216,7 @@ fn print_plan(plan: &Plan, scan: &Scan, args: &Args, global: &Global) {
         out += &match (plan.is_empty(), args.remove) {
             (true, true) => "No directive of Apache names pipeban.\n".to_owned(),
             (true, false) => "Every log that can be piped is piped: nothing to do.\n".to_owned(),
-            (false, true) => "To change it: pipeban setup --remove --write\n".to_owned(),
-            (false, false) => "To change it: pipeban setup --write\n".to_owned(),
+            (false, _) => format!("To change it: {}\n", the_same_with_write(args, global)),
         };
     }
     let _ = std::io::stdout().lock().write_all(out.as_bytes());

@@ -26,7 +26,7 @@ mod summary;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   pipeban test --jail apache-auth /var/log/apache2/error.log
-  pipeban test --filter ./my-filter.conf --line '192.0.2.1 - - [22/Nov/2026:11:00:32 +0000] \"GET /.env HTTP/1.1\" 404 1'
+  pipeban test --filter ./my-filter.conf --kind raw --line 'login failed: 192.0.2.1'
   tail -n 1000 /var/log/apache2/access.log | pipeban test --json -")]
 pub(super) struct Args {
     /// Only this jail, also when it is not enabled

@@ -170,6 +170,8 @@ fn filters(
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<String, Definition> {
     let directories = filter_directories(file, &config.paths);
+    // Where a file has errors, what is missing in it may be one of them.
+    let wrong: BTreeSet<PathBuf> = problems.iter().map(|found| found.file.clone()).collect();
     let mut filters = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for (jail, settings) in config.jails.iter().filter(|(_, jail)| jail.enabled) {
@@ -194,7 +196,17 @@ fn filters(
                 }
                 Err(found) => problems.extend(found),
             },
-            Err(message) => problems.push(at_jail(format!("jail `{jail}`: {message}"))),
+            Err(message) => {
+                let said = origins.of(jail.as_str(), "filter").is_some();
+                let header = origins.header(jail.as_str());
+                if said {
+                    problems.push(at_jail(format!("jail `{jail}`: {message}")));
+                } else if !header.is_some_and(|(file, _)| wrong.contains(file)) {
+                    problems.push(at_jail(format!(
+                        "jail `{jail}` says no `filter`, and by its own name there is none: {message}"
+                    )));
+                }
+            }
         }
     }
     filters

@@ -181,7 +181,10 @@ pub(super) fn merge(sources: &[Source]) -> (Config, Origins, Vec<Problem>) {
         let same = |(file, line): &(PathBuf, usize)| {
             *file == problem.file && problem.place.is_some_and(|place| place.0 == *line)
         };
-        !broken.iter().any(same)
+        // A value that is missing stands nowhere, which is the file's beginning.
+        let nowhere =
+            problem.place == Some((1, 1)) && broken.iter().any(|(file, _)| *file == problem.file);
+        !nowhere && !broken.iter().any(same)
     });
     problems.extend(syntax);
     let order = |file: &Path| sources.iter().position(|source| source.file == file);

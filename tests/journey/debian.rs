@@ -1,7 +1,11 @@
-//! Debian's own /etc/apache2 beside pipeban, and without it again: the steps of the README.
+//! Debian's own /etc/apache2 beside pipeban, and without it again: every command of the README,
+//! in its order.
 
+use std::collections::VecDeque;
 use std::path::Path;
+use std::process::Command;
 
+use crate::docs;
 use crate::support::http::{self, Connection};
 use crate::support::process;
 use crate::support::world::SERVER4;
@@ -50,14 +54,17 @@ fn gained(world: &World, client: &str) -> Vec<(&'static str, usize)> {
         .collect()
 }
 
-fn apachectl(world: &World, how: &str) {
-    let said = world.run(&["apache2ctl", how]);
-    assert_eq!(
-        said.status,
-        0,
-        "apache2ctl {how}: {said:?} {}",
-        world.read("/var/log/apache2/error.log")
-    );
+/// Waits until each log has gained these lines for this client, and not more.
+#[track_caller]
+fn until_gained(world: &World, client: &str, lines: &[(&'static str, usize)]) {
+    eventually(&format!("the lines of {client}"), || {
+        let gained = gained(world, client);
+        if gained == lines {
+            Ok(())
+        } else {
+            Err(format!("{gained:?}"))
+        }
+    });
 }
 
 fn until_served(world: &World) {
@@ -67,69 +74,138 @@ fn until_served(world: &World) {
     });
 }
 
+/// The README's commands that were not run yet.
+struct Readme<'w> {
+    world: &'w World,
+    left: VecDeque<String>,
+}
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const BIN: &str = concat!("BIN=", env!("CARGO_BIN_EXE_pipeban"));
+
+impl Readme<'_> {
+    /// Runs the next commands up to this one.
+    #[track_caller]
+    fn run_to(&mut self, last: &str) {
+        while let Some(line) = self.left.pop_front() {
+            let ended = match line.as_str() {
+                "make demo" => demo(),
+                // Each of its steps is named instead of run: this test is one of them.
+                "make test" => self.make("test CARGO=echo").inspect(|said| {
+                    assert!(said.contains("\ntest --locked\n"), "{said}");
+                }),
+                // What is built is this test's own program: there is no cargo in the world.
+                "make build" | "make install" | "make uninstall" => self.make(&line[5..]),
+                _ => self.shell(&line),
+            };
+            match (line.as_str(), ended) {
+                // The README says so.
+                ("pipeban setup", ended) => assert!(
+                    ended.as_ref().is_err_and(|said| said.starts_with("1: ")),
+                    "{line}: {ended:?}"
+                ),
+                (_, Err(said)) => panic!("README: `{line}` ends with {said}"),
+                (_, Ok(_)) => {}
+            }
+            if line == last {
+                return;
+            }
+        }
+        panic!("the README has no `{last}` where it is expected");
+    }
+
+    fn make(&self, what: &str) -> Result<String, String> {
+        self.shell(&format!("make --no-print-directory -C {ROOT} {what} {BIN}"))
+    }
+
+    /// What it prints; or its status, and what it says.
+    fn shell(&self, line: &str) -> Result<String, String> {
+        let said = self.world.run(&["sh", "-c", line]);
+        match said.status {
+            0 => Ok(said.stdout),
+            status => Err(format!("{status}: {}{}", said.stdout, said.stderr)),
+        }
+    }
+}
+
+/// `make demo` makes a world of its own.
+fn demo() -> Result<String, String> {
+    let output = Command::new("make")
+        .args(["-C", ROOT, "demo", BIN, "CARGO=true"])
+        .output()
+        .map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let shown = [
+        "Ban 198.51.100.7 for 365d",
+        "pipeban status apache-cgitraversal",
+        "ufw status numbered",
+        "attacker (IPv4):  no answer",
+        "attacker (IPv6):  no answer",
+        "visitor:          HTTP/1.1 200 OK",
+    ];
+    match shown.iter().find(|text| !said.contains(*text)) {
+        None if output.status.success() => Ok(said),
+        missing => Err(format!(
+            "{}: {missing:?} is missing in {said}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        )),
+    }
+}
+
 #[test]
-fn the_readmes_steps_ban_on_every_site_of_an_untouched_debian_and_leave_it_as_it_was() {
+fn the_readmes_commands_ban_on_every_site_of_an_untouched_debian_and_leave_it_as_it_was() {
     let Some(world) = World::new() else { return };
     if !Path::new("/etc/apache2/apache2.conf").exists() || !Path::new("/usr/sbin/a2enconf").exists()
     {
         use std::io::Write;
         let _ = writeln!(
             std::io::stderr(),
-            "SKIPPED the_readmes_steps: needs the package apache2"
+            "SKIPPED the_readmes_commands: needs the package apache2"
         );
         return;
     }
-    let root = env!("CARGO_MANIFEST_DIR");
     world.write("/etc/apache2/sites-available/shop.conf", SHOP);
     world.write("/var/www/html/index.html", "hello\n");
     world.must(&["a2ensite", "-q", "shop"]);
-    apachectl(&world, "start");
+    world.must(&["apache2ctl", "start"]);
     until_served(&world);
     visit(&world, "198.51.100.20");
-    let before = eventually("Debian's own lines", || {
-        let lines = gained(&world, "198.51.100.20");
-        if lines.iter().filter(|(_, lines)| *lines >= 2).count() >= 4 {
-            Ok(lines)
-        } else {
-            Err(format!("{lines:?}"))
-        }
-    });
+    let before = [
+        ("access.log", 3),
+        ("error.log", 1),
+        ("shop_access.log", 3),
+        ("shop_error.log", 1),
+        ("other_vhosts_access.log", 0),
+    ];
+    until_gained(&world, "198.51.100.20", &before);
 
-    // README: install, a2enconf pipeban, setup --write, reload.
+    // The world's own: a stranger has none.
     world.must(&["umount", "/usr/bin/pipeban"]);
     world.must(&["rm", "-f", "/usr/bin/pipeban"]);
-    let binary = format!("BIN={}", env!("CARGO_BIN_EXE_pipeban"));
-    let said = world.run(&["make", "--silent", "-C", root, "install", &binary]);
-    assert_eq!(said.status, 0, "{said:?}");
+    let mut readme = Readme {
+        world: &world,
+        left: docs::readmes_commands().into(),
+    };
+    readme.run_to("make install");
     let jail = world.read("/etc/pipeban/pipeban.toml");
     assert!(
         jail.contains(JAIL),
         "make install keeps the administrator's configuration: {jail}"
     );
-    world.must(&["a2enconf", "-q", "pipeban"]);
-    world.must(&["pipeban", "setup", "--write"]);
-    world.must(&["apache2ctl", "configtest"]);
-    apachectl(&world, "graceful");
-    let loggers = || process::loggers(&world.processes()).len();
+    readme.run_to("apache2ctl graceful");
     eventually("Apache has started its pipes", || {
-        if loggers() > 0 {
-            Ok(())
-        } else {
-            Err("none".to_owned())
+        match process::loggers(&world.processes()).len() {
+            0 => Err("none".to_owned()),
+            _ => Ok(()),
         }
     });
     until_served(&world);
     world.engine();
+    readme.run_to("pipeban status");
 
     visit(&world, "198.51.100.21");
-    eventually("each log gains the lines it gained before", || {
-        let (before, after) = (&before, gained(&world, "198.51.100.21"));
-        if *before == after {
-            Ok(())
-        } else {
-            Err(format!("before {before:?}, now {after:?}"))
-        }
-    });
+    until_gained(&world, "198.51.100.21", &before);
     let clients = world.clients();
     for (host, attacker) in [
         ("www.example.org", "198.51.100.7"),
@@ -145,8 +221,28 @@ fn the_readmes_steps_ban_on_every_site_of_an_untouched_debian_and_leave_it_as_it
         );
     }
 
-    let said = world.run(&["make", "--silent", "-C", root, "uninstall"]);
-    assert_eq!(said.status, 0, "{said:?}");
+    // The first jail, and a log in which it finds something.
+    let [jail] = docs::readmes_blocks("toml").try_into().expect("one jail");
+    let [filter] = docs::readmes_blocks("ini").try_into().expect("one filter");
+    let toml = world.read("/etc/pipeban/pipeban.toml");
+    world.write("/etc/pipeban/pipeban.toml", &format!("{toml}\n{jail}\n"));
+    world.write("/etc/pipeban/filters.d/wp-login.conf", &filter);
+    let post = "exec 3<>/dev/tcp/203.0.113.1/80; printf 'POST /wp-login.php HTTP/1.0\r\n\r\n' >&3; cat <&3";
+    world.must(&["ip", "netns", "exec", "clients", "bash", "-c", post]);
+    eventually("the line of the first jail", || {
+        let log = world.read("/var/log/apache2/access.log");
+        if log.contains("POST /wp-login.php") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    });
+    readme.run_to("pipeban reload");
+    world.jail("wp-login");
+    readme.run_to("pipeban on");
+
+    readme.run_to("make uninstall");
+    assert_eq!(readme.left, [""; 0], "the README ends with the way out");
     eventually("no pipe is left in Apache", || {
         let left = process::loggers(&world.processes());
         if left.is_empty() {
@@ -155,10 +251,8 @@ fn the_readmes_steps_ban_on_every_site_of_an_untouched_debian_and_leave_it_as_it
             Err(format!("{left:?}"))
         }
     });
-    assert!(
-        !world.path("/usr/bin/pipeban").exists() && !world.path("/usr/local/sbin/pipeban").exists()
-    );
-    apachectl(&world, "graceful");
+    assert!(!world.path("/usr/bin/pipeban").exists());
+    world.must(&["apache2ctl", "graceful"]);
     until_served(&world);
     assert_eq!(
         http::get(&clients, "198.51.100.7", SERVER4, "/").expect("no ban is left"),
@@ -167,12 +261,5 @@ fn the_readmes_steps_ban_on_every_site_of_an_untouched_debian_and_leave_it_as_it
     let rules = world.ufw();
     assert!(!rules.contains("pipeban"), "{rules}");
     visit(&world, "198.51.100.22");
-    eventually("Debian's own logs are as before", || {
-        let (before, after) = (&before, gained(&world, "198.51.100.22"));
-        if *before == after {
-            Ok(())
-        } else {
-            Err(format!("before {before:?}, now {after:?}"))
-        }
-    });
+    until_gained(&world, "198.51.100.22", &before);
 }

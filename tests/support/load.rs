@@ -50,14 +50,17 @@ impl Load {
                             ("closed", &mut outcome.closed)
                         };
                         let id = format!("{visitor}-{n}-end");
-                        let connection = match open.take() {
-                            Some(connection) => Ok(connection),
-                            None => Connection::open(&clients, &from, SERVER4),
-                        };
-                        let answer = connection.and_then(|mut connection| {
+                        let ask = |mut connection: Connection| {
                             connection.get(&format!("/{kind}/{id}"), "")?;
                             Ok(connection)
-                        });
+                        };
+                        // A reload closes idle connections, and a browser then asks again.
+                        let answer = match open.take().map(ask) {
+                            Some(Ok(connection)) => Ok(connection),
+                            Some(Err(_)) | None => {
+                                Connection::open(&clients, &from, SERVER4).and_then(ask)
+                            }
+                        };
                         match answer {
                             Ok(connection) => {
                                 open = Some(connection);
