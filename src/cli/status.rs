@@ -33,13 +33,10 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
     let reply = match ask::ask(global, &Command::Status { jail }) {
         Ok(reply) => reply,
         Err(error) => {
-            let paths = config::paths_of(&global.config);
-            let off = engine::off::read(&paths, Timestamp::now());
-            let stop = match off {
-                Some(_) => "not banning at all, the emergency stop is on (`pipeban on`); ",
-                None => "",
-            };
-            ask::complain(global, &format!("{stop}{}", ask::explain(global, &error)));
+            if is_off(global) {
+                eprintln!("! not banning at all: the emergency stop is on; `pipeban on` ends it");
+            }
+            ask::complain(global, &ask::explain(global, &error));
             return ask::exit_of(&error);
         }
     };
@@ -62,6 +59,12 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
     }
     show(&status, args.jail.is_some());
     Exit::Yes
+}
+
+/// Whether the emergency stop is on, as far as this user may see.
+fn is_off(global: &Global) -> bool {
+    let paths = config::paths_of(&global.config);
+    paths.off_file().exists() && engine::off::read(&paths, Timestamp::now()).is_some()
 }
 
 fn show(status: &Status, one_jail: bool) {
