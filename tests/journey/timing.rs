@@ -47,14 +47,21 @@ fn measure_from_the_attack_to_the_first_refused_packet() {
 #[test]
 #[ignore = "a measurement: `make bench`"]
 fn measure_from_the_line_in_the_pipe_to_the_engines_decision() {
+    to_the_decision("own table", "mirror = false");
+    // ufw's own processes run meanwhile and take the cores.
+    to_the_decision("own table, with ufw behind it", "mirror = true");
+}
+
+fn to_the_decision(what: &str, firewall: &str) {
     let Some(world) = World::new() else { return };
     // We are syslog: a decision is taken before its line is told.
     let syslog = UnixDatagram::bind(world.path("/run/measure.sock")).expect("bound");
     syslog
         .set_read_timeout(Some(Duration::from_secs(10)))
         .expect("set");
-    let target = "[syslog]\ntarget = \"unix:/run/measure.sock\"\n";
-    world.write("/etc/pipeban/pipeban.toml", &format!("{target}{CONFIG}"));
+    let settings =
+        format!("[firewall]\n{firewall}\n[syslog]\ntarget = \"unix:/run/measure.sock\"\n{CONFIG}");
+    world.write("/etc/pipeban/pipeban.toml", &settings);
     world.start_engine();
     let mut pipe = world
         .command(&["/usr/bin/pipeban", "log", "error"])
@@ -89,7 +96,10 @@ fn measure_from_the_line_in_the_pipe_to_the_engines_decision() {
     }
     drop(stdin);
     let _ = pipe.wait();
-    tell("line in the pipe -> decision told to syslog", samples);
+    tell(
+        &format!("line in the pipe -> decision in force and told to syslog, {what}"),
+        samples,
+    );
 }
 
 fn tell(what: &str, samples: Vec<Duration>) {
