@@ -47,8 +47,9 @@ fn measure_from_the_attack_to_the_first_refused_packet() {
 #[test]
 #[ignore = "a measurement: `make bench`"]
 fn measure_from_the_line_in_the_pipe_to_the_engines_decision() {
+    to_the_decision("nothing to enforce", "backend = \"dry-run\"");
     to_the_decision("own table", "mirror = false");
-    // ufw's own processes run meanwhile and take the cores.
+    // ufw's own processes run meanwhile: they take the cores and the kernel's ruleset lock.
     to_the_decision("own table, with ufw behind it", "mirror = true");
 }
 
@@ -97,7 +98,7 @@ fn to_the_decision(what: &str, firewall: &str) {
     drop(stdin);
     let _ = pipe.wait();
     tell(
-        &format!("line in the pipe -> decision in force and told to syslog, {what}"),
+        &format!("line in the pipe -> decision performed and told to syslog, {what}"),
         samples,
     );
 }
