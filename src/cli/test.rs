@@ -1,5 +1,6 @@
 //! `pipeban test`
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -32,7 +33,8 @@ pub(super) struct Args {
     /// Only this jail, also when it is not enabled
     #[arg(long, value_name = "JAIL", conflicts_with = "filter")]
     jail: Option<JailName>,
-    /// Only this filter: a name, or a file in fail2ban's format
+    /// Only this filter: a name, or a file in fail2ban's format, with options as fail2ban writes
+    /// them: `name[mode="aggressive"]`
     #[arg(long, value_name = "FILTER")]
     filter: Option<String>,
     /// Kind of log; by default the jail's, else what the first lines are. With `raw` (only with
@@ -172,6 +174,7 @@ fn rules(args: &Args, global: &Global, config: Option<&Config>) -> Result<Vec<Ru
             log: None,
             definition,
             filter,
+            sequence: RefCell::default(),
             weight,
             bans_alone,
             ignoreip: Vec::new(),
@@ -196,6 +199,7 @@ fn rules(args: &Args, global: &Global, config: Option<&Config>) -> Result<Vec<Ru
             log: Some(jail.log),
             definition: definition.clone(),
             filter: Filter::compile(definition).map_err(Failure::Config)?,
+            sequence: RefCell::default(),
             weight: jail.weight,
             bans_alone: jail.weight >= jail.maxretry,
             ignoreip: jail.ignoreip.clone(),
@@ -225,14 +229,12 @@ fn rules(args: &Args, global: &Global, config: Option<&Config>) -> Result<Vec<Ru
 
 /// The filter that `--filter` means.
 fn definition(name: &str, global: &Global, config: Option<&Config>) -> Result<Definition, Failure> {
-    if name.ends_with(']') {
-        return Err(Failure::Usage(format!(
-            "`{name}`: options of a filter are not supported yet"
-        )));
-    }
+    let whole = name;
+    let (name, options) = filter::split_options(whole).map_err(Failure::Usage)?;
     let read = |file: &Path| {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        filter::read(&stem, file, &|path| std::fs::read_to_string(path)).map_err(Failure::Config)
+        filter::read(&stem, file, &options, &|path| std::fs::read_to_string(path))
+            .map_err(Failure::Config)
     };
     if name.contains('/') || name.ends_with(".conf") || name.ends_with(".toml") {
         if name.ends_with(".toml") {
@@ -246,7 +248,7 @@ fn definition(name: &str, global: &Global, config: Option<&Config>) -> Result<De
         }
         return read(file);
     }
-    if let Some(definition) = config.and_then(|config| config.filters.get(name)) {
+    if let Some(definition) = config.and_then(|config| config.filters.get(whole)) {
         return Ok(definition.clone());
     }
     let paths = config::paths_of(&global.config);

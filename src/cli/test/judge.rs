@@ -1,5 +1,6 @@
 //! One line and every rule: what `--json` prints.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -8,7 +9,7 @@ use jiff::tz::{Offset, TimeZone};
 use serde::Serialize;
 
 use crate::config::JailName;
-use crate::filter::{Definition, Filter, Outcome, Subject, matcher};
+use crate::filter::{Definition, Filter, Outcome, Sequence, Subject, matcher};
 use crate::record::time::{self, Stamp};
 use crate::record::{Kind, Parser, Record};
 
@@ -26,6 +27,8 @@ pub(super) struct Rule {
     pub(super) log: Option<Kind>,
     pub(super) definition: Definition,
     pub(super) filter: Filter,
+    /// What earlier lines left behind, where there are no records.
+    pub(super) sequence: RefCell<Sequence>,
     pub(super) weight: u32,
     pub(super) bans_alone: bool,
     pub(super) ignoreip: Vec<IpNet>,
@@ -106,7 +109,11 @@ impl Judge {
             if !matcher::wants(&rule.vhost, &rule.not_vhost, record) {
                 continue;
             }
-            let word = match rule.filter.examine(subject) {
+            let outcome = match &self.sight {
+                Sight::Raw => rule.sequence.borrow_mut().examine(&rule.filter, subject),
+                Sight::Apache(_) => rule.filter.examine(subject),
+            };
+            let word = match outcome {
                 Outcome::Match { host, .. } if rule.ignores(host) => Word::Ignored,
                 Outcome::Match { pattern, host } => {
                     verdict.host = Some(host);
