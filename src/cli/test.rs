@@ -9,7 +9,7 @@ use super::Global;
 use super::exit::Exit;
 use super::problems;
 use crate::config::{self, Config, DEFAULT_FILE, JailName, Problem};
-use crate::filter::{self, Definition, Filter};
+use crate::filter::{self, Dates, Definition, Filter};
 use crate::record::{self, Parser};
 use judge::{Judge, Rule, Sight};
 
@@ -172,6 +172,7 @@ fn rules(args: &Args, global: &Global, config: Option<&Config>) -> Result<Vec<Ru
         return Ok(vec![Rule {
             jail: None,
             log: None,
+            dates: Dates::of(&definition),
             definition,
             filter,
             sequence: RefCell::default(),
@@ -197,6 +198,7 @@ fn rules(args: &Args, global: &Global, config: Option<&Config>) -> Result<Vec<Ru
         rules.push(Rule {
             jail: Some(name.clone()),
             log: Some(jail.log),
+            dates: Dates::of(definition),
             definition: definition.clone(),
             filter: Filter::compile(definition).map_err(Failure::Config)?,
             sequence: RefCell::default(),

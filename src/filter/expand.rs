@@ -47,12 +47,19 @@ impl Merged {
         }
     }
 
-    /// The value of an option of `[Definition]` with every reference and tag replaced.
+    /// The value of an option with every reference and tag replaced: the jail's, else that of
+    /// `[Init]`, else that of `[Definition]`.
     ///
     /// # Errors
     /// The place of the line and what is wrong in it.
     pub(super) fn resolved(&self, option: &str) -> Result<Option<Value>, Fault> {
-        let Some(lines) = self.option("Definition", option, 0)? else {
+        let name = option.to_lowercase();
+        let in_init = own(&self.sections, "Init", &name).is_some();
+        let section = match in_init && !self.given.contains_key(&name) {
+            true => "Init",
+            false => "Definition",
+        };
+        let Some(lines) = self.option(section, option, 0)? else {
             return Ok(None);
         };
         let mut resolved = Vec::new();

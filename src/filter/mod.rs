@@ -3,6 +3,7 @@
 
 mod candidates;
 mod compile;
+mod dates;
 mod expand;
 mod file;
 mod glob;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use compile::Filter;
+pub use dates::{Dates, Moment};
 pub use options::split_options;
 pub use read::read;
 pub use sequence::Sequence;

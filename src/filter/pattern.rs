@@ -238,7 +238,13 @@ impl Pattern {
         let longest = longest.as_ref()?;
         let spans = longest.spans(text)?;
         let text_of = |name: &str| {
-            let groups = longest.groups(|group| group == name);
+            // `alt_user_1` is another place for the user.
+            let groups = longest.groups(|group| {
+                group == name
+                    || group
+                        .strip_prefix("alt_")
+                        .is_some_and(|g| g.starts_with(name))
+            });
             let (from, to) = groups.iter().find_map(|group| filled(&spans, *group))?;
             text.get(from..to)
         };

@@ -266,7 +266,10 @@ fn without_a_record_the_pattern_names_the_host() {
         ("[] login failed from host.example", Outcome::Miss),
     ] {
         assert_eq!(
-            filter.examine(&Subject::raw(line.as_bytes())),
+            {
+                let time = Dates::of(&definition(&[], &[])).find(line.as_bytes());
+                filter.examine(&Subject::raw(line.as_bytes(), time.map(|(cut, _)| cut)))
+            },
             expected,
             "{line}"
         );
