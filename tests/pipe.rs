@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -19,6 +21,8 @@ struct Logger {
     read_end: OwnedFd,
     dir: tempfile::TempDir,
     _engine: UnixListener,
+    /// What a syslog daemon would have heard.
+    told: Arc<Mutex<Vec<String>>>,
 }
 
 /// A configuration of its own, and an engine that takes connections and never answers: so that
@@ -40,12 +44,19 @@ fn prepare() -> (tempfile::TempDir, UnixListener) {
 impl Logger {
     fn start(path: &str) -> Logger {
         let (dir, engine) = prepare();
+        let told = listen(&dir.path().join("log"));
+        // The worker is not root.
+        for (path, mode) in [("", 0o755), ("log", 0o666)] {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(dir.path().join(path), mode).unwrap();
+        }
         let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         let stub = spawn(dir.path(), path, &read);
         Logger {
             stub,
             pipe: Some(write.into()),
             read_end: read,
+            told,
             dir,
             _engine: engine,
         }
@@ -77,9 +88,27 @@ impl Logger {
 impl Drop for Logger {
     fn drop(&mut self) {
         self.pipe = None;
+        if std::thread::panicking() {
+            eprintln!("told: {:#?}", self.told.lock().unwrap());
+        }
         let _ = self.stub.kill();
         let _ = self.stub.wait();
     }
+}
+
+/// Stands for the syslog daemon.
+fn listen(path: &Path) -> Arc<Mutex<Vec<String>>> {
+    let socket = UnixDatagram::bind(path).unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    std::thread::spawn(move || {
+        let mut line = [0; 2048];
+        while let Ok(len) = socket.recv(&mut line) {
+            let line = String::from_utf8_lossy(&line[..len]).into_owned();
+            heard.lock().unwrap().push(line);
+        }
+    });
+    told
 }
 
 fn spawn(dir: &Path, path: &str, stdin: &OwnedFd) -> Child {
@@ -120,10 +149,10 @@ fn child_of(pid: Pid) -> Pid {
 }
 
 fn is_alive(pid: Pid) -> bool {
-    // The state is the field after the name in parentheses.
+    // The state is the field after the name in parentheses; X while its parent waits for it.
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
         stat.rsplit_once(") ")
-            .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+            .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
     })
 }
 
@@ -171,11 +200,12 @@ fn check_nothing_lost(output: &[u8], lines: usize, blocks: usize) {
         repeats += usize::from(*n > 1 && !in_repeat);
         in_repeat = *n > 1;
     }
-    let lost = expected
-        .iter()
-        .filter(|line| !found.contains_key(line.as_bytes()))
-        .count();
-    assert_eq!(lost, 0, "lines lost of {lines}");
+    let lost: Vec<usize> = (0..lines)
+        .filter(|i| !found.contains_key(expected[*i].as_bytes()))
+        .collect();
+    let (first, last) = (lost.first(), lost.last());
+    let count = lost.len();
+    assert_eq!(count, 0, "lines lost of {lines}: {first:?} to {last:?}");
     assert!(torn <= blocks, "{torn} torn");
     assert!(repeats <= blocks, "{repeats} repeated blocks");
 }

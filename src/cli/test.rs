@@ -37,8 +37,8 @@ pub(super) struct Args {
     /// them: `name[mode="aggressive"]`
     #[arg(long, value_name = "FILTER")]
     filter: Option<String>,
-    /// Kind of log; by default the jail's, else what the first lines are. With `raw` (only with
-    /// --filter) lines need not be Apache's, and the pattern's `<HOST>` alone decides
+    /// Kind of log; by default the jail's, else what the first lines are. With `raw`, for
+    /// filters alone, lines need not be Apache's, and the pattern's `<HOST>` decides
     #[arg(long, value_enum)]
     kind: Option<Kind>,
     /// Format of an access log: a name or a LogFormat string

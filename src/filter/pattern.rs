@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use regex_syntax::hir::{Hir, HirKind};
+
 use super::literals;
 use super::regexes::{Compiled, Limits, Manner, Spans};
 use super::translate::{GROUP, Host, translate};
@@ -16,6 +18,8 @@ const EXACT_DFA_LIMIT: usize = 256 << 10;
 /// Such patterns kept, for each failregex. A client can have a new one made with each of its
 /// addresses, so they are few.
 const MOST_EXACT: usize = 16;
+/// In so many places of a line the client's text is looked for one by one.
+const MOST_MARKS: usize = 16;
 /// Longer texts are matched without groups.
 const LONGEST_FOR_GROUPS: usize = 2048;
 
@@ -68,6 +72,9 @@ pub(super) struct Pattern {
     pub(super) literals: Option<Vec<Vec<u8>>>,
     /// For lines without a record; compiled when the first comes.
     longest: OnceLock<Option<Compiled>>,
+    /// With a mark for `<HOST>`, for IPv4 and IPv6; compiled when needed. `None`: a mark does not
+    /// tell all.
+    marked: Option<[OnceLock<Option<Compiled>>; 2]>,
     /// With one client's text for `<HOST>`, by that text.
     exact: Mutex<HashMap<Vec<u8>, Option<Arc<Compiled>>>>,
 }
@@ -86,9 +93,16 @@ impl Pattern {
             0 => any.groups(|name| name == "fid"),
             _ => any.groups(|name| name.starts_with(GROUP)),
         };
+        let hir = any.hir();
+        // A look around would see the mark, where a newline is a mark and no end of a line.
+        let one_mark_tells = hosts == 1
+            && !multi_line
+            && !any.steps_back()
+            && hir.as_ref().is_some_and(one_host_without_looks);
         Ok(Pattern {
             number,
-            literals: any.hir().and_then(|hir| literals::required(&hir)),
+            literals: hir.and_then(|hir| literals::required(&hir)),
+            marked: one_mark_tells.then(Default::default),
             text: text.to_owned(),
             multi_line,
             limits: Arc::clone(limits),
@@ -187,11 +201,37 @@ impl Pattern {
         if self.groups.is_empty() {
             return true;
         }
+        if let Some(decided) = self.hits_marked(text, client) {
+            return decided;
+        }
         // Groups are slow on long texts, and mostly enough on short ones.
         let groups = text.len() <= LONGEST_FOR_GROUPS || !self.has_host;
         let spans = groups.then(|| self.any.spans(text)).flatten();
         spans.is_some_and(|spans| self.names_only(text, &spans, client))
             || self.exact(client).is_some_and(|exact| exact.is_match(text))
+    }
+
+    /// The same with one pattern for all clients, so that none makes us compile: with the client's
+    /// text replaced by a mark, in one place after the other. `None`: it cannot be told so.
+    fn hits_marked(&self, text: &[u8], client: Client<'_>) -> Option<bool> {
+        let v4 = client.addr.is_ipv4();
+        let compile = || {
+            let (pattern, _) = translate(&self.text, Host::Mark { v4 });
+            Compiled::new(&pattern, manner(DFA_LIMIT, false), &self.limits).ok()
+        };
+        let marked = self.marked.as_ref()?.get(usize::from(v4))?;
+        let marked = marked.get_or_init(compile).as_ref()?;
+        if memchr::memchr(b'\n', text).is_some() {
+            return None;
+        }
+        let mut places = memchr::memmem::find_iter(text, client.text);
+        for at in places.by_ref().take(MOST_MARKS) {
+            let (before, after) = (text.get(..at)?, text.get(at + client.text.len()..)?);
+            if marked.is_match(&[before, b"\n", after].concat()) {
+                return Some(true);
+            }
+        }
+        places.next().is_none().then_some(false)
     }
 
     /// Whether `any`, as it matched, has the client's text in every host it captured.
@@ -285,4 +325,88 @@ fn filled(spans: &Spans, group: usize) -> Option<(usize, usize)> {
         .copied()
         .flatten()
         .filter(|(from, to)| from < to)
+}
+
+/// Whether each match of a pattern with one host tag holds exactly one address, and nothing in it
+/// asks what stands beside.
+fn one_host_without_looks(hir: &Hir) -> bool {
+    fn has_host(hir: &Hir) -> bool {
+        match hir.kind() {
+            HirKind::Capture(capture) => {
+                let named = |name: &str| name.starts_with(GROUP);
+                capture.name.as_deref().is_some_and(named) || has_host(&capture.sub)
+            }
+            HirKind::Repetition(repetition) => {
+                (repetition.min, repetition.max) == (1, Some(1)) && has_host(&repetition.sub)
+            }
+            HirKind::Concat(parts) => parts.iter().any(has_host),
+            HirKind::Alternation(parts) => parts.iter().all(has_host),
+            HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => false,
+        }
+    }
+    let looks = hir.properties().look_set();
+    !looks.contains_word() && !looks.contains_anchor_line() && has_host(hir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PATTERNS: [&str; 8] = [
+        r"\[client <HOST>:\d+\] bad",
+        r"^<HOST> .*bad",
+        r".*<HOST>",
+        r"bad <HOST>$",
+        r"(?i)^[^ ]* ?<ADDR>[^x]*BAD",
+        r"<IP4>[: ].*bad",
+        r"(?:bad|worse).*from\s+<HOST>\s",
+        r"(?:client <HOST>|from <IP6>).*bad",
+    ];
+
+    proptest! {
+        #[test]
+        fn a_mark_tells_what_the_pattern_made_for_the_client_tells(
+            pattern in 0..PATTERNS.len(),
+            v4 in proptest::bool::ANY,
+            parts in proptest::collection::vec(prop_oneof![
+                4 => Just("$"), 1 => Just("192.0.2.1"), 1 => Just("192.0.2.11"), 1 => Just("2001:db8::7"),
+                1 => Just("2001:db8::7:1"), 1 => Just("[client "), 1 => Just("client "), 1 => Just(":80"), 1 => Just("] "),
+                1 => Just(" "), 1 => Just("bad"), 1 => Just("from "), 1 => Just("["), 1 => Just("x"),
+            ], 0..12),
+        ) {
+            let own = if v4 { "192.0.2.1" } else { "2001:db8::7" };
+            let client = Client { addr: own.parse().unwrap(), text: own.as_bytes() };
+            let text = parts.concat().replace('$', own);
+            let pattern = Pattern::compile(1, PATTERNS[pattern], false, &Limits::default()).unwrap();
+            let exact = pattern.exact(client).unwrap().is_match(text.as_bytes());
+            match pattern.hits_marked(text.as_bytes(), client) {
+                Some(marked) => {
+                    prop_assert_eq!(marked, exact);
+                    prop_assert!(!exact || pattern.any.is_match(text.as_bytes()));
+                }
+                None => {
+                    prop_assert!(pattern.text.matches('<').count() > 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn where_a_mark_does_not_tell_all_there_is_none() {
+        for (pattern, told) in [
+            (r"client <HOST>:\d+ bad", true),
+            (r"client (?:<HOST>|x) bad", false),
+            (r"client <HOST>? bad", false),
+            (r"(?:<HOST> )+bad", false),
+            (r"<HOST>.*<HOST>", false),
+            (r"\b<HOST>\b", false),
+            (r"(?m)^<HOST>$", false),
+            (r"^<HOST>$", true),
+            (r"^<HOST>(?! good) bad", false),
+        ] {
+            let pattern = Pattern::compile(1, pattern, false, &Limits::default()).unwrap();
+            assert_eq!(pattern.marked.is_some(), told, "{}", pattern.text);
+        }
+    }
 }

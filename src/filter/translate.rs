@@ -12,6 +12,8 @@ pub(super) enum Host<'a> {
     Longest,
     /// This text: an address of IPv4 or not.
     Exact { text: &'a str, v4: bool },
+    /// A newline, which stands in no line: it marks where an address of IPv4, or not, is.
+    Mark { v4: bool },
 }
 
 /// Names of the groups that hold addresses begin so.
@@ -166,6 +168,14 @@ fn replacement(family: Family, host: Host<'_>, number: usize) -> String {
                 (Family::Subnet, _) => format!(r"(?:\[?{text}(?:/\d+)?\]?)"),
                 (Family::Ip4, true) => format!("(?:{text})"),
                 (Family::Ip6, false) => format!(r"(?:\[?{text}\]?)"),
+                (Family::Ip4, false) | (Family::Ip6, true) => NEVER.to_owned(),
+            };
+        }
+        Host::Mark { v4 } => {
+            return match (family, v4) {
+                (Family::Both, _) | (Family::Ip6, false) => r"(?:\[?\n\]?)".to_owned(),
+                (Family::Subnet, _) => r"(?:\[?\n(?:/\d+)?\]?)".to_owned(),
+                (Family::Ip4, true) => r"\n".to_owned(),
                 (Family::Ip4, false) | (Family::Ip6, true) => NEVER.to_owned(),
             };
         }

@@ -71,6 +71,13 @@ impl Shared {
         shared && due
     }
 
+    /// Tells of every shared address again, each at its next good request.
+    pub fn tell_again(&mut self) {
+        for seen in self.young.values_mut().chain(self.old.values_mut()) {
+            seen.told = None;
+        }
+    }
+
     fn turn(&mut self, now: Duration, addr: IpAddr) {
         let age = now.saturating_sub(self.began);
         let full = self.young.len() >= self.max && !self.young.contains_key(&addr);
@@ -121,6 +128,10 @@ mod tests {
         assert_eq!(feed(&mut shared, 60, 5, at(10)), 1);
         // Across a turn of the generations too.
         assert_eq!(feed(&mut shared, 60, 5, at(31)), 1);
+        assert_eq!(feed(&mut shared, 60, 5, at(32)), 0);
+        // Another listener.
+        shared.tell_again();
+        assert_eq!(feed(&mut shared, 1, 1, at(32)), 1);
         assert_eq!(feed(&mut shared, 60, 5, at(32)), 0);
     }
 

@@ -2,6 +2,7 @@
 //! started where none answers.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use nix::sys::socket;
 use nix::unistd::{Pid, geteuid, setsid};
 
 use crate::control::{Reply, Request, VERSION};
@@ -111,15 +113,7 @@ impl EngineLink {
     }
 
     fn connect(&self) -> io::Result<UnixStream> {
-        let socket = nix::sys::socket::socket(
-            nix::sys::socket::AddressFamily::Unix,
-            nix::sys::socket::SockType::Stream,
-            nix::sys::socket::SockFlag::SOCK_CLOEXEC | nix::sys::socket::SockFlag::SOCK_NONBLOCK,
-            None,
-        )?;
-        let address = nix::sys::socket::UnixAddr::new(&self.path)?;
-        nix::sys::socket::connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address)?;
-        let mut socket = UnixStream::from(socket);
+        let mut socket = connect_now(&self.path)?;
         let mut hello = serde_json::to_vec(&Request::Keeper { version: VERSION })?;
         hello.push(b'\n');
         // It fits into the socket's buffer.
@@ -203,6 +197,19 @@ impl Starter {
         };
         i32::from(process::fork_child(&[], engine).is_err())
     }
+}
+
+/// Connects without waiting: an engine that is stopped takes no connections once its queue is
+/// full. The socket does not block.
+pub(super) fn connect_now(path: &Path) -> io::Result<UnixStream> {
+    let socket = socket::socket(
+        socket::AddressFamily::Unix,
+        socket::SockType::Stream,
+        socket::SockFlag::SOCK_CLOEXEC | socket::SockFlag::SOCK_NONBLOCK,
+        None,
+    )?;
+    socket::connect(socket.as_raw_fd(), &socket::UnixAddr::new(path)?)?;
+    Ok(socket.into())
 }
 
 fn has_unit() -> bool {

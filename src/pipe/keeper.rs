@@ -31,6 +31,8 @@ const OPEN_AGAIN: Duration = Duration::from_secs(1);
 const FORK_AGAIN: Duration = Duration::from_millis(100);
 /// How often a worker's end is looked for where the kernel gives no descriptor for it.
 const LOOK_FOR_END: Duration = Duration::from_millis(100);
+/// How often the end of who starts an engine is looked for.
+const LOOK_FOR_HELPERS: Duration = Duration::from_secs(1);
 
 /// What the stub hands over.
 pub(super) struct Inherited {
@@ -140,6 +142,9 @@ impl Keeper {
                     None => return END_OF_INPUT,
                     Some(how) => {
                         self.inherited.ring.count(Counter::Restarts, 1);
+                        if how == Ended::Killed {
+                            self.inherited.ring.excuse();
+                        }
                         let was = self.crashes.pass_only();
                         self.start_at = Instant::now() + self.crashes.note(how, Instant::now());
                         if self.crashes.pass_only() && !was {
@@ -162,6 +167,9 @@ impl Keeper {
         due.extend(self.fall_back_at);
         if self.wants_file() {
             due.push(self.open_at);
+        }
+        if !self.helpers.is_empty() {
+            due.push(now + LOOK_FOR_HELPERS);
         }
         match &self.worker {
             None => due.push(self.start_at),
@@ -385,11 +393,18 @@ impl Keeper {
         let ended = match waitpid(worker.pid, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(_, END_OF_INPUT)) => None,
             Ok(WaitStatus::Exited(..)) => Some(Ended::Crashed),
-            Ok(WaitStatus::Signaled(_, signal, _)) => Some(if is_own_fault(signal) {
-                Ended::Crashed
-            } else {
-                Ended::Killed
-            }),
+            Ok(WaitStatus::Signaled(_, signal, _)) => {
+                if !self.crashes.pass_only() {
+                    self.tell.event(&format!(
+                        "the worker was ended by {signal}; another one starts"
+                    ));
+                }
+                Some(if is_own_fault(signal) {
+                    Ended::Crashed
+                } else {
+                    Ended::Killed
+                })
+            }
             // Somebody else has waited for it, which nobody does.
             Err(nix::errno::Errno::ECHILD) => Some(Ended::Killed),
             Ok(_) | Err(_) => return None,

@@ -30,9 +30,9 @@ const LOOK_AGAIN: u16 = 50;
 /// fragments.
 const PARTIAL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a worker that is to hand over waits for its writer. What waits in memory by then is
-/// lost, and counted by the next worker: only a keeper can open the log file.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a worker that is to hand over waits for its writer, so that no write is cut off. The
+/// next worker goes on with the rest.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The pipe that shows and proves; made by the stub, inherited by every worker.
 #[derive(Debug)]
@@ -227,9 +227,6 @@ impl Reader {
 
     /// Finishes the block that the last worker had in hand, and hands on those not yet matched.
     fn recover(&mut self) -> io::Result<()> {
-        // What the last worker held in its own memory went with it.
-        let lost = self.ring.take(Counter::Buffered);
-        self.ring.count(Counter::Lost, lost);
         let left = self.ring.recover();
         for (start, lines) in &left.poisoned {
             self.feed.poisoned(*start, *lines);
@@ -259,8 +256,9 @@ impl Reader {
     ) -> io::Result<()> {
         let follows = rest == Rest::Follows;
         let block = self.ring.begin(&mut place, len, arrived, whole, follows);
-        self.writer.write(&place.lease);
+        self.writer.take(&place.lease);
         self.ring.written(&block);
+        self.writer.wait();
         self.take(len)?;
         self.ring.consumed(&block);
         self.published(block, place.lease);

@@ -20,6 +20,8 @@ use crate::sys::region::{Lease, Region};
 pub(super) const MAX_BLOCK: usize = 256 * 1024;
 /// Bytes of blocks that wait to be matched or acknowledged.
 pub(super) const RING_BYTES: usize = 2 * 1024 * 1024;
+/// Bytes that wait while writing is stuck; more is given up and counted.
+pub(super) const MAX_UNWRITTEN: usize = 16 * 1024 * 1024;
 /// Most blocks at once. Few bytes each when lines come singly.
 const BLOCKS: u64 = 8192;
 /// A block during whose matching this many workers ended is not matched any more.
@@ -38,8 +40,6 @@ pub(super) enum Counter {
     Shed,
     Restarts,
     Matching,
-    /// Bytes consumed from the pipe that wait in the worker's own memory to be written.
-    Buffered,
     /// Keepers that ever came to this ring: a worker whose keeper is gone sees that one waits.
     Keepers,
 }
@@ -58,6 +58,9 @@ const TAIL: usize = 4;
 const BASE: usize = 5;
 /// End of the newest block's bytes.
 const DATA_TAIL: usize = 6;
+/// Bytes that wait to be written, since none did last: how many there are in the low half, how
+/// many of them are written in the high half.
+const UNWRITTEN: usize = 7;
 const DESCRIPTORS: usize = 32;
 
 // Words of one descriptor.
@@ -151,8 +154,8 @@ impl Ring {
 
     fn with_capacity(stream: u64, capacity: usize) -> io::Result<Ring> {
         let words = DESCRIPTORS + DESCRIPTOR * usize::try_from(BLOCKS).unwrap_or(0);
-        // The last MAX_BLOCK bytes are for blocks that are passed without matching.
-        let region = Arc::new(Region::new(words, capacity + MAX_BLOCK)?);
+        // Behind the blocks to be matched one that is not, and what waits to be written.
+        let region = Arc::new(Region::new(words, capacity + MAX_BLOCK + MAX_UNWRITTEN)?);
         let ring = Ring { region, capacity };
         ring.word(STREAM).store(stream, Relaxed);
         for word in [HEAD, TAIL, BASE] {
@@ -183,11 +186,6 @@ impl Ring {
         self.word(counter as usize).load(Relaxed)
     }
 
-    /// Reads a counter and sets it to 0.
-    pub(super) fn take(&self, counter: Counter) -> u64 {
-        self.word(counter as usize).swap(0, Relaxed)
-    }
-
     pub(super) fn counters(&self) -> control::Counters {
         let get = |counter| self.get(counter);
         control::Counters {
@@ -201,6 +199,53 @@ impl Ring {
             restarts: get(Counter::Restarts),
             matching: get(Counter::Matching) == 1,
         }
+    }
+
+    fn unwritten_range(&self) -> Range<usize> {
+        let word = self.word(UNWRITTEN).load(Acquire);
+        (word >> 32) as usize..(word & u64::from(u32::MAX)) as usize
+    }
+
+    /// Bytes that wait to be written.
+    pub(super) fn unwritten(&self) -> u64 {
+        self.unwritten_range().len() as u64
+    }
+
+    pub(super) fn has_room_to_write(&self, len: usize) -> bool {
+        let waiting = self.unwritten_range();
+        waiting.is_empty() || waiting.end + len <= MAX_UNWRITTEN
+    }
+
+    /// Adds to what waits to be written; false where there is no room. Called by the reader only.
+    pub(super) fn add_unwritten(&self, bytes: &[u8]) -> bool {
+        if self.unwritten() == 0 {
+            // Nobody else changes it now.
+            self.word(UNWRITTEN).store(0, Release);
+        }
+        let at = self.capacity + MAX_BLOCK + self.unwritten_range().end;
+        if !self.has_room_to_write(bytes.len()) {
+            return false;
+        }
+        let Some(mut lease) = self.lease(at..at + bytes.len()) else {
+            return false;
+        };
+        lease.copy_from_slice(bytes);
+        drop(lease);
+        self.word(UNWRITTEN).fetch_add(bytes.len() as u64, AcqRel);
+        true
+    }
+
+    /// What is to be written next; called by the writer only.
+    pub(super) fn next_unwritten(&self) -> Option<Lease> {
+        let waiting = self.unwritten_range();
+        let start = self.capacity + MAX_BLOCK;
+        let range = start + waiting.start..start + waiting.end;
+        (!range.is_empty()).then(|| self.lease(range)).flatten()
+    }
+
+    /// So many bytes of [`Ring::next_unwritten`] are written; it was given back before.
+    pub(super) fn wrote(&self, bytes: u64) {
+        self.word(UNWRITTEN).fetch_add(bytes << 32, AcqRel);
     }
 
     /// Room for `want` bytes (at most [`MAX_BLOCK`]). Where the ring has none, matched blocks are
@@ -322,6 +367,19 @@ impl Ring {
     /// The engine has the block's hits, or they were given up. A block freed before is no error.
     pub(super) fn acknowledged(&self, number: u64) {
         self.advance(number, State::Matched, State::Free);
+    }
+
+    /// The last worker was ended by somebody: what it was matching is not to blame. Called by the
+    /// keeper, between two workers.
+    pub(super) fn excuse(&self) {
+        let (head, tail) = (self.word(HEAD).load(Acquire), self.word(TAIL).load(Acquire));
+        for number in head..tail {
+            if self.state(number) == Some(State::Published) {
+                let attempts = self.field(number, ATTEMPTS);
+                let before = attempts.load(Acquire);
+                attempts.store(before.saturating_sub(1), Release);
+            }
+        }
     }
 
     /// What the last worker left. Called once, before anything else, by a new worker.
@@ -588,6 +646,24 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_to_be_written_outlives_a_worker_and_is_bounded() {
+        let ring = Ring::new(7).unwrap();
+        assert!(ring.next_unwritten().is_none());
+        assert!(ring.add_unwritten(b"one\n") && ring.add_unwritten(b"two\n"));
+        ring.wrote(4);
+        let next_worker = ring.clone();
+        assert_eq!(&*next_worker.next_unwritten().unwrap(), b"two\n");
+        assert_eq!(next_worker.unwritten(), 4);
+        let block = vec![b'x'; MAX_BLOCK];
+        let fit = (0..).take_while(|_| ring.add_unwritten(&block)).count();
+        assert_eq!(fit, MAX_UNWRITTEN / MAX_BLOCK - 1);
+        assert!(!ring.has_room_to_write(MAX_BLOCK) && ring.has_room_to_write(1));
+        ring.wrote(ring.unwritten());
+        assert!(ring.has_room_to_write(MAX_BLOCK) && ring.add_unwritten(b"three\n"));
+        assert_eq!(&*ring.next_unwritten().unwrap(), b"three\n");
+    }
+
+    #[test]
     fn a_block_that_ended_two_workers_is_not_matched_again() {
         let ring = Ring::new(7).unwrap();
         let (poison, bytes) = publish(&ring, 10);
@@ -604,6 +680,12 @@ mod tests {
         assert_eq!(left.jobs.len(), 1);
         assert_eq!(left.jobs[0].number, innocent.number);
         drop(left);
+        // Nor do ends that are somebody's doing.
+        for _ in 0..3 {
+            ring.attempt(innocent.number);
+            ring.excuse();
+            assert_eq!(ring.recover().jobs.len(), 1);
+        }
         // Two more ends while it only waits for its acknowledgement do not count.
         ring.matched(innocent.number, true);
         assert_eq!(ring.recover().jobs.len(), 1);

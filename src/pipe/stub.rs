@@ -30,6 +30,8 @@ const MAX_TOLD: u64 = 64 * 1024;
 
 /// Runs to the end of input; SIGTERM ends the process before.
 pub(super) fn run(log: Log, starter: Starter) {
+    // A SIGTERM that comes before there is a keeper would leave the pipe without a reader.
+    let _held = signals::hold_all();
     let from_terminal = io::stdin().is_terminal() || io::stderr().is_terminal();
     // Where a signal cannot be set there is nothing better to do than to go on.
     let _ = signals::ignore(&IGNORED);
@@ -39,6 +41,8 @@ pub(super) fn run(log: Log, starter: Starter) {
     let _ = signals::exit_zero_on(Signal::SIGTERM);
     // Rust's own handlers for these swallow the first one that somebody sends.
     let _ = signals::set_default(&[Signal::SIGSEGV, Signal::SIGBUS]);
+    // Where it is ignored no child's end can be waited for.
+    let _ = signals::set_default(&[Signal::SIGCHLD]);
 
     persist(source::make_stdin_a_pipe);
     // Made here, so that they outlive keepers as well as workers.
@@ -49,6 +53,8 @@ pub(super) fn run(log: Log, starter: Starter) {
     loop {
         let began = Instant::now();
         let (keeper, told) = persist(|| start_keeper(&log, &starter, &ring, &private));
+        // Also those that were held back by whoever started us.
+        let _ = signals::let_all_through();
         let lines = read_told(told);
         if ended_well(keeper) {
             // Where nobody reads it, it is lost.
@@ -76,6 +82,8 @@ fn persist<T>(mut attempt: impl FnMut() -> io::Result<T>) -> T {
             }
             Err(_) => {}
         }
+        // Who cannot start can at least be ended.
+        let _ = signals::let_all_through();
         std::thread::sleep(ASK_AGAIN);
     }
 }

@@ -24,6 +24,8 @@ struct Inner {
 #[derive(Debug)]
 struct State {
     settings: config::Syslog,
+    /// Whether the file is told too.
+    file: bool,
     troubles: BTreeSet<&'static str>,
 }
 
@@ -41,15 +43,28 @@ impl Tell {
                 about: format!("{kind} log{path}"),
                 state: Mutex::new(State {
                     settings: default_settings(),
+                    file: true,
                     troubles: BTreeSet::new(),
                 }),
             }),
         }
     }
 
+    /// From now on nothing goes to the file: a worker cannot write it, and must not wait for a
+    /// frozen file system.
+    pub(super) fn without_file(&self) {
+        let mut state = self.lock();
+        state.file = false;
+        state.settings.log_file = None;
+    }
+
     /// Where to tell, as the configuration says.
     pub(super) fn configure(&self, settings: &config::Syslog) {
-        self.lock().settings = settings.clone();
+        let mut state = self.lock();
+        state.settings = settings.clone();
+        if !state.file {
+            state.settings.log_file = None;
+        }
     }
 
     /// Tells a trouble, once until it is over. `key` identifies it.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
 
+use super::engine_link;
 use super::matching::Done;
 use super::ring::{Counter, Ring};
 use super::tell::Tell;
@@ -178,7 +179,9 @@ impl Uplink {
         let now = clock::boottime();
         for done in self.order.put(done) {
             for (addr, agent) in &done.good {
-                if self.shared.observe(*addr, *agent, now) {
+                if self.shared.observe(*addr, *agent, now)
+                    && self.line.as_ref().is_some_and(|line| line.welcome)
+                {
                     self.send(&Request::Shared { addr: *addr });
                 }
             }
@@ -221,7 +224,11 @@ impl Uplink {
                     return;
                 }
                 self.tell.over("version", "the engine understands us again");
+                self.tell.over("refused", "the engine listens again");
+                self.refused = false;
                 self.retry = RETRY.0;
+                // It may be another engine, which knows of no shared address.
+                self.shared.tell_again();
                 if let Some(offset) = high_water {
                     self.acknowledged(offset);
                 }
@@ -292,7 +299,8 @@ impl Uplink {
     }
 
     fn connect(&self) -> io::Result<Line> {
-        let mut socket = UnixStream::connect(&self.speaker.socket)?;
+        let mut socket = engine_link::connect_now(&self.speaker.socket)?;
+        socket.set_nonblocking(false)?;
         socket.set_write_timeout(Some(SEND_PATIENCE))?;
         let config = self.config();
         let hello = Request::Worker(WorkerHello {

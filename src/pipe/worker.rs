@@ -57,6 +57,7 @@ impl Worker {
     pub(super) fn run(self) -> i32 {
         // Also a thread that panics ends the worker: the keeper starts another one.
         std::panic::set_hook(Box::new(|_| std::process::abort()));
+        self.tell.without_file();
         let trusted = self.give_up_root();
         let tell = self.tell.clone();
         match self.work(trusted) {

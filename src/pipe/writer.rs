@@ -1,5 +1,6 @@
 //! Writes blocks to the log file in a thread of its own, so that a write that does not come back
-//! (a frozen file system, NFS) or fails (a full disk) never stops the reader.
+//! (a frozen file system, NFS) or fails (a full disk) never stops the reader. What waits to be
+//! written stands in the ring's memory: the next worker goes on with it.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -9,14 +10,14 @@ use std::time::Duration;
 use super::ring::{Counter, Ring};
 use super::tell::Tell;
 
-/// How long the reader waits for a write before it goes on without.
+/// The reader waits as long as writes come back, however slow: the buffer is
+/// bounded, and a pipe that fills is what a slow disk does to Apache without us too. A write that
+/// takes longer than this is not waited for.
 pub(super) const WRITE_PATIENCE: Duration = Duration::from_millis(250);
-/// Bytes that wait in memory while writing is stuck; more is given up and counted.
-pub(super) const MAX_WAITING: usize = 16 * 1024 * 1024;
 /// A failed write is tried again after this time.
 const RETRY: Duration = Duration::from_millis(250);
-/// A buffer that has grown beyond this is given back when it is empty.
-const KEEP_BUFFER: usize = 1024 * 1024;
+/// Bytes of one write, so that it is seen that a slow one goes on.
+const WRITE: usize = 256 * 1024;
 
 /// The reader's and the link's side of the writer thread.
 #[derive(Debug)]
@@ -31,13 +32,8 @@ pub(super) struct Writer {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Blocks that wait for the writer, one behind the other.
-    waiting: Vec<u8>,
-    /// Bytes ever handed over, and bytes the writer is done with.
-    handed: u64,
-    done: u64,
-    /// The reader no longer waits, until the writer has caught up.
-    behind: bool,
+    /// The reader no longer waits, until a write comes back.
+    stuck: bool,
     file: Option<Arc<File>>,
     finished: bool,
 }
@@ -68,45 +64,49 @@ impl Writer {
         self.changed.notify_all();
     }
 
-    /// Has the block written, in order. Returns when it is, or when that takes too long: then the
-    /// writer keeps it and goes on trying. Where too much waits already the block is given up.
-    pub(super) fn write(&self, block: &[u8]) {
+    /// Takes the block over: from here on it is written in order, whatever becomes of this worker.
+    /// Where too much waits already it is given up.
+    pub(super) fn take(&self, block: &[u8]) {
         if !self.wanted {
             return;
         }
-        let mut shared = self.lock();
-        let open = shared.handed - shared.done;
-        if open + block.len() as u64 > MAX_WAITING as u64 {
-            drop(shared);
-            self.ring.count(Counter::Lost, block.len() as u64);
-            self.tell.trouble(
-                "lost",
-                "lines are being lost: the log file takes none, and the buffer is full",
-            );
+        let guard = self.wait_while(|| !self.ring.has_room_to_write(block.len()));
+        if self.ring.add_unwritten(block) {
+            self.changed.notify_all();
             return;
         }
-        shared.waiting.extend_from_slice(block);
-        shared.handed += block.len() as u64;
-        let mine = shared.handed;
-        self.changed.notify_all();
-        if !shared.behind {
-            let (mut after, outcome) = self
-                .changed
-                .wait_timeout_while(shared, WRITE_PATIENCE, |shared| shared.done < mine)
-                .unwrap_or_else(PoisonError::into_inner);
-            if !outcome.timed_out() {
-                return;
-            }
-            after.behind = true;
-            shared = after;
-        }
-        let open = shared.handed - shared.done;
-        self.ring.set(Counter::Buffered, open);
+        drop(guard);
+        self.ring.count(Counter::Lost, block.len() as u64);
+        self.tell.trouble(
+            "lost",
+            "lines are being lost: the log file takes none, and the buffer is full",
+        );
     }
 
-    /// Whether blocks that have left the pipe wait in memory.
+    /// Returns when all that was taken is written, or when that takes too long: the writer goes on
+    /// trying.
+    pub(super) fn wait(&self) {
+        drop(self.wait_while(|| self.is_behind()));
+    }
+
+    /// Waits for that to end, as long as writes come back.
+    fn wait_while(&self, condition: impl Fn() -> bool) -> MutexGuard<'_, Shared> {
+        let mut shared = self.lock();
+        while !shared.stuck && condition() {
+            let before = self.ring.unwritten();
+            let (after, outcome) = self
+                .changed
+                .wait_timeout_while(shared, WRITE_PATIENCE, |_| self.ring.unwritten() == before)
+                .unwrap_or_else(PoisonError::into_inner);
+            shared = after;
+            shared.stuck = outcome.timed_out();
+        }
+        shared
+    }
+
+    /// Whether blocks that were taken are not written yet.
     pub(super) fn is_behind(&self) -> bool {
-        self.lock().behind
+        self.ring.unwritten() > 0
     }
 
     /// Waits until everything is written, at most `grace`; what is not is given up.
@@ -114,11 +114,10 @@ impl Writer {
         let mut shared = self.lock();
         shared.finished = true;
         self.changed.notify_all();
-        let (shared, _) = self
+        let _ = self
             .changed
-            .wait_timeout_while(shared, grace, |shared| shared.done < shared.handed)
-            .unwrap_or_else(PoisonError::into_inner);
-        let lost = shared.handed - shared.done;
+            .wait_timeout_while(shared, grace, |_| self.is_behind());
+        let lost = self.ring.unwritten();
         if lost > 0 {
             self.ring.count(Counter::Lost, lost);
             self.tell.trouble(
@@ -126,60 +125,52 @@ impl Writer {
                 &format!("{lost} bytes are lost: the log file took none until the end"),
             );
         }
-        self.ring.set(Counter::Buffered, 0);
     }
 
     fn run(&self) {
-        let mut batch = Vec::new();
         loop {
             let mut shared = self.lock();
-            while shared.waiting.is_empty() || shared.file.is_none() {
-                if shared.finished && shared.waiting.is_empty() {
-                    return;
+            let file = loop {
+                match &shared.file {
+                    Some(file) if self.is_behind() => break Arc::clone(file),
+                    _ if shared.finished && !self.is_behind() => return,
+                    _ => {}
                 }
                 shared = self
                     .changed
                     .wait(shared)
                     .unwrap_or_else(PoisonError::into_inner);
-            }
-            std::mem::swap(&mut batch, &mut shared.waiting);
+            };
             drop(shared);
-
-            self.write_all(&batch);
-
-            let mut shared = self.lock();
-            shared.done += batch.len() as u64;
-            if shared.done == shared.handed {
-                let was_behind = std::mem::take(&mut shared.behind);
-                if was_behind {
-                    self.ring.set(Counter::Buffered, 0);
-                    self.tell.over("lost", "the log file takes lines again");
-                }
-            }
-            self.changed.notify_all();
-            drop(shared);
-            batch.clear();
-            batch.shrink_to(KEEP_BUFFER);
+            self.write_some(&file);
         }
     }
 
-    /// Every byte, once, however often it takes.
-    fn write_all(&self, mut rest: &[u8]) {
-        while !rest.is_empty() {
-            let Some(file) = self.lock().file.clone() else {
-                return;
-            };
-            match (&*file).write(rest) {
-                Ok(0) => self.pause(&io::ErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    self.ring.count(Counter::Written, n as u64);
-                    self.tell.over("write", "the log file can be written again");
-                    rest = rest.get(n..).unwrap_or_default();
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => self.pause(&error),
-            }
+    fn write_some(&self, file: &File) {
+        let Some(bytes) = self.ring.next_unwritten() else {
+            return;
+        };
+        let part = bytes.get(..portion(&bytes)).unwrap_or(&bytes);
+        let written = (&*file).write(part);
+        // Given back first: its place may be used at once.
+        drop(bytes);
+        match written {
+            Ok(0) => self.pause(&io::ErrorKind::WriteZero.into()),
+            Ok(n) => self.came_back(n as u64),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => self.pause(&error),
         }
+    }
+
+    fn came_back(&self, len: u64) {
+        self.ring.wrote(len);
+        self.ring.count(Counter::Written, len);
+        self.tell.over("write", "the log file can be written again");
+        let mut shared = self.lock();
+        if std::mem::take(&mut shared.stuck) {
+            self.tell.over("lost", "the log file takes lines again");
+        }
+        self.changed.notify_all();
     }
 
     fn pause(&self, error: &io::Error) {
@@ -193,4 +184,13 @@ impl Writer {
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How much of `bytes` to write at once: whole lines, because others may append to the same file.
+fn portion(bytes: &[u8]) -> usize {
+    let most = bytes.get(..WRITE).unwrap_or(bytes);
+    if most.len() == bytes.len() {
+        return bytes.len();
+    }
+    memchr::memrchr(b'\n', most).map_or(most.len(), |at| at + 1)
 }

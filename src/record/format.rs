@@ -228,6 +228,14 @@ fn address_cannot_be_forged(items: &[Item]) -> Result<(), String> {
     Ok(())
 }
 
+impl Format {
+    /// Whether the peer of the connection stands in it.
+    pub(super) fn has_peer(&self) -> bool {
+        let is_peer = |item: &Item| matches!(item, Item::Field(_, Role::Peer));
+        self.items.iter().any(is_peer)
+    }
+}
+
 impl Class {
     /// Whether the byte may stand in a value of this class.
     pub(super) fn holds(self, byte: u8) -> bool {

@@ -154,10 +154,17 @@ impl Parser {
                 if let Some((_, format)) = chosen.get().and_then(|at| candidates.get(*at)) {
                     return access::parse(format, line);
                 }
-                let (at, record) = candidates
-                    .iter()
-                    .enumerate()
-                    .find_map(|(at, (_, format))| Some((at, access::parse(format, line)?)))?;
+                let (at, record) =
+                    candidates
+                        .iter()
+                        .enumerate()
+                        .find_map(|(at, (_, format))| {
+                            let record = access::parse(format, line)?;
+                            // Else `-` for the peer and a user name of two words make one format
+                            // look like another.
+                            let peer = record.peer.is_some() || !format.has_peer();
+                            peer.then_some((at, record))
+                        })?;
                 if record.client.is_some() {
                     // Another thread may have been first; its choice stands from the next line.
                     let _ = chosen.set(at);

@@ -49,6 +49,31 @@ fn auto_decides_by_the_first_line_and_stays_with_it() {
 }
 
 #[test]
+fn a_hostile_first_line_does_not_make_auto_choose_another_format() {
+    let tail = r#"[22/Nov/2026:11:00:32 +0000] "GET / HTTP/1.1" 401 281 "-" "-""#;
+    for user in [
+        "us er",
+        "192.0.2.7 x",
+        "- -",
+        "- - -",
+        "192.0.2.7 192.0.2.8 - -",
+        "x [22/Nov/2026:11:00:32 +0000]",
+        r#"x [22/Nov/2026:11:00:32 +0000] \"GET / HTTP/1.1\" 200 5"#,
+    ] {
+        for (name, head) in [
+            ("vhost_combined", "a.example:80 203.0.113.9 - "),
+            ("combined", "203.0.113.9 - "),
+        ] {
+            let parser = access("auto");
+            let line = format!("{head}{user} {tail}");
+            let record = parser.parse(line.as_bytes()).unwrap();
+            assert_eq!(record.client.unwrap().text, b"203.0.113.9", "{line}");
+            assert_eq!(parser.chosen(), Some(name), "{line}");
+        }
+    }
+}
+
+#[test]
 fn odd_lines_parse() {
     let parser = access("combined");
     for (request, status) in [
