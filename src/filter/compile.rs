@@ -248,10 +248,4 @@ impl Filter {
     pub fn limits_hit(&self) -> u64 {
         self.limits.load(Ordering::Relaxed)
     }
-
-    /// Numbers of the failregex that look around or back, from 1: those the bounds are for.
-    pub fn stepping_back(&self) -> Vec<u32> {
-        let fail = self.fail.iter().filter(|pattern| pattern.steps_back());
-        fail.map(|pattern| pattern.number).collect()
-    }
 }

@@ -126,11 +126,6 @@ impl Pattern {
         !self.any.groups(|name| name == "mlfid").is_empty()
     }
 
-    /// Whether it takes steps back ([`Compiled::steps_back`]).
-    pub(super) fn steps_back(&self) -> bool {
-        self.any.steps_back()
-    }
-
     /// Whom a text of this client hits: `own` is what is surely the client's of `all`; `None`:
     /// the prefix has not let it through.
     pub(super) fn decide(

@@ -45,6 +45,12 @@ impl Compiled {
     pub(super) fn new(pattern: &str, manner: Manner, limits: &Limits) -> Result<Compiled, String> {
         let (coarse, source, fine) = match linear(pattern, manner) {
             Ok(regex) => (regex, pattern.to_owned(), None),
+            Err(_) if refers_by_number(pattern) => {
+                return Err("a reference back by number (`\\1`): name the group, \
+                            `(?P<name>...)`, and refer to it by `(?P=name)`, because <HOST> \
+                            brings groups of its own"
+                    .to_owned());
+            }
             Err(error) if !steps_back(pattern) => return Err(explain(&error)),
             Err(_) => {
                 let source = coarser(pattern);
@@ -214,17 +220,27 @@ fn coarser(pattern: &str) -> String {
             rest = after;
         } else {
             let length = atom(rest);
-            let piece = rest.get(..length).unwrap_or(rest);
-            let digit = piece.as_bytes().get(1).copied().unwrap_or_default();
-            if piece.starts_with('\\') && (b'1'..=b'9').contains(&digit) {
-                out.push_str(ANYTHING);
-            } else {
-                out.push_str(piece);
-            }
+            out.push_str(rest.get(..length).unwrap_or(rest));
             rest = rest.get(length..).unwrap_or_default();
         }
     }
     out
+}
+
+/// Whether a group is referred to by its number.
+fn refers_by_number(pattern: &str) -> bool {
+    let mut rest = pattern;
+    while !rest.is_empty() {
+        let length = atom(rest);
+        let digit = |at: usize| rest.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
+        let by_condition = rest.starts_with("(?(") && digit(3);
+        let escaped = rest.starts_with('\\') && digit(1) && !rest.starts_with("\\0");
+        if by_condition || escaped {
+            return true;
+        }
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    false
 }
 
 /// Length of the group at the front, its brackets included.
@@ -288,7 +304,7 @@ mod tests {
         for (pattern, coarse) in [
             (r"a(?!b(c)[)\]](?=d))e", "ae"),
             (r"(?<=x)a(?P<n>b)(?P=n)", r"a(?P<n>b)(?s-u:.*)"),
-            (r"(a)?(?(1)b|c)\1\\1[\1]", r"(a)?(?:|b|c)(?s-u:.*)\\1[\1]"),
+            (r"(?P<n>a)?(?(<n>)b|c)\\1", r"(?P<n>a)?(?:|b|c)\\1"),
             (r"(?>a+)(?<name>b)", "(?:a+)(?<name>b)"),
             (r"\(?!a(?:b)", r"\(?!a(?:b)"),
         ] {
@@ -324,13 +340,25 @@ mod tests {
     }
 
     #[test]
+    fn groups_are_referred_to_by_name() {
+        for (pattern, by_number) in [
+            (r"(a)\1", true),
+            (r"(a)?(?(1)b)", true),
+            (r"(a)\\1[\1]\0", false),
+            (r"(?P<a>a)(?P=a)(?(<a>)b)", false),
+        ] {
+            assert_eq!(refers_by_number(pattern), by_number, "{pattern}");
+        }
+    }
+
+    #[test]
     fn a_bound_that_is_hit_is_no_match_and_counted() {
         let limits = Limits::default();
         let manner = Manner {
             dfa_limit: 1 << 20,
             multi_line: false,
         };
-        let regex = Compiled::new(r"^(?:(a+)+\1)+$", manner, &limits).unwrap();
+        let regex = Compiled::new(r"^(?:(?P<a>a+)+(?P=a))+$", manner, &limits).unwrap();
         let hard = format!("{}b", "a".repeat(100));
         // The coarse pattern has no mercy on it, so the other one must be asked.
         assert!(!regex.is_match(hard.as_bytes()) || limits.load(Ordering::Relaxed) > 0);

@@ -276,6 +276,110 @@ fn without_a_record_the_pattern_names_the_host() {
     }
 }
 
+fn with_prefix(prefix: &str, fail: &[&str], ignore: &[&str]) -> Filter {
+    let mut definition = definition(fail, ignore);
+    let prefix = super::tests::definition(&[prefix], &[]).failregex.pop();
+    definition.prefregex = prefix;
+    Filter::compile(&definition).unwrap()
+}
+
+#[test]
+fn a_prefix_names_the_client_and_hands_on_its_content() {
+    let filter = with_prefix(
+        r"^\[\] \[(?!evasive)\S+:\S+\] \[pid \d+:tid \d+\] .*\[client <HOST>(?::\d{1,5})?\] (?:AH\d+: )?<F-CONTENT>.+</F-CONTENT>$",
+        &[
+            r"^user <F-USER>\S*</F-USER> not found",
+            r"^from <ADDR>:",
+            r"^<F-NOFAIL>fine</F-NOFAIL>",
+            "^fine",
+        ],
+        &["^user good ", "never"],
+    );
+    for (rest, expected) in [
+        (
+            "[client 192.0.2.1:5] AH01618: user x not found",
+            hit(1, "192.0.2.1"),
+        ),
+        (
+            "[client 2001:db8::7:5] AH01618: user x not found",
+            hit(1, "2001:db8::7"),
+        ),
+        (
+            "[client 192.0.2.1:5] AH01618: user good not found",
+            Outcome::Ignored,
+        ),
+        (
+            "[client 192.0.2.1:5] AH01618: no user x not found",
+            Outcome::Miss,
+        ),
+        ("[client 192.0.2.1:5] fine", Outcome::Miss),
+        // The prefix steps over the client to what he wrote.
+        (
+            "[client 192.0.2.1:5] x [client 192.0.2.2:5] user x not found",
+            Outcome::Spoof { pattern: 1 },
+        ),
+        (
+            "[client 192.0.2.1:5] user x not found, [client 192.0.2.2:5] y",
+            hit(1, "192.0.2.1"),
+        ),
+        (
+            "[client 192.0.2.1:5] from 192.0.2.1: x",
+            hit(2, "192.0.2.1"),
+        ),
+        (
+            "[client 192.0.2.1:5] from 192.0.2.2: x",
+            Outcome::Spoof { pattern: 2 },
+        ),
+        ("AH01618: user x not found", Outcome::Miss),
+    ] {
+        let line = format!("{HEAD}{rest}");
+        assert_eq!(outcome(&filter, Kind::Error, &line), expected, "{rest}");
+    }
+}
+
+#[test]
+fn a_session_fails_when_one_line_says_who_and_another_what() {
+    let filter = with_prefix(
+        r"^<F-MLFID>\w+: </F-MLFID><F-CONTENT>.+</F-CONTENT>$",
+        &[
+            "^<F-NOFAIL>hello</F-NOFAIL> <HOST>$",
+            "^bad$",
+            "^<F-MLFFORGET>bye</F-MLFFORGET>$",
+        ],
+        &[],
+    );
+    let mut sequence = Sequence::default();
+    for (line, expected) in [
+        ("a: hello 192.0.2.1", Outcome::Miss),
+        ("b: bad", Outcome::Miss),
+        ("a: bad", hit(2, "192.0.2.1")),
+        ("b: hello 192.0.2.2", hit(1, "192.0.2.2")),
+        ("a: bye", hit(3, "192.0.2.1")),
+        ("a: bad", Outcome::Miss),
+    ] {
+        let outcome = sequence.examine(&filter, &Subject::raw(line.as_bytes(), None));
+        assert_eq!(outcome, expected, "{line}");
+    }
+}
+
+#[test]
+fn a_pattern_over_several_lines_uses_them_up() {
+    let mut definition = definition(&[r"^(?P<id>\d+) bad<SKIPLINES>(?P=id) end <HOST>$"], &[]);
+    definition.maxlines = 4;
+    let filter = Filter::compile(&definition).unwrap();
+    let mut sequence = Sequence::default();
+    for (line, expected) in [
+        ("1 bad", Outcome::Miss),
+        ("2 bad", Outcome::Miss),
+        ("1 end 192.0.2.1", hit(1, "192.0.2.1")),
+        ("1 end 192.0.2.1", Outcome::Miss),
+        ("2 end 192.0.2.2", hit(1, "192.0.2.2")),
+    ] {
+        let outcome = sequence.examine(&filter, &Subject::raw(line.as_bytes(), None));
+        assert_eq!(outcome, expected, "{line}");
+    }
+}
+
 #[test]
 fn what_does_not_compile_is_said_at_its_place() {
     for (pattern, word) in [
@@ -283,6 +387,7 @@ fn what_does_not_compile_is_said_at_its_place() {
         ("<HOST>(", "no valid pattern"),
         ("<HOST>(?=x", "no valid pattern"),
         (r"<HOST>(?P=a)", "no valid pattern"),
+        (r"<HOST>(a)\1", "name the group"),
         ("<HOST>(?:x{1000}){1000}", "grows beyond"),
     ] {
         let problems = Filter::compile(&definition(&["<HOST>", pattern], &[])).unwrap_err();
