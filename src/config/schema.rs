@@ -433,7 +433,12 @@ fn filter_name(value: &Located, faults: &mut Faults<'_>) -> Option<String> {
         }
     };
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-    if !(1..=64).contains(&name.len()) || name.starts_with('.') || !name.bytes().all(allowed) {
+    let shown = !whole.chars().any(char::is_control);
+    if !shown
+        || !(1..=64).contains(&name.len())
+        || name.starts_with('.')
+        || !name.bytes().all(allowed)
+    {
         faults.expected("the name of a filter, without directory and ending", value);
         return None;
     }
