@@ -31,7 +31,7 @@ demo: build
 # loudly, on a line that begins with SKIPPED or MISSING.
 test:
 	@tests/prepare.sh a2enconf=apache2 ufw=ufw nft=nftables iptables=iptables rsyslogd=rsyslog \
-	    ip=iproute2 ps=procps curl=curl
+	    ip=iproute2 ps=procps curl=curl fail2ban-regex=fail2ban
 	@tests/tool.sh fmt --check
 	@tests/tool.sh clippy --all-targets --locked -- -D warnings
 	@tests/tool.sh deny check licenses bans sources

@@ -160,7 +160,13 @@ fn config(kind: Kind, filter: &str) -> Option<Config> {
         not_vhost: Vec::new(),
         increment: None,
     };
-    let definition = read("bench", Path::new("bench.conf"), &|_| Ok(filter.to_owned())).ok()?;
+    let definition = read(
+        "bench",
+        Path::new("bench.conf"),
+        &Default::default(),
+        &|_| Ok(filter.to_owned()),
+    )
+    .ok()?;
     Some(Config {
         paths: Paths::default(),
         firewall: Firewall {

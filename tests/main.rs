@@ -8,6 +8,8 @@ mod docs; // README, manual, help and shipped configuration say the same
 #[cfg(test)]
 mod engine; // the real engine, its socket and its commands, with the dry-run back end
 #[cfg(test)]
+mod fail2ban; // the filters and samples of fail2ban's package, where it is installed
+#[cfg(test)]
 mod filters; // lines of hostile clients, read by records, filters and `pipeban test`
 #[cfg(test)]
 mod journey; // real Apache, real ufw, real clients, in namespaces: the promises of the README

@@ -1,5 +1,6 @@
 //! `pipeban test`
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use super::Global;
 use super::exit::Exit;
 use super::problems;
 use crate::config::{self, Config, DEFAULT_FILE, JailName, Problem};
-use crate::filter::{self, Definition, Filter};
+use crate::filter::{self, Dates, Definition, Filter};
 use crate::record::{self, Parser};
 use judge::{Judge, Rule, Sight};
 
@@ -32,11 +33,12 @@ pub(super) struct Args {
     /// Only this jail, also when it is not enabled
     #[arg(long, value_name = "JAIL", conflicts_with = "filter")]
     jail: Option<JailName>,
-    /// Only this filter: a name, or a file in fail2ban's format
+    /// Only this filter: a name, or a file in fail2ban's format, with options as fail2ban writes
+    /// them: `name[mode="aggressive"]`
     #[arg(long, value_name = "FILTER")]
     filter: Option<String>,
-    /// Kind of log; by default the jail's, else what the first lines are. With `raw` (only with
-    /// --filter) lines need not be Apache's, and the pattern's `<HOST>` alone decides
+    /// Kind of log; by default the jail's, else what the first lines are. With `raw`, for
+    /// filters alone, lines need not be Apache's, and the pattern's `<HOST>` decides
     #[arg(long, value_enum)]
     kind: Option<Kind>,
     /// Format of an access log: a name or a LogFormat string
@@ -170,8 +172,10 @@ fn rules(args: &Args, global: &Global, config: Option<&Config>) -> Result<Vec<Ru
         return Ok(vec![Rule {
             jail: None,
             log: None,
+            dates: Dates::of(&definition),
             definition,
             filter,
+            sequence: RefCell::default(),
             weight,
             bans_alone,
             ignoreip: Vec::new(),
@@ -194,8 +198,10 @@ fn rules(args: &Args, global: &Global, config: Option<&Config>) -> Result<Vec<Ru
         rules.push(Rule {
             jail: Some(name.clone()),
             log: Some(jail.log),
+            dates: Dates::of(definition),
             definition: definition.clone(),
             filter: Filter::compile(definition).map_err(Failure::Config)?,
+            sequence: RefCell::default(),
             weight: jail.weight,
             bans_alone: jail.weight >= jail.maxretry,
             ignoreip: jail.ignoreip.clone(),
@@ -225,14 +231,12 @@ fn rules(args: &Args, global: &Global, config: Option<&Config>) -> Result<Vec<Ru
 
 /// The filter that `--filter` means.
 fn definition(name: &str, global: &Global, config: Option<&Config>) -> Result<Definition, Failure> {
-    if name.ends_with(']') {
-        return Err(Failure::Usage(format!(
-            "`{name}`: options of a filter are not supported yet"
-        )));
-    }
+    let whole = name;
+    let (name, options) = filter::split_options(whole).map_err(Failure::Usage)?;
     let read = |file: &Path| {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        filter::read(&stem, file, &|path| std::fs::read_to_string(path)).map_err(Failure::Config)
+        filter::read(&stem, file, &options, &|path| std::fs::read_to_string(path))
+            .map_err(Failure::Config)
     };
     if name.contains('/') || name.ends_with(".conf") || name.ends_with(".toml") {
         if name.ends_with(".toml") {
@@ -246,7 +250,7 @@ fn definition(name: &str, global: &Global, config: Option<&Config>) -> Result<De
         }
         return read(file);
     }
-    if let Some(definition) = config.and_then(|config| config.filters.get(name)) {
+    if let Some(definition) = config.and_then(|config| config.filters.get(whole)) {
         return Ok(definition.clone());
     }
     let paths = config::paths_of(&global.config);

@@ -189,8 +189,20 @@ fn filters(
                 message,
             }
         };
-        match find(name, &directories) {
-            Ok(path) => match definition(name, &path) {
+        let (bare, options) = match filter::split_options(name) {
+            Ok(split) => split,
+            Err(message) => {
+                problems.push(at_jail(format!("jail `{jail}`: {message}")));
+                continue;
+            }
+        };
+        match find(bare, &directories) {
+            Ok(path) => match definition(bare, &path, &options) {
+                Ok(definition) if definition.maxlines > 1 => problems.push(at_jail(format!(
+                    "jail `{jail}`: filter `{bare}` wants several lines at once (`maxlines`), but \
+                     lines of many clients stand between each other in Apache's logs: only \
+                     `pipeban test --kind raw` takes such a filter"
+                ))),
                 Ok(definition) => {
                     filters.insert(name.to_owned(), definition);
                 }
@@ -212,8 +224,12 @@ fn filters(
     filters
 }
 
-fn definition(name: &str, path: &Path) -> Result<Definition, Vec<Problem>> {
-    let definition = filter::read(name, path, &read)?;
+fn definition(
+    name: &str,
+    path: &Path,
+    options: &BTreeMap<String, String>,
+) -> Result<Definition, Vec<Problem>> {
+    let definition = filter::read(name, path, options, &read)?;
     filter::Filter::compile(&definition)?;
     Ok(definition)
 }

@@ -517,7 +517,7 @@ mod tests {
             "name of a filter",
         );
         check(
-            "[jails.x]\nlog=\"error\"\nfilter = \"apache-auth[mode=normal]\"",
+            "[jails.x]\nlog=\"error\"\nfilter = \"apache-auth[mode=normal\"",
             "3:10",
             "options",
         );

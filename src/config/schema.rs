@@ -424,17 +424,25 @@ fn facility(value: &Located, faults: &mut Faults<'_>) -> Option<u8> {
 }
 
 fn filter_name(value: &Located, faults: &mut Faults<'_>) -> Option<String> {
-    let name = text(value, faults)?;
-    if name.contains('[') {
-        faults.at(value.place, "options of a filter are not in this version yet: write the name alone, and your own variant into filters.d");
-        return None;
-    }
+    let whole = text(value, faults)?;
+    let name = match crate::filter::split_options(whole) {
+        Ok((name, _)) => name,
+        Err(message) => {
+            faults.at(value.place, &message);
+            return None;
+        }
+    };
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-    if !(1..=64).contains(&name.len()) || name.starts_with('.') || !name.bytes().all(allowed) {
+    let shown = !whole.chars().any(char::is_control);
+    if !shown
+        || !(1..=64).contains(&name.len())
+        || name.starts_with('.')
+        || !name.bytes().all(allowed)
+    {
         faults.expected("the name of a filter, without directory and ending", value);
         return None;
     }
-    Some(name.to_owned())
+    Some(whole.to_owned())
 }
 
 /// A list; one text stands for a list of one, and may name several between commas or spaces.

@@ -56,8 +56,10 @@ fn value(jail: &Jail, key: &str) -> String {
     }
 }
 
+/// Options of a filter may hold quotes and backslashes.
 fn text(value: &str) -> String {
-    format!("\"{value}\"")
+    let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{escaped}\"")
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {
@@ -121,7 +123,7 @@ mod tests {
             let increment = if increments { format!("{{ factor = {factor} }}") } else { "false".into() };
             let bantime = bantime.map_or("-1".to_owned(), |time| time.to_string());
             let (config, origins) = read(&format!(
-                "[jails.\"a.b\"]\nlog = \"{log}\"\nmaxretry = {maxretry}\nfindtime = {findtime}\nbantime = {bantime}\nipv6_prefix = {prefix}\nport = {port}\nincrement = {increment}\nenforce = {enforce}\nignoreip = \"192.0.2.1 2001:db8::/32\"\n"
+                "[jails.\"a.b\"]\nlog = \"{log}\"\nmaxretry = {maxretry}\nfindtime = {findtime}\nbantime = {bantime}\nipv6_prefix = {prefix}\nport = {port}\nincrement = {increment}\nenforce = {enforce}\nignoreip = \"192.0.2.1 2001:db8::/32\"\nfilter = 'x[mode=\"a\\b\"]'\n"
             ));
             let name = "a.b".parse().unwrap();
             let shown = show_jail(&config, &origins, &name).unwrap();

@@ -80,10 +80,13 @@ const JAIL: &[(&str, &str)] = &[
     ),
     (
         "maxlines",
-        "patterns over several lines are not in this version yet",
+        "it stands in the filter's file; only `pipeban test --kind raw` takes such a filter",
     ),
     ("maxmatches", "leave it out"),
-    ("mode", "modes of a filter are not in this version yet"),
+    (
+        "mode",
+        "write it behind the filter's name: `filter = 'name[mode=\"aggressive\"]'`",
+    ),
     ("name", "the name is the one in `[jails.NAME]`"),
     ("observe", "write `enforce = false`"),
     (

@@ -6,54 +6,68 @@
 
 use std::collections::BTreeMap;
 
-/// One line of a value and where its first byte stands, line and column from 1.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ValueLine {
-    pub(super) text: String,
+/// Where something stands: which file (counted from 0), line and column from 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) file: usize,
     pub(super) line: usize,
     pub(super) column: usize,
+}
+
+/// One line of a value and where its first byte stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct ValueLine {
+    pub(super) text: String,
+    pub(super) at: Place,
 }
 
 /// A value: its lines that are not empty.
 pub(super) type Value = Vec<ValueLine>;
 
 /// The options of one section, with the place of the section's header.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Section {
-    pub(super) line: usize,
+    pub(super) at: Place,
     pub(super) options: BTreeMap<String, Value>,
 }
 
 /// Sections by name.
 pub(super) type Sections = BTreeMap<String, Section>;
 
-/// What is wrong: line, column, text.
-pub(super) type Fault = (usize, usize, String);
+/// What is wrong, and where.
+pub(super) type Fault = (Place, String);
 
-/// Splits a file into sections. A later option of the same name replaces the earlier one.
+/// Splits the file numbered `file` into sections. A later option of the same name replaces the
+/// earlier one.
 ///
 /// # Errors
 /// Every line that is neither comment, header, option nor continuation.
-pub(super) fn sections(text: &str) -> Result<Sections, Vec<Fault>> {
+pub(super) fn sections(file: usize, text: &str) -> Result<Sections, Vec<Fault>> {
     let mut sections = Sections::new();
     let mut faults = Vec::new();
     let mut section: Option<String> = None;
     let mut option: Option<(String, usize)> = None;
-    for (index, raw) in text.lines().enumerate() {
-        let line = index + 1;
+    for (line, raw) in (1..).zip(text.lines()) {
         let body = without_comment(raw).trim_end();
         let content = body.trim_start();
         if content.is_empty() {
             continue;
         }
         let indent = body.len() - content.len();
+        let here = Place {
+            file,
+            line,
+            column: indent + 1,
+        };
         let place = |text: &str| {
             let text = text.trim();
             let offset = text.as_ptr() as usize - raw.as_ptr() as usize;
             ValueLine {
                 text: text.to_owned(),
-                line,
-                column: offset + 1,
+                at: Place {
+                    column: offset + 1,
+                    ..here
+                },
             }
         };
         if let (Some(section), Some((name, depth))) = (&section, &option)
@@ -67,7 +81,7 @@ pub(super) fn sections(text: &str) -> Result<Sections, Vec<Fault>> {
         }
         if let Some(name) = header(content) {
             sections.entry(name.to_owned()).or_insert_with(|| Section {
-                line,
+                at: here,
                 ..Section::default()
             });
             section = Some(name.to_owned());
@@ -76,19 +90,14 @@ pub(super) fn sections(text: &str) -> Result<Sections, Vec<Fault>> {
         }
         let Some((name, value)) = content.split_once(['=', ':']) else {
             faults.push((
-                line,
-                indent + 1,
+                here,
                 "neither `[section]` nor `option = value`; a further pattern must be indented"
                     .to_owned(),
             ));
             continue;
         };
         let Some(section) = section.as_ref().and_then(|name| sections.get_mut(name)) else {
-            faults.push((
-                line,
-                indent + 1,
-                "an option before the first `[section]`".to_owned(),
-            ));
+            faults.push((here, "an option before the first `[section]`".to_owned()));
             continue;
         };
         let name = name.trim().to_lowercase();
@@ -128,11 +137,11 @@ mod tests {
     #[test]
     fn comments_continuations_and_places_are_fail2bans() {
         let text = "# head\n[Definition]\nFailRegex = one # not a comment ; a comment\n   # comment\n\n    two;not\n; comment\nx: y\n [Init]\n";
-        let sections = sections(text).unwrap();
+        let sections = sections(0, text).unwrap();
         let failregex = &sections["Definition"].options["failregex"];
         let lines: Vec<_> = failregex
             .iter()
-            .map(|l| (l.text.as_str(), l.line, l.column))
+            .map(|l| (l.text.as_str(), l.at.line, l.at.column))
             .collect();
         assert_eq!(lines, [("one # not a comment", 3, 13), ("two;not", 6, 5)]);
         // Indented deeper than its option, even what looks like a header goes on with the value.
@@ -141,8 +150,8 @@ mod tests {
 
     #[test]
     fn lines_that_are_nothing_are_named() {
-        let faults = sections("a = b\n[D]\nfailregex = x\ny\n").unwrap_err();
-        let places: Vec<_> = faults.iter().map(|f| (f.0, f.1)).collect();
+        let faults = sections(0, "a = b\n[D]\nfailregex = x\ny\n").unwrap_err();
+        let places: Vec<_> = faults.iter().map(|f| (f.0.line, f.0.column)).collect();
         assert_eq!(places, [(1, 1), (4, 1)]);
     }
 }

@@ -3,12 +3,17 @@
 
 mod candidates;
 mod compile;
+mod dates;
 mod expand;
 mod file;
 mod glob;
 mod literals;
 pub mod matcher;
+mod options;
+mod pattern;
 mod read;
+mod regexes;
+mod sequence;
 mod subject;
 mod torn;
 mod translate;
@@ -19,7 +24,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use compile::Filter;
+pub use dates::{Dates, Moment};
+pub use options::split_options;
 pub use read::read;
+pub use sequence::Sequence;
 pub use subject::Subject;
 
 /// A filter as read from its file: text only, nothing compiled.
@@ -29,17 +37,33 @@ pub struct Definition {
     pub name: String,
     /// The file it came from.
     pub file: PathBuf,
+    /// `prefregex`: what must match first; its `<F-CONTENT>` is what the others see.
+    #[serde(default)]
+    pub prefregex: Option<PatternText>,
     /// `failregex`, one each, in order; numbered from 1 wherever they are shown.
     pub failregex: Vec<PatternText>,
     /// `ignoreregex`.
     pub ignoreregex: Vec<PatternText>,
+    /// `maxlines`: lines that one pattern sees together, 1 or more.
+    #[serde(default = "one")]
+    pub maxlines: u32,
+    /// `datepattern`: where the time stands. The live path needs none.
+    #[serde(default)]
+    pub datepattern: Vec<PatternText>,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// One pattern and its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PatternText {
-    /// As it stands in the file.
+    /// As it stands in the file, references and tags replaced.
     pub text: String,
+    /// The file, where it is another than the filter's own: an included one.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
     /// Line in the file, from 1.
     pub line: usize,
     /// Column of the pattern's first byte, from 1.

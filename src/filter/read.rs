@@ -1,158 +1,235 @@
-//! A filter file into a [`Definition`].
+//! A filter file, and what it includes, into a [`Definition`].
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::expand::Names;
-use super::file::{Fault, Section, ValueLine, sections};
+use super::expand::Merged;
+use super::file::{Fault, Place, Value, ValueLine, sections};
 use super::{Definition, PatternText};
 use crate::config::Problem;
 
 /// More patterns than this in one filter is a mistake.
 const MOST_PATTERNS: usize = 1000;
+/// More files than this, by includes of includes, is one, too.
+const MOST_FILES: usize = 100;
+/// Lines that one pattern may see together.
+const MOST_LINES: u32 = 100;
 
-/// Reads the filter `name` from `file` (fail2ban's format), whose text `read` fetches.
+/// Reads the filter `name` from `file` (fail2ban's format) with everything it includes and the
+/// `.local` files beside them, whose texts `read` fetches. `options` are the jail's, names in
+/// lower case ([`super::split_options`]).
 ///
 /// # Errors
 /// Every problem found, with its place: a file that cannot be read, a line that is nothing, a
-/// reference to nothing, no failregex, and what fail2ban knows and this does not yet.
+/// reference to nothing, no failregex.
 pub fn read(
     name: &str,
     file: &Path,
-    read: &dyn Fn(&Path) -> std::io::Result<String>,
+    options: &BTreeMap<String, String>,
+    read: &dyn Fn(&Path) -> io::Result<String>,
 ) -> Result<Definition, Vec<Problem>> {
-    let problem = |place: Option<(usize, usize)>, message: String| Problem {
-        file: file.to_owned(),
-        place,
-        message,
+    let mut files = Files {
+        read,
+        paths: Vec::new(),
+        merged: Merged::default(),
+        faults: Vec::new(),
     };
-    let all = |faults: Vec<Fault>| {
-        faults
-            .into_iter()
-            .map(|(line, column, message)| problem(Some((line, column)), message))
-            .collect::<Vec<_>>()
+    files.with_local(file, &[], Place::default());
+    let option = |(name, value): (&String, &String)| {
+        let lines = value.lines().map(|line| ValueLine {
+            text: line.to_owned(),
+            at: Place {
+                file: 0,
+                line: 1,
+                column: 1,
+            },
+        });
+        (name.clone(), lines.collect())
     };
-    let text =
-        read(file).map_err(|error| vec![problem(None, format!("cannot be read: {error}"))])?;
-    let sections = sections(&text).map_err(all)?;
-    let Some(definition) = sections.get("Definition") else {
-        let message = "no `[Definition]`: a filter in fail2ban's format holds `[Definition]` and \
-                       below it `failregex = ...`";
-        return Err(vec![problem(None, message.to_owned())]);
+    files.merged.given = options.iter().map(option).collect();
+    let definition = if files.faults.is_empty() {
+        files.definition(name)
+    } else {
+        None
     };
-    let mut faults = unsupported(&sections, definition);
-    let names = Names(&sections);
-    let mut patterns = |option: &str| {
-        let mut patterns = Vec::new();
-        for line in names.get(option).into_iter().flatten() {
-            match expanded(line, &names) {
-                Ok(more) => patterns.extend(more),
-                Err(fault) => faults.push(fault),
-            }
+    match definition {
+        Some(definition) if files.faults.is_empty() => Ok(definition),
+        _ => {
+            files.faults.sort();
+            files.faults.dedup();
+            let (paths, faults) = (files.paths, files.faults);
+            Err(faults
+                .into_iter()
+                .map(|(at, message)| Problem {
+                    file: paths
+                        .get(at.file)
+                        .cloned()
+                        .unwrap_or_else(|| file.to_owned()),
+                    place: (at.line > 0).then_some((at.line, at.column)),
+                    message,
+                })
+                .collect())
         }
-        patterns
-    };
-    let failregex = patterns("failregex");
-    let ignoreregex = patterns("ignoreregex");
-    if failregex.is_empty() && faults.is_empty() {
-        faults.push((
-            definition.line,
-            1,
-            "no `failregex` in `[Definition]`: without one no line matches".to_owned(),
-        ));
     }
-    if failregex.len() + ignoreregex.len() > MOST_PATTERNS {
-        faults.push((
-            definition.line,
-            1,
-            format!("more than {MOST_PATTERNS} patterns"),
-        ));
+}
+
+/// The files of one filter, those read later over those read earlier.
+struct Files<'r> {
+    read: &'r dyn Fn(&Path) -> io::Result<String>,
+    paths: Vec<PathBuf>,
+    merged: Merged,
+    faults: Vec<Fault>,
+}
+
+impl Files<'_> {
+    /// A file and the `.local` beside it, which may be missing. `chain`: the files that include
+    /// this one; `from`: where.
+    fn with_local(&mut self, file: &Path, chain: &[PathBuf], from: Place) {
+        self.one(file, chain, from);
+        if file.extension().is_none_or(|ending| ending != "local") {
+            self.one(&file.with_extension("local"), chain, from);
+        }
     }
-    if faults.is_empty() {
-        Ok(Definition {
+
+    fn one(&mut self, file: &Path, chain: &[PathBuf], from: Place) {
+        if chain.iter().any(|including| including == file) {
+            return;
+        }
+        let number = self.paths.len();
+        if number == MOST_FILES {
+            let message = format!("more than {MOST_FILES} files include each other");
+            return self.faults.push((from, message));
+        }
+        let text = match (self.read)(file) {
+            Ok(text) => text,
+            // As in fail2ban, whose own files include `.local` files that nobody has.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && file.extension().is_some_and(|ending| ending == "local") =>
+            {
+                return;
+            }
+            Err(error) if chain.is_empty() => {
+                self.paths.push(file.to_owned());
+                let at = Place {
+                    file: number,
+                    ..Place::default()
+                };
+                return self.faults.push((at, format!("cannot be read: {error}")));
+            }
+            Err(error) => {
+                let message = format!("`{}` cannot be read: {error}", file.display());
+                return self.faults.push((from, message));
+            }
+        };
+        self.paths.push(file.to_owned());
+        let sections = match sections(number, &text) {
+            Ok(sections) => sections,
+            Err(faults) => return self.faults.extend(faults),
+        };
+        let chain = [chain, &[file.to_owned()]].concat();
+        let included = |option: &str| {
+            let includes = sections.get("INCLUDES");
+            let value = includes.and_then(|section| section.options.get(option));
+            value.cloned().unwrap_or_default()
+        };
+        let (before, after) = (included("before"), included("after"));
+        self.include(file, &before, &chain);
+        self.merged.add(sections);
+        self.include(file, &after, &chain);
+    }
+
+    fn include(&mut self, file: &Path, names: &Value, chain: &[PathBuf]) {
+        for name in names {
+            // A path of its own, where it is absolute.
+            let included = file.with_file_name("").join(&name.text);
+            self.with_local(&included, chain, name.at);
+        }
+    }
+
+    fn definition(&mut self, name: &str) -> Option<Definition> {
+        let Some(at) = self.merged.sections.get("Definition").map(|s| s.at) else {
+            let message = "no `[Definition]`: a filter in fail2ban's format holds `[Definition]` \
+                           and below it `failregex = ...`";
+            self.faults.push((Place::default(), message.to_owned()));
+            return None;
+        };
+        let failregex = self.patterns("failregex");
+        let ignoreregex = self.patterns("ignoreregex");
+        if failregex.is_empty() && self.faults.is_empty() {
+            let message = "no `failregex` in `[Definition]`: without one no line matches";
+            self.faults.push((at, message.to_owned()));
+        }
+        if failregex.len() + ignoreregex.len() > MOST_PATTERNS {
+            let message = format!("more than {MOST_PATTERNS} patterns");
+            self.faults.push((at, message));
+        }
+        Some(Definition {
             name: name.to_owned(),
-            file: PathBuf::from(file),
+            file: self.paths.first()?.clone(),
+            prefregex: self.whole("prefregex"),
             failregex,
             ignoreregex,
+            maxlines: self.maxlines(),
+            datepattern: self.patterns("datepattern"),
         })
-    } else {
-        faults.sort();
-        Err(all(faults))
     }
-}
 
-fn unsupported(sections: &super::file::Sections, definition: &Section) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    if let Some(includes) = sections.get("INCLUDES") {
-        faults.push((
-            includes.line,
-            1,
-            "`[INCLUDES]` is not supported yet: copy the lines you need into this file".to_owned(),
-        ));
-    }
-    for (option, harmless) in [("prefregex", ""), ("maxlines", "1")] {
-        let value = definition.options.get(option).and_then(|v| v.first());
-        if let Some(value) = value.filter(|value| value.text != harmless) {
-            faults.push((
-                value.line,
-                value.column,
-                format!("`{option}` is not supported yet"),
-            ));
+    fn value(&mut self, option: &str) -> Value {
+        match self.merged.resolved(option) {
+            Ok(value) => value.unwrap_or_default(),
+            Err(fault) => {
+                self.faults.push(fault);
+                Value::new()
+            }
         }
     }
-    faults
-}
 
-/// The patterns of one line of the file: several where a reference has several lines.
-fn expanded(line: &ValueLine, names: &Names<'_>) -> Result<Vec<PatternText>, Fault> {
-    let at = |offset: usize| line.column + offset;
-    let text = names
-        .expand(&line.text)
-        .map_err(|(offset, message)| (line.line, at(offset), message))?;
-    if let Some(tag) = late_tag(&text, names) {
-        let offset = line.text.find(tag).unwrap_or(0);
-        return Err((
-            line.line,
-            at(offset),
-            format!(
-                "`{tag}` is not supported yet; the tags that are: <HOST>, <ADDR>, <IP4>, <IP6>"
-            ),
-        ));
+    fn patterns(&mut self, option: &str) -> Vec<PatternText> {
+        let lines = self.value(option);
+        lines
+            .into_iter()
+            .filter(|line| !line.text.trim().is_empty())
+            .map(|line| self.placed(line))
+            .collect()
     }
-    Ok(text
-        .lines()
-        .map(str::trim)
-        .filter(|pattern| !pattern.is_empty())
-        .map(|pattern| PatternText {
-            text: pattern.to_owned(),
-            line: line.line,
-            column: line.column,
-        })
-        .collect())
-}
 
-/// The first `<tag>` that fail2ban would replace and this does not.
-fn late_tag<'t>(text: &'t str, names: &Names<'_>) -> Option<&'t str> {
-    let mut from = 0;
-    while let Some(open) = text.get(from..)?.find('<').map(|at| at + from) {
-        from = open + 1;
-        let group = text.get(..open).is_some_and(|s| s.ends_with("(?P"));
-        let Some(close) = text.get(open..)?.find('>').map(|at| at + open) else {
-            break;
+    /// A value that is one pattern.
+    fn whole(&mut self, option: &str) -> Option<PatternText> {
+        let mut lines = self.value(option).into_iter();
+        let mut whole = lines.next()?;
+        for line in lines {
+            whole.text.push('\n');
+            whole.text.push_str(&line.text);
+        }
+        (!whole.text.trim().is_empty()).then(|| self.placed(whole))
+    }
+
+    fn placed(&self, line: ValueLine) -> PatternText {
+        PatternText {
+            text: line.text,
+            line: line.at.line,
+            column: line.at.column,
+            file: (line.at.file > 0)
+                .then(|| self.paths.get(line.at.file).cloned())
+                .flatten(),
+        }
+    }
+
+    fn maxlines(&mut self) -> u32 {
+        let Some(line) = self.value("maxlines").into_iter().next() else {
+            return 1;
         };
-        let name = text.get(open + 1..close)?;
-        let word = |c: char| c.is_ascii_alphanumeric() || "_-/".contains(c);
-        if group || name.is_empty() || !name.chars().all(word) {
-            continue;
-        }
-        let known = ["HOST", "ADDR", "IP4", "IP6"].contains(&name);
-        let fail2bans = ["DNS", "CIDR", "SUBNET", "SKIPLINES"].contains(&name)
-            || name.starts_with("F-")
-            || name.starts_with("/F-");
-        if !known && (fail2bans || names.get(name).is_some()) {
-            return text.get(open..=close);
+        match line.text.trim().parse() {
+            Ok(lines @ 1..=MOST_LINES) => lines,
+            _ => {
+                let message = format!("`maxlines` is a number from 1 to {MOST_LINES}");
+                self.faults.push((line.at, message));
+                1
+            }
         }
     }
-    None
 }
 
 #[cfg(test)]
@@ -161,8 +238,16 @@ mod tests {
 
     type Places = Vec<(Option<(usize, usize)>, String)>;
 
+    fn from_files(files: &[(&str, &str)]) -> Result<Definition, Vec<Problem>> {
+        read("f", Path::new("d/f.conf"), &BTreeMap::new(), &|path| {
+            let found = files.iter().find(|(name, _)| Path::new(name) == path);
+            let text = found.map(|(_, text)| (*text).to_owned());
+            text.ok_or_else(|| io::ErrorKind::NotFound.into())
+        })
+    }
+
     fn definition(text: &str) -> Result<Definition, Places> {
-        read("f", Path::new("f.conf"), &|_| Ok(text.to_owned()))
+        from_files(&[("d/f.conf", text)])
             .map_err(|problems| problems.into_iter().map(|p| (p.place, p.message)).collect())
     }
 
@@ -182,40 +267,44 @@ mod tests {
             [
                 ("^\\[client <HOST>:\\d+\\] 100%", 6, 13),
                 ("^two <HOST>$", 7, 13),
-                ("m1 <HOST>", 8, 13),
-                ("m2 <HOST>", 8, 13),
+                ("m1 <HOST>", 3, 8),
+                ("m2 <HOST>", 4, 3),
             ]
         );
         assert!(read.ignoreregex.is_empty());
     }
 
     #[test]
-    fn what_is_not_supported_yet_is_said_with_its_place() {
+    fn includes_and_local_files_are_laid_over_one_another() {
+        let read = from_files(&[
+            ("d/f.conf", "[INCLUDES]\nbefore = a.conf\n  sub/b.conf\nafter = c.local\n[Definition]\nfailregex = ^%(who)s <HOST> <word>\n"),
+            ("d/f.local", "[Definition]\nignoreregex = I\nmaxlines = 3\n"),
+            ("d/a.conf", "[INCLUDES]\nbefore = f.conf\n[DEFAULT]\nwho = a\nword = x\n"),
+            ("d/a.local", "[DEFAULT]\nword = y\nprefregex = ^<F-CONTENT>.+</F-CONTENT>\n"),
+            ("d/sub/b.conf", "[DEFAULT]\nwho = b\n"),
+        ])
+        .unwrap();
+        assert_eq!(read.failregex[0].text, "^b <HOST> y");
+        assert_eq!(read.failregex[0].file, None);
+        assert_eq!(read.ignoreregex[0].text, "I");
+        assert_eq!(read.maxlines, 3);
+        let prefix = read.prefregex.unwrap();
+        assert_eq!(prefix.file, Some(PathBuf::from("d/a.local")));
+        assert_eq!((prefix.line, prefix.column), (3, 13));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
         for (text, place, word) in [
             (
                 "[INCLUDES]\nbefore = x.conf\n[Definition]\nfailregex = <HOST>\n",
-                (1, 1),
-                "INCLUDES",
+                (2, 10),
+                "x.conf",
             ),
             (
-                "[Definition]\nprefregex = ^<F-CONTENT>.+</F-CONTENT>$\nfailregex = <HOST>\n",
-                (2, 13),
-                "prefregex",
-            ),
-            (
-                "[Definition]\nmaxlines = 10\nfailregex = <HOST>\n",
+                "[Definition]\nmaxlines = many\nfailregex = <HOST>\n",
                 (2, 12),
                 "maxlines",
-            ),
-            (
-                "[Definition]\nfailregex = ^<HOST> <F-USER>x</F-USER>\n",
-                (2, 21),
-                "<F-USER>",
-            ),
-            (
-                "[Init]\nblock = x\n[Definition]\nfailregex = ^<HOST> <block>\n",
-                (4, 21),
-                "<block>",
             ),
             ("[Definition]\nfailregex = ^<HOST> 5%\n", (2, 22), "`%%`"),
             ("[Definition]\nignoreregex =\n", (1, 1), "no `failregex`"),
@@ -225,9 +314,7 @@ mod tests {
             assert_eq!(problems[0].0, Some(place), "{problems:?}");
             assert!(problems[0].1.contains(word), "{problems:?}");
         }
-        assert!(definition("failregex = x").is_err());
-        assert!(
-            definition("[Definition]\nfailregex = <br><script>(?P<HOSTX>a)<HOST> <x y>\n").is_ok()
-        );
+        let problems = definition("[Other]\n").unwrap_err();
+        assert!(problems[0].0.is_none() && problems[0].1.contains("[Definition]"));
     }
 }

@@ -46,9 +46,9 @@ impl<'a> Subject<'a> {
     }
 
     /// Of a line that no record is known for: the pattern's `<HOST>` decides. Never on the live
-    /// path.
-    pub fn raw(line: &'a [u8]) -> Subject<'a> {
-        let text = match record::time::find(line) {
+    /// path. `time`: where it stands ([`super::Dates::find`]).
+    pub fn raw(line: &'a [u8], time: Option<std::ops::Range<usize>>) -> Subject<'a> {
+        let text = match time {
             Some(time) => without(line, &time),
             None => Cow::Borrowed(line),
         };

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
@@ -17,6 +18,7 @@ pub(super) fn definition(fail: &[&str], ignore: &[&str]) -> Definition {
             .iter()
             .map(|text| PatternText {
                 text: (*text).to_owned(),
+                file: None,
                 line: 1,
                 column: 1,
             })
@@ -27,6 +29,9 @@ pub(super) fn definition(fail: &[&str], ignore: &[&str]) -> Definition {
         file: PathBuf::from("f.conf"),
         failregex: patterns(fail),
         ignoreregex: patterns(ignore),
+        prefregex: None,
+        maxlines: 1,
+        datepattern: Vec::new(),
     }
 }
 
@@ -48,7 +53,10 @@ const HEAD: &str = "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 22912:ti
 #[test]
 fn the_tutorials_filter_is_taken_as_it_stands() {
     let text = format!("[Definition]\nfailregex = {TUTORIAL}\nignoreregex =\n");
-    let read = read("t", Path::new("t.conf"), &|_| Ok(text.clone())).unwrap();
+    let read = read("t", Path::new("t.conf"), &BTreeMap::new(), &|_| {
+        Ok(text.clone())
+    })
+    .unwrap();
     let filter = Filter::compile(&read).unwrap();
     let line = format!(
         "{HEAD}[client 203.0.113.9:49108] AH10244: invalid URI path (/cgi-bin/.%2e/.%2e/.%2e/bin/sh)"
@@ -258,10 +266,117 @@ fn without_a_record_the_pattern_names_the_host() {
         ("[] login failed from host.example", Outcome::Miss),
     ] {
         assert_eq!(
-            filter.examine(&Subject::raw(line.as_bytes())),
+            {
+                let time = Dates::of(&definition(&[], &[])).find(line.as_bytes());
+                filter.examine(&Subject::raw(line.as_bytes(), time.map(|(cut, _)| cut)))
+            },
             expected,
             "{line}"
         );
+    }
+}
+
+fn with_prefix(prefix: &str, fail: &[&str], ignore: &[&str]) -> Filter {
+    let mut definition = definition(fail, ignore);
+    let prefix = super::tests::definition(&[prefix], &[]).failregex.pop();
+    definition.prefregex = prefix;
+    Filter::compile(&definition).unwrap()
+}
+
+#[test]
+fn a_prefix_names_the_client_and_hands_on_its_content() {
+    let filter = with_prefix(
+        r"^\[\] \[(?!evasive)\S+:\S+\] \[pid \d+:tid \d+\] .*\[client <HOST>(?::\d{1,5})?\] (?:AH\d+: )?<F-CONTENT>.+</F-CONTENT>$",
+        &[
+            r"^user <F-USER>\S*</F-USER> not found",
+            r"^from <ADDR>:",
+            r"^<F-NOFAIL>fine</F-NOFAIL>",
+            "^fine",
+        ],
+        &["^user good ", "never"],
+    );
+    for (rest, expected) in [
+        (
+            "[client 192.0.2.1:5] AH01618: user x not found",
+            hit(1, "192.0.2.1"),
+        ),
+        (
+            "[client 2001:db8::7:5] AH01618: user x not found",
+            hit(1, "2001:db8::7"),
+        ),
+        (
+            "[client 192.0.2.1:5] AH01618: user good not found",
+            Outcome::Ignored,
+        ),
+        (
+            "[client 192.0.2.1:5] AH01618: no user x not found",
+            Outcome::Miss,
+        ),
+        ("[client 192.0.2.1:5] fine", Outcome::Miss),
+        // The prefix steps over the client to what he wrote.
+        (
+            "[client 192.0.2.1:5] x [client 192.0.2.2:5] user x not found",
+            Outcome::Spoof { pattern: 1 },
+        ),
+        (
+            "[client 192.0.2.1:5] user x not found, [client 192.0.2.2:5] y",
+            hit(1, "192.0.2.1"),
+        ),
+        (
+            "[client 192.0.2.1:5] from 192.0.2.1: x",
+            hit(2, "192.0.2.1"),
+        ),
+        (
+            "[client 192.0.2.1:5] from 192.0.2.2: x",
+            Outcome::Spoof { pattern: 2 },
+        ),
+        ("AH01618: user x not found", Outcome::Miss),
+    ] {
+        let line = format!("{HEAD}{rest}");
+        assert_eq!(outcome(&filter, Kind::Error, &line), expected, "{rest}");
+    }
+}
+
+#[test]
+fn a_session_fails_when_one_line_says_who_and_another_what() {
+    let filter = with_prefix(
+        r"^<F-MLFID>\w+: </F-MLFID><F-CONTENT>.+</F-CONTENT>$",
+        &[
+            "^<F-NOFAIL>hello</F-NOFAIL> <HOST>$",
+            "^bad$",
+            "^<F-MLFFORGET>bye</F-MLFFORGET>$",
+        ],
+        &[],
+    );
+    let mut sequence = Sequence::default();
+    for (line, expected) in [
+        ("a: hello 192.0.2.1", Outcome::Miss),
+        ("b: bad", Outcome::Miss),
+        ("a: bad", hit(2, "192.0.2.1")),
+        ("b: hello 192.0.2.2", hit(1, "192.0.2.2")),
+        ("a: bye", hit(3, "192.0.2.1")),
+        ("a: bad", Outcome::Miss),
+    ] {
+        let outcome = sequence.examine(&filter, &Subject::raw(line.as_bytes(), None));
+        assert_eq!(outcome, expected, "{line}");
+    }
+}
+
+#[test]
+fn a_pattern_over_several_lines_uses_them_up() {
+    let mut definition = definition(&[r"^(?P<id>\d+) bad<SKIPLINES>(?P=id) end <HOST>$"], &[]);
+    definition.maxlines = 4;
+    let filter = Filter::compile(&definition).unwrap();
+    let mut sequence = Sequence::default();
+    for (line, expected) in [
+        ("1 bad", Outcome::Miss),
+        ("2 bad", Outcome::Miss),
+        ("1 end 192.0.2.1", hit(1, "192.0.2.1")),
+        ("1 end 192.0.2.1", Outcome::Miss),
+        ("2 end 192.0.2.2", hit(1, "192.0.2.2")),
+    ] {
+        let outcome = sequence.examine(&filter, &Subject::raw(line.as_bytes(), None));
+        assert_eq!(outcome, expected, "{line}");
     }
 }
 
@@ -270,8 +385,9 @@ fn what_does_not_compile_is_said_at_its_place() {
     for (pattern, word) in [
         ("no host", "no <HOST>"),
         ("<HOST>(", "no valid pattern"),
-        ("<HOST>(?=x)", "look-ahead"),
-        (r"<HOST>(?P<a>x)(?P=a)", "back references"),
+        ("<HOST>(?=x", "no valid pattern"),
+        (r"<HOST>(?P=a)", "no valid pattern"),
+        (r"<HOST>(a)\1", "name the group"),
         ("<HOST>(?:x{1000}){1000}", "grows beyond"),
     ] {
         let problems = Filter::compile(&definition(&["<HOST>", pattern], &[])).unwrap_err();
@@ -321,6 +437,6 @@ proptest! {
     ) {
         let _ = Filter::compile(&definition(&[&pattern, &format!("<HOST>{pattern}")], &[&pattern]));
         let text = format!("[Definition]\nfailregex = {pattern}\n {text}\n");
-        let _ = read("f", Path::new("f"), &|_| Ok(text.clone()));
+        let _ = read("f", Path::new("f"), &BTreeMap::new(), &|_| Ok(text.clone()));
     }
 }

@@ -24,18 +24,39 @@ const ZONE: &str = r"(?:%[0-9A-Za-z._-]+)?";
 /// Matches nothing.
 const NEVER: &str = "[a&&b]";
 
-/// The pattern for `regex::bytes`, and how many host tags it holds.
+/// The pattern in Rust's spelling, and how many host tags it holds.
 pub(super) fn translate(text: &str, host: Host<'_>) -> (String, usize) {
     let mut out = String::with_capacity(text.len() * 2);
     let mut hosts = 0;
+    let mut skips = 0;
+    let mut open: Vec<&str> = Vec::new();
     let mut rest = text;
     let mut in_class = false;
     let mut class_start = false;
     while let Some(c) = rest.chars().next() {
         if !in_class && let Some((tag, after)) = tag(rest) {
-            out.push_str(&replacement(tag, host, hosts));
-            hosts += 1;
+            let whole = rest;
             rest = after;
+            match tag {
+                Tag::Host(family) => {
+                    out.push_str(&replacement(family, host, hosts));
+                    hosts += 1;
+                }
+                Tag::Fixed(pattern) => out.push_str(pattern),
+                Tag::SkipLines => {
+                    out.push_str(&format!(r"\n(?P<skiplines{skips}>(?:.*\n)*?)"));
+                    skips += 1;
+                }
+                Tag::Open(name) => {
+                    out.push_str(&format!("(?P<{}>", group_name(name)));
+                    open.push(name);
+                }
+                // One that closes nothing is text, as in fail2ban.
+                Tag::Close(name) if open.contains(&name) => out.push(')'),
+                Tag::Close(_) => {
+                    out.push_str(whole.get(..whole.len() - after.len()).unwrap_or_default());
+                }
+            }
             continue;
         }
         let (piece, after): (Cow<'_, str>, &str) = match c {
@@ -54,6 +75,7 @@ pub(super) fn translate(text: &str, host: Host<'_>) -> (String, usize) {
                 let end = rest.find(')').map_or(rest.len(), |at| at + 1);
                 ("".into(), cut(rest, end))
             }
+            '(' if !in_class && rest.starts_with("(?(") => condition(rest),
             _ => {
                 let length = c.len_utf8();
                 (
@@ -81,38 +103,80 @@ fn cut(text: &str, at: usize) -> &str {
 }
 
 #[derive(Clone, Copy)]
-enum Tag {
+enum Family {
     Both,
     Ip4,
     Ip6,
+    /// Both, with or without the length of a prefix behind.
+    Subnet,
 }
 
-fn tag(text: &str) -> Option<(Tag, &str)> {
-    [
-        ("<HOST>", Tag::Both),
-        ("<ADDR>", Tag::Both),
-        ("<IP4>", Tag::Ip4),
-        ("<IP6>", Tag::Ip6),
-    ]
-    .into_iter()
-    .find_map(|(name, tag)| Some((tag, text.strip_prefix(name)?)))
+/// What fail2ban puts something in place of.
+enum Tag<'t> {
+    Host(Family),
+    /// A pattern that names nobody.
+    Fixed(&'static str),
+    SkipLines,
+    /// `<F-x>`
+    Open(&'t str),
+    /// `</F-x>`
+    Close(&'t str),
 }
 
-fn replacement(tag: Tag, host: Host<'_>, number: usize) -> String {
+/// The tag at the front, and what follows it.
+fn tag(text: &str) -> Option<(Tag<'_>, &str)> {
+    let (name, after) = text.strip_prefix('<')?.split_once('>')?;
+    let tag = match name {
+        "HOST" | "ADDR" | "F-ADDR/" => Tag::Host(Family::Both),
+        "IP4" | "F-IP4/" => Tag::Host(Family::Ip4),
+        "IP6" | "F-IP6/" => Tag::Host(Family::Ip6),
+        "SUBNET" | "F-SUBNET/" => Tag::Host(Family::Subnet),
+        // A name never becomes a ban.
+        "DNS" | "F-DNS/" => Tag::Fixed(r"(?:[\w\-.^]*\w)"),
+        "CIDR" | "F-CIDR/" => Tag::Fixed(r"(?:\d+)"),
+        "F-ID/" => Tag::Fixed(r"(?P<fid>\S+)"),
+        "F-PORT/" => Tag::Fixed(r"(?P<fport>\w+)"),
+        "SKIPLINES" => Tag::SkipLines,
+        _ => {
+            let word =
+                |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+            let group = |name: &str| !name.is_empty() && name.bytes().all(word);
+            match (name.strip_prefix("F-"), name.strip_prefix("/F-")) {
+                (Some(name), _) if group(name) => Tag::Open(name),
+                (_, Some(name)) if group(name) => Tag::Close(name),
+                _ => return None,
+            }
+        }
+    };
+    Some((tag, after))
+}
+
+fn group_name(tag: &str) -> String {
+    match tag {
+        "ID" => "fid".to_owned(),
+        "PORT" => "fport".to_owned(),
+        _ => tag.to_ascii_lowercase().replace('-', "_"),
+    }
+}
+
+fn replacement(family: Family, host: Host<'_>, number: usize) -> String {
     let lazy = match host {
         Host::Exact { text, v4 } => {
             let text = regex_syntax::escape(text);
-            return match (tag, v4) {
-                (Tag::Both | Tag::Ip4, true) => format!("(?:{text})"),
-                (Tag::Both | Tag::Ip6, false) => format!(r"(?:\[?{text}\]?)"),
-                (Tag::Ip4, false) | (Tag::Ip6, true) => NEVER.to_owned(),
+            return match (family, v4) {
+                (Family::Both, _) => format!(r"(?:\[?{text}\]?)"),
+                (Family::Subnet, _) => format!(r"(?:\[?{text}(?:/\d+)?\]?)"),
+                (Family::Ip4, true) => format!("(?:{text})"),
+                (Family::Ip6, false) => format!(r"(?:\[?{text}\]?)"),
+                (Family::Ip4, false) | (Family::Ip6, true) => NEVER.to_owned(),
             };
         }
         Host::Mark { v4 } => {
-            return match (tag, v4) {
-                (Tag::Both | Tag::Ip4, true) => r"\n".to_owned(),
-                (Tag::Both | Tag::Ip6, false) => r"(?:\[?\n\]?)".to_owned(),
-                (Tag::Ip4, false) | (Tag::Ip6, true) => NEVER.to_owned(),
+            return match (family, v4) {
+                (Family::Both, _) | (Family::Ip6, false) => r"(?:\[?\n\]?)".to_owned(),
+                (Family::Subnet, _) => r"(?:\[?\n(?:/\d+)?\]?)".to_owned(),
+                (Family::Ip4, true) => r"\n".to_owned(),
+                (Family::Ip4, false) | (Family::Ip6, true) => NEVER.to_owned(),
             };
         }
         Host::Any => "?",
@@ -120,12 +184,25 @@ fn replacement(tag: Tag, host: Host<'_>, number: usize) -> String {
     };
     let ip4 = format!("(?P<{GROUP}{number}_4>{IP4})");
     let ip6 = format!(
-        r"\[?(?P<{GROUP}{number}_6>(?:(?:[0-9a-fA-F]{{1,4}}::?|:){{1,8}}{lazy}[0-9a-fA-F]{{1,4}}|(?:[0-9a-fA-F]{{1,4}}::?|:){{1,8}}{lazy}:){ZONE})\]?"
+        r"(?P<{GROUP}{number}_6>(?:(?:[0-9a-fA-F]{{1,4}}::?|:){{1,8}}{lazy}[0-9a-fA-F]{{1,4}}|(?:[0-9a-fA-F]{{1,4}}::?|:){{1,8}}{lazy}:){ZONE})"
     );
-    match tag {
-        Tag::Both => format!("(?:{ip4}|{ip6})"),
-        Tag::Ip4 => ip4,
-        Tag::Ip6 => format!("(?:{ip6})"),
+    match family {
+        Family::Both => format!(r"(?:\[?(?:{ip4}|{ip6})\]?)"),
+        Family::Subnet => format!(r"(?:\[?(?:{ip4}|{ip6})(?:/\d+)?\]?)"),
+        Family::Ip4 => ip4,
+        Family::Ip6 => format!(r"(?:\[?{ip6}\]?)"),
+    }
+}
+
+/// `(?(name)`: `fancy-regex` has names in `<>` here, and numbers as they are.
+fn condition(text: &str) -> (Cow<'_, str>, &str) {
+    let Some((name, after)) = cut(text, 3).split_once(')') else {
+        return ("(?(".into(), cut(text, 3));
+    };
+    if name.bytes().all(|b| b.is_ascii_digit()) {
+        (format!("(?({name})").into(), after)
+    } else {
+        (format!("(?(<{name}>)").into(), after)
     }
 }
 
@@ -179,6 +256,10 @@ mod tests {
             ("\\", "\\"),
             ("{,}", r"\{,\}"),
             (r"[+--][--a]", r"[+-\-][\--a]"),
+            (r"(?(a)b|c)(?(1)d)", r"(?(<a>)b|c)(?(1)d)"),
+            ("<F-USER>u</F-USER></F-X>", "(?P<user>u)</F-X>"),
+            ("<F-ID>u</F-ID><F-ALT_USER_1>", "(?P<fid>u)(?P<alt_user_1>"),
+            ("a<SKIPLINES>b", r"a\n(?P<skiplines0>(?:.*\n)*?)b"),
         ] {
             assert_eq!(translate(python, Host::Any).0, rust, "{python}");
         }

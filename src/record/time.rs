@@ -2,8 +2,6 @@
 //!
 //! Strict, because where a time stands is what ends a user name that may hold anything.
 
-use std::ops::Range;
-
 const MONTHS: [&[u8; 3]; 12] = [
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
 ];
@@ -38,18 +36,6 @@ impl Stamp {
                 .map(|(stamp, _)| stamp),
         }
     }
-}
-
-/// Where the first of Apache's times stands, brackets around it: what fail2ban would cut out of
-/// a line that no record is known for.
-pub fn find(line: &[u8]) -> Option<Range<usize>> {
-    memchr::memchr_iter(b'[', line).find_map(|bracket| {
-        let from = bracket + 1;
-        let text = line.get(from..)?;
-        let (_, rest) = access(text).or_else(|| error(text))?;
-        rest.starts_with(b"]")
-            .then_some(from..line.len() - rest.len())
-    })
 }
 
 /// `22/Nov/2026:11:00:32 +0000` at the front of `text`, and what follows it.
@@ -182,12 +168,5 @@ mod tests {
         ] {
             assert_eq!(Stamp::read(bad.as_bytes()), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn a_time_is_found_between_its_brackets() {
-        let line = b"1.2.3.4 - [x] [22/Nov/2026:11:00:32 +0000] \"";
-        assert_eq!(&line[find(line).unwrap()], b"22/Nov/2026:11:00:32 +0000");
-        assert_eq!(find(b"[x] [22/Nov/2026:11:00:32 +0000"), None);
     }
 }

@@ -1,5 +1,6 @@
 //! One line and every rule: what `--json` prints.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -8,8 +9,8 @@ use jiff::tz::{Offset, TimeZone};
 use serde::Serialize;
 
 use crate::config::JailName;
-use crate::filter::{Definition, Filter, Outcome, Subject, matcher};
-use crate::record::time::{self, Stamp};
+use crate::filter::{Dates, Definition, Filter, Moment, Outcome, Sequence, Subject, matcher};
+use crate::record::time::Stamp;
 use crate::record::{Kind, Parser, Record};
 
 /// How lines are read.
@@ -26,6 +27,10 @@ pub(super) struct Rule {
     pub(super) log: Option<Kind>,
     pub(super) definition: Definition,
     pub(super) filter: Filter,
+    /// Where the time stands, where there are no records.
+    pub(super) dates: Dates,
+    /// What earlier lines left behind, there.
+    pub(super) sequence: RefCell<Sequence>,
     pub(super) weight: u32,
     pub(super) bans_alone: bool,
     pub(super) ignoreip: Vec<IpNet>,
@@ -86,13 +91,16 @@ impl Judge {
         };
         match &self.sight {
             Sight::Raw => {
-                verdict.time = time::find(line).and_then(|time| rfc3339(line.get(time)?));
-                self.ask(&mut verdict, &Subject::raw(line), &Record::default());
+                for (index, rule) in self.rules.iter().enumerate() {
+                    let (cut, moment) = rule.dates.find(line).unzip();
+                    verdict.time = verdict.time.or_else(|| of_moment(moment?));
+                    self.ask_rule(&mut verdict, index, rule, &Subject::raw(line, cut));
+                }
             }
             Sight::Apache(parser) => match parser.parse(line) {
                 Some(record) => {
                     let time = record.time.clone();
-                    verdict.time = time.and_then(|time| rfc3339(line.get(time)?));
+                    verdict.time = time.and_then(|time| rfc3339(Stamp::read(line.get(time)?)?));
                     self.ask(&mut verdict, &Subject::of(line, &record), &record);
                 }
                 None => verdict.verdict = Word::Unparsed,
@@ -103,30 +111,37 @@ impl Judge {
 
     fn ask(&self, verdict: &mut Verdict, subject: &Subject<'_>, record: &Record<'_>) {
         for (index, rule) in self.rules.iter().enumerate() {
-            if !matcher::wants(&rule.vhost, &rule.not_vhost, record) {
-                continue;
+            if matcher::wants(&rule.vhost, &rule.not_vhost, record) {
+                self.ask_rule(verdict, index, rule, subject);
             }
-            let word = match rule.filter.examine(subject) {
-                Outcome::Match { host, .. } if rule.ignores(host) => Word::Ignored,
-                Outcome::Match { pattern, host } => {
-                    verdict.host = Some(host);
-                    verdict.matches.push(Match {
-                        jail: rule.jail.clone(),
-                        filter: rule.definition.name.clone(),
-                        pattern,
-                        host,
-                        weight: rule.weight,
-                        bans_alone: rule.bans_alone,
-                        rule: index,
-                    });
-                    Word::Match
-                }
-                Outcome::Spoof { .. } => Word::Spoof,
-                Outcome::Ignored => Word::Ignored,
-                Outcome::Miss => Word::Miss,
-            };
-            verdict.verdict = verdict.verdict.min(word);
         }
+    }
+
+    fn ask_rule(&self, verdict: &mut Verdict, index: usize, rule: &Rule, subject: &Subject<'_>) {
+        let outcome = match &self.sight {
+            Sight::Raw => rule.sequence.borrow_mut().examine(&rule.filter, subject),
+            Sight::Apache(_) => rule.filter.examine(subject),
+        };
+        let word = match outcome {
+            Outcome::Match { host, .. } if rule.ignores(host) => Word::Ignored,
+            Outcome::Match { pattern, host } => {
+                verdict.host = Some(host);
+                verdict.matches.push(Match {
+                    jail: rule.jail.clone(),
+                    filter: rule.definition.name.clone(),
+                    pattern,
+                    host,
+                    weight: rule.weight,
+                    bans_alone: rule.bans_alone,
+                    rule: index,
+                });
+                Word::Match
+            }
+            Outcome::Spoof { .. } => Word::Spoof,
+            Outcome::Ignored => Word::Ignored,
+            Outcome::Miss => Word::Miss,
+        };
+        verdict.verdict = verdict.verdict.min(word);
     }
 }
 
@@ -136,9 +151,25 @@ impl Rule {
     }
 }
 
+/// As [`rfc3339`]; `None` where the line leaves out the year or the day.
+fn of_moment(moment: Moment) -> Option<String> {
+    if let Some(epoch) = moment.epoch {
+        let time = jiff::Timestamp::from_second(epoch).ok()?;
+        return Some(time.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string());
+    }
+    rfc3339(Stamp {
+        year: moment.year?,
+        month: moment.month?,
+        day: moment.day?,
+        hour: moment.hour,
+        minute: moment.minute,
+        second: moment.second,
+        offset: moment.offset,
+    })
+}
+
 /// The line's own time; without a zone of its own in the local one.
-fn rfc3339(text: &[u8]) -> Option<String> {
-    let stamp = Stamp::read(text)?;
+fn rfc3339(stamp: Stamp) -> Option<String> {
     let (year, month, day) = (stamp.year, stamp.month, stamp.day);
     let (hour, minute, second) = (stamp.hour, stamp.minute, stamp.second.min(59));
     let time = civil::DateTime::new(year, month, day, hour, minute, second, 0).ok()?;

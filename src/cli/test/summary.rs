@@ -86,6 +86,13 @@ impl Summary {
                 let text = display(pattern.text.as_bytes(), WIDTH);
                 writeln!(out, "{hits:>8}  {number}: {text}")?;
             }
+            let limits = rule.filter.limits_hit();
+            if limits > 0 {
+                writeln!(
+                    out,
+                    "{limits:>8}  times a pattern that looks around or back took too many steps: no match"
+                )?;
+            }
         }
         for (((_, word), count), first) in WORDS.iter().zip(self.counts).zip(&self.first) {
             if count == 0 {

@@ -1,0 +1,371 @@
+//! A pattern in Rust's spelling, compiled: by `regex`, in linear time; and where it looks around
+//! or back, by `fancy-regex`, within bounds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use regex::bytes::{Regex, RegexBuilder};
+
+/// Compiled size of one pattern.
+const SIZE_LIMIT: usize = 4 << 20;
+/// Steps back that a pattern may take on one text. Each may look at the whole text.
+const MOST_STEPS: usize = 2_000;
+/// Longer texts are not given to a pattern that steps back: Apache cuts error lines here, and
+/// refuses longer requests.
+const LONGEST: usize = 8192;
+
+/// How often a bound kept a pattern from an answer. Such a text does not match.
+pub(super) type Limits = Arc<AtomicU64>;
+
+/// How a pattern is compiled.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    /// Memory of the lazy DFA, for each thread.
+    pub(super) dfa_limit: usize,
+    /// `^` and `$` are the ends of lines, as for patterns over several lines.
+    pub(super) multi_line: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Compiled {
+    /// The pattern itself, or without what looks around and back: matches whatever it matches.
+    coarse: Regex,
+    /// The text of `coarse`.
+    source: String,
+    fine: Option<fancy_regex::Regex>,
+    limits: Limits,
+}
+
+/// What the groups of a match hold, by number.
+pub(super) type Spans = Vec<Option<(usize, usize)>>;
+
+impl Compiled {
+    /// # Errors
+    /// Why the pattern is none, for the operator.
+    pub(super) fn new(pattern: &str, manner: Manner, limits: &Limits) -> Result<Compiled, String> {
+        let (coarse, source, fine) = match linear(pattern, manner) {
+            Ok(regex) => (regex, pattern.to_owned(), None),
+            Err(_) if refers_by_number(pattern) => {
+                return Err("a reference back by number (`\\1`): name the group, \
+                            `(?P<name>...)`, and refer to it by `(?P=name)`, because <HOST> \
+                            brings groups of its own"
+                    .to_owned());
+            }
+            Err(error) if !steps_back(pattern) => return Err(explain(&error)),
+            Err(_) => {
+                let source = coarser(pattern);
+                let coarse = linear(&source, manner).map_err(|error| explain(&error))?;
+                (coarse, source, Some(backtracking(pattern, manner)?))
+            }
+        };
+        Ok(Compiled {
+            coarse,
+            source,
+            fine,
+            limits: Arc::clone(limits),
+        })
+    }
+
+    /// Whether it takes `fancy-regex`.
+    pub(super) fn steps_back(&self) -> bool {
+        self.fine.is_some()
+    }
+
+    pub(super) fn is_match(&self, text: &[u8]) -> bool {
+        if !self.coarse.is_match(text) {
+            return false;
+        }
+        let Some(fine) = &self.fine else {
+            return true;
+        };
+        if text.len() > LONGEST {
+            return self.limit();
+        }
+        fine.is_match(text).unwrap_or_else(|_| self.limit())
+    }
+
+    /// The groups of the first match.
+    pub(super) fn spans(&self, text: &[u8]) -> Option<Spans> {
+        let Some(fine) = &self.fine else {
+            let mut locations = self.coarse.capture_locations();
+            self.coarse.captures_read(&mut locations, text)?;
+            return Some((0..locations.len()).map(|at| locations.get(at)).collect());
+        };
+        if !self.coarse.is_match(text) {
+            return None;
+        }
+        if text.len() > LONGEST {
+            self.limit();
+            return None;
+        }
+        let Ok(captures) = fine.captures(text) else {
+            self.limit();
+            return None;
+        };
+        let captures = captures?;
+        let span = |at| captures.get(at).map(|found| (found.start(), found.end()));
+        Some((0..captures.len()).map(span).collect())
+    }
+
+    /// Numbers of the groups whose name is as wanted.
+    pub(super) fn groups(&self, wanted: impl Fn(&str) -> bool) -> Vec<usize> {
+        let numbers = |names: &mut dyn Iterator<Item = Option<&str>>| {
+            names
+                .enumerate()
+                .filter(|(_, name)| name.is_some_and(&wanted))
+                .map(|(number, _)| number)
+                .collect()
+        };
+        match &self.fine {
+            Some(fine) => numbers(&mut fine.capture_names()),
+            None => numbers(&mut self.coarse.capture_names()),
+        }
+    }
+
+    /// For the search of literals.
+    pub(super) fn hir(&self) -> Option<regex_syntax::hir::Hir> {
+        let with = |unicode: bool| {
+            let mut parser = regex_syntax::ParserBuilder::new()
+                .utf8(false)
+                .unicode(unicode)
+                .build();
+            parser.parse(&self.source).ok()
+        };
+        with(false).or_else(|| with(true))
+    }
+
+    fn limit(&self) -> bool {
+        self.limits.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+}
+
+/// With Unicode off, for speed; on where a class of the pattern holds letters beyond ASCII.
+fn linear(pattern: &str, manner: Manner) -> Result<Regex, regex::Error> {
+    let with = |unicode: bool| {
+        RegexBuilder::new(pattern)
+            .unicode(unicode)
+            .multi_line(manner.multi_line)
+            .size_limit(SIZE_LIMIT)
+            .dfa_size_limit(manner.dfa_limit)
+            .build()
+    };
+    with(false).or_else(|error| {
+        if pattern.is_ascii() {
+            Err(error)
+        } else {
+            with(true)
+        }
+    })
+}
+
+fn backtracking(pattern: &str, manner: Manner) -> Result<fancy_regex::Regex, String> {
+    let with = |mode| {
+        fancy_regex::RegexBuilder::new(pattern)
+            .bytes_mode(mode)
+            .multi_line(manner.multi_line)
+            .backtrack_limit(MOST_STEPS)
+            .delegate_size_limit(SIZE_LIMIT)
+            .delegate_dfa_size_limit(manner.dfa_limit)
+            .build()
+    };
+    with(fancy_regex::BytesMode::Ascii)
+        .or_else(|error| {
+            if pattern.is_ascii() {
+                Err(error)
+            } else {
+                with(fancy_regex::BytesMode::UnicodeBytes)
+            }
+        })
+        .map_err(|error| format!("no valid pattern: {error}"))
+}
+
+fn explain(error: &regex::Error) -> String {
+    if let regex::Error::CompiledTooBig(limit) = error {
+        return format!(
+            "the pattern grows beyond {limit} bytes: make its counts (`{{n,m}}`) smaller"
+        );
+    }
+    // The last line of the text says what; the lines above draw the place in a pattern that the
+    // administrator did not write.
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    format!("no valid pattern: {}", last.trim_start_matches("error: "))
+}
+
+fn steps_back(pattern: &str) -> bool {
+    coarser(pattern) != pattern
+}
+
+/// The pattern without what looks around or back: whatever the pattern matches, this does.
+fn coarser(pattern: &str) -> String {
+    const ANYTHING: &str = "(?s-u:.*)";
+    let mut out = String::with_capacity(pattern.len());
+    let mut rest = pattern;
+    while !rest.is_empty() {
+        if ["(?=", "(?!", "(?<=", "(?<!"]
+            .iter()
+            .any(|look| rest.starts_with(look))
+        {
+            rest = rest.get(group_end(rest)..).unwrap_or_default();
+        } else if rest.starts_with("(?P=") {
+            out.push_str(ANYTHING);
+            rest = rest.get(group_end(rest)..).unwrap_or_default();
+        } else if let Some(condition) = rest.strip_prefix("(?(") {
+            // One branch, the other, or none.
+            out.push_str("(?:|");
+            rest = condition.split_once(')').map_or("", |(_, rest)| rest);
+        } else if let Some(after) = rest.strip_prefix("(?>") {
+            out.push_str("(?:");
+            rest = after;
+        } else {
+            let length = atom(rest);
+            out.push_str(rest.get(..length).unwrap_or(rest));
+            rest = rest.get(length..).unwrap_or_default();
+        }
+    }
+    out
+}
+
+/// Whether a group is referred to by its number.
+fn refers_by_number(pattern: &str) -> bool {
+    let mut rest = pattern;
+    while !rest.is_empty() {
+        let length = atom(rest);
+        let digit = |at: usize| rest.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
+        let by_condition = rest.starts_with("(?(") && digit(3);
+        let escaped = rest.starts_with('\\') && digit(1) && !rest.starts_with("\\0");
+        if by_condition || escaped {
+            return true;
+        }
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    false
+}
+
+/// Length of the group at the front, its brackets included.
+fn group_end(text: &str) -> usize {
+    let mut depth = 0;
+    let mut at = 0;
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        match rest.as_bytes().first() {
+            Some(b'(') => depth += 1,
+            Some(b')') => depth -= 1,
+            _ => {}
+        }
+        at += atom(rest);
+        if depth == 0 {
+            break;
+        }
+    }
+    at
+}
+
+/// Length of what stands at the front: an escape, a class, or one character.
+fn atom(text: &str) -> usize {
+    let mut chars = text.char_indices();
+    let escape = |from: usize| {
+        let escaped = text.get(from + 1..).and_then(|rest| rest.chars().next());
+        from + 1 + escaped.map_or(0, char::len_utf8)
+    };
+    match chars.next() {
+        Some((_, '\\')) => escape(0),
+        Some((_, '[')) => {
+            // In Rust's spelling no bare `[` or `]` stands in a class but its ends.
+            let mut at = 1;
+            while let Some(c) = text.get(at..).and_then(|rest| rest.chars().next()) {
+                at = match c {
+                    '\\' => escape(at),
+                    ']' => return at + 1,
+                    c => at + c.len_utf8(),
+                };
+            }
+            text.len()
+        }
+        Some((_, c)) => c.len_utf8(),
+        None => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compiled(pattern: &str) -> Compiled {
+        let manner = Manner {
+            dfa_limit: 1 << 20,
+            multi_line: false,
+        };
+        Compiled::new(pattern, manner, &Limits::default()).expect(pattern)
+    }
+
+    #[test]
+    fn what_looks_around_or_back_is_left_out_of_the_coarse_pattern() {
+        for (pattern, coarse) in [
+            (r"a(?!b(c)[)\]](?=d))e", "ae"),
+            (r"(?<=x)a(?P<n>b)(?P=n)", r"a(?P<n>b)(?s-u:.*)"),
+            (r"(?P<n>a)?(?(<n>)b|c)\\1", r"(?P<n>a)?(?:|b|c)\\1"),
+            (r"(?>a+)(?<name>b)", "(?:a+)(?<name>b)"),
+            (r"\(?!a(?:b)", r"\(?!a(?:b)"),
+        ] {
+            assert_eq!(coarser(pattern), coarse, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_step_back_match_and_name_their_groups() {
+        for (pattern, text, expected) in [
+            (r"^user (?!`)(?P<user>\S+) (?P<rest>x)$", "user a x", true),
+            (r"^user (?!`)(?P<user>\S+) (?P<rest>x)$", "user `a x", false),
+            (r"(?P<q>['`]).*(?P=q)", "'a'", true),
+            (r"(?P<q>['`]).*(?P=q)", "'a`", false),
+            (r"^(?P<q>')?a(?(<q>)'|x)", "'a'", true),
+            (r"^(?P<q>')?a(?(<q>)'|x)", "ax", true),
+            (r"^(?P<q>')?a(?(<q>)'|x)", "a'", false),
+            (r"^(?>a+)ab", "aaab", false),
+        ] {
+            let regex = compiled(pattern);
+            assert!(regex.steps_back());
+            assert_eq!(
+                regex.is_match(text.as_bytes()),
+                expected,
+                "{pattern} {text}"
+            );
+            assert_eq!(regex.spans(text.as_bytes()).is_some(), expected);
+        }
+        let regex = compiled(r"^user (?!`)(?P<user>\S+) (?P<rest>x)$");
+        assert_eq!(regex.groups(|name| name == "rest"), [2]);
+        let spans = regex.spans(b"user \xff\xfe x").unwrap();
+        assert_eq!(spans, [Some((0, 9)), Some((5, 7)), Some((8, 9))]);
+    }
+
+    #[test]
+    fn groups_are_referred_to_by_name() {
+        for (pattern, by_number) in [
+            (r"(a)\1", true),
+            (r"(a)?(?(1)b)", true),
+            (r"(a)\\1[\1]\0", false),
+            (r"(?P<a>a)(?P=a)(?(<a>)b)", false),
+        ] {
+            assert_eq!(refers_by_number(pattern), by_number, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_bound_that_is_hit_is_no_match_and_counted() {
+        let limits = Limits::default();
+        let manner = Manner {
+            dfa_limit: 1 << 20,
+            multi_line: false,
+        };
+        let regex = Compiled::new(r"^(?:(?P<a>a+)+(?P=a))+$", manner, &limits).unwrap();
+        let hard = format!("{}b", "a".repeat(100));
+        // The coarse pattern has no mercy on it, so the other one must be asked.
+        assert!(!regex.is_match(hard.as_bytes()) || limits.load(Ordering::Relaxed) > 0);
+        let long = "a".repeat(LONGEST + 1);
+        let before = limits.load(Ordering::Relaxed);
+        assert!(!regex.is_match(long.as_bytes()));
+        assert!(regex.spans(long.as_bytes()).is_none());
+        assert_eq!(limits.load(Ordering::Relaxed), before + 2);
+    }
+}
