@@ -10,14 +10,12 @@ use crate::record::Kind;
 /// The piped logger: Apache starts it
 ///
 /// Writes the lines that come on stdin to PATH, unchanged, and matches them against the jails.
-/// In Apache's configuration:
-///
-///     GlobalLog "|/usr/bin/pipeban log access --format pipeban" pipeban
-///     ErrorLog  "|/usr/bin/pipeban log error /var/log/apache2/error.log"
-///
-/// To try it by hand: echo LINE | pipeban log error
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "In Apache's configuration:\n  \
+    GlobalLog \"|/usr/bin/pipeban log access --format pipeban\" pipeban\n  \
+    ErrorLog  \"|/usr/bin/pipeban log error /var/log/apache2/error.log\"\n\n\
+    To try it by hand:\n  \
+    echo LINE | pipeban log error")]
 pub(super) struct Args {
     /// Which of Apache's logs comes in
     kind: KindArg,
