@@ -770,7 +770,7 @@ impl Engine {
 
     pub(super) fn tell_off(&mut self, off: &OffStatus) {
         let until = match off.until {
-            Some(until) => format!("until {until}"),
+            Some(until) => format!("until {until:.0}"),
             None => "until `pipeban on`".into(),
         };
         let text = format!("not banning at all: the emergency stop is on {until}");

@@ -250,6 +250,74 @@ fn everything_killed_when_apaches_main_process_ends_leaves_bans_in_force_and_a_s
     assert!(torn <= 2 * ROUNDS, "{torn} torn lines");
 }
 
+/// A worker that ends by its own fault, again and again, is not trusted with lines any more; a
+/// reload of the configuration gives matching another chance.
+#[test]
+fn workers_that_keep_crashing_end_in_passing_through_only() {
+    let _alone = alone();
+    let Some(world) = World::new() else { return };
+    let apache = start(&world);
+    let clients = world.clients();
+    let matching = |wanted: bool| {
+        eventually(
+            &format!("an access worker with matching = {wanted}"),
+            || {
+                let status = world.status(None);
+                let workers = status["workers"].as_array().cloned().unwrap_or_default();
+                if workers
+                    .iter()
+                    .any(|worker| worker["kind"] == "access" && worker["matching"] == wanted)
+                {
+                    Ok(())
+                } else {
+                    Err(status.to_string())
+                }
+            },
+        );
+    };
+    http::get(&clients, "198.51.100.200", SERVER4, "/probe/before-end").expect("answered");
+    matching(true);
+    for _ in 0..5 {
+        let worker = apache.pipe("access").worker;
+        worker.signal(Signal::SIGABRT);
+        until_gone(&worker);
+    }
+    world.until_told("lines are only passed on, nobody is banned");
+    apache.pipe("access");
+    matching(false);
+    let passed = |id: &str| {
+        http::get(
+            &clients,
+            "198.51.100.200",
+            SERVER4,
+            &format!("/probe/{id}-end"),
+        )
+        .expect("answered");
+        eventually(&format!("{id} in the access log"), || {
+            let log = world.read(ACCESS_LOG);
+            if log.contains(&format!("/probe/{id}-end")) {
+                Ok(())
+            } else {
+                Err(log)
+            }
+        });
+    };
+    passed("meanwhile");
+    let counted = world.jail("probe")["total_failed"].clone();
+    assert_eq!(counted, 1, "what was only passed is not counted");
+    world.must(&["/usr/bin/pipeban", "reload"]);
+    matching(true);
+    passed("again");
+    eventually("the jail counts again", || {
+        let jail = world.jail("probe");
+        if jail["total_failed"] == 2 {
+            Ok(())
+        } else {
+            Err(jail.to_string())
+        }
+    });
+}
+
 /// A world with a jail that counts every probe and bans nobody.
 fn start(world: &World) -> Apache<'_> {
     let probe =
