@@ -161,29 +161,16 @@ fn replace(
     };
     let file = match &log.target {
         Target::Pipeban(_) => return,
-        Target::File(file) if file == Path::new("/dev/null") => {
+        Target::File(file) if file == Path::new("/dev/null") => Err("goes to /dev/null".into()),
+        Target::File(file) => Ok(file),
+        Target::Program { program, .. } => Err(format!("pipes into {}", program.display())),
+        Target::Other(name) => Err(format!("goes to {name}")),
+    };
+    let file = match file {
+        Ok(file) => file,
+        Err(elsewhere) => {
             plan.notes.push(format!(
-                "{} of {} at {} goes to /dev/null: left alone, pipeban does not see its lines",
-                log.kind.name(),
-                server.name,
-                log.place
-            ));
-            return;
-        }
-        Target::File(file) => file,
-        Target::Program { program, .. } => {
-            plan.notes.push(format!(
-                "{} of {} at {} pipes into {}: left alone, pipeban does not see its lines",
-                log.kind.name(),
-                server.name,
-                log.place,
-                program.display()
-            ));
-            return;
-        }
-        Target::Other(name) => {
-            plan.notes.push(format!(
-                "{} of {} at {} goes to {name}: left alone, pipeban does not see its lines",
+                "{} of {} at {} {elsewhere}: left alone, pipeban does not see its lines",
                 log.kind.name(),
                 server.name,
                 log.place

@@ -31,7 +31,7 @@ mod ufw_rules;
 mod ufw_thread;
 
 use crossbeam_channel::Sender;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use jiff::Timestamp;
 use nix::errno::Errno;
 
@@ -41,6 +41,7 @@ use self::notices::Notices;
 pub use self::surroundings::Watch;
 use self::ufw::Ufw;
 use crate::config::{self, Ports};
+use crate::jail::canonical;
 
 /// One thing to be blocked. (net, ports) identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -331,17 +332,8 @@ impl Firewall {
 impl Entry {
     /// Masked and unmapped, whoever made it: `::ffff:192.0.2.1` is no IPv6 client.
     fn normal(&self) -> Entry {
-        let net = match self.net.trunc() {
-            IpNet::V6(net) => match (net.network().to_ipv4_mapped(), net.prefix_len()) {
-                (Some(v4), prefix @ 96..) => {
-                    Ipv4Net::new(v4, prefix - 96).map_or(IpNet::V6(net), IpNet::V4)
-                }
-                _ => IpNet::V6(net),
-            },
-            net @ IpNet::V4(_) => net,
-        };
         Entry {
-            net,
+            net: canonical(self.net),
             ..self.clone()
         }
     }
