@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::document::{self, Member, Value};
+use super::backends;
+use super::document::{self, Member, Place, Value};
 use super::schema::{self, Faults};
 use super::words::nearest;
-use super::{Backend, Config, Firewall, Jail, JailName, Paths, Ports, Problem, Syslog};
+use super::{Backend, Blocktype, Config, Firewall, Jail, JailName, Paths, Ports, Problem, Syslog};
 use crate::record::Kind;
 
 /// The name under which bans by hand are shown.
@@ -84,10 +85,12 @@ pub(super) fn built_in() -> Config {
     Config {
         paths: Paths::default(),
         firewall: Firewall {
-            backend: Backend::Ufw,
+            backend: vec![Backend::Ufw],
             instant: true,
             max_rules: 500,
             mirror: true,
+            blocktype: Blocktype::Drop,
+            command: None,
         },
         syslog: Syslog {
             socket: "/dev/log".into(),
@@ -169,6 +172,17 @@ pub(super) fn merge(sources: &[Source]) -> (Config, Origins, Vec<Problem>) {
             }
         }
     }
+    if let Some(message) = backends::lacking(&config.firewall) {
+        let place = documents.iter().rev().find_map(|(source, members)| {
+            let place = place_of(members, "firewall", "backend")?;
+            Some((source.file.clone(), place))
+        });
+        problems.extend(place.map(|(file, place)| Problem {
+            file,
+            place: Some(place),
+            message: message.to_owned(),
+        }));
+    }
     for (name, jail) in &mut config.jails {
         if jail.filter.is_empty() {
             name.as_str().clone_into(&mut jail.filter);
@@ -191,6 +205,17 @@ pub(super) fn merge(sources: &[Source]) -> (Config, Origins, Vec<Problem>) {
     problems.sort_by_key(|problem| (order(&problem.file), problem.place));
     problems.dedup();
     (config, origins, problems)
+}
+
+/// Where a key's value stands.
+fn place_of(members: &[Member], section: &str, key: &str) -> Option<Place> {
+    let tables = members.iter().filter(|member| member.key == section);
+    let keys = tables.flat_map(|member| match &member.value.value {
+        Value::Table(table) => table.as_slice(),
+        _ => &[],
+    });
+    let last = keys.filter(|member| member.key == key).last()?;
+    Some(last.value.place)
 }
 
 const SECTIONS: [&str; 6] = [
@@ -240,7 +265,7 @@ fn section(
             );
         }
         "paths" => schema::apply(name, schema::PATHS, table, &mut config.paths, faults),
-        "firewall" => schema::apply(name, schema::FIREWALL, table, &mut config.firewall, faults),
+        "firewall" => schema::apply(name, backends::FIREWALL, table, &mut config.firewall, faults),
         "syslog" => schema::apply(name, schema::SYSLOG, table, &mut config.syslog, faults),
         "proxies" => schema::apply(name, schema::PROXIES, table, config, faults),
         "defaults" => {
@@ -531,21 +556,6 @@ mod tests {
 
     #[test]
     fn what_this_version_cannot_do_is_refused_never_ignored() {
-        check(
-            "[firewall]\nbackend = \"ipset\"",
-            "2:11",
-            "not in this version",
-        );
-        check(
-            "[firewall]\nbackend = [\"ufw\", \"ipset\"]",
-            "2:11",
-            "not in this version",
-        );
-        check(
-            "[firewall]\nbackend = \"iptables\"",
-            "2:11",
-            "expected \"ufw\"",
-        );
         check(
             "[proxies]\ntrusted = [\"cloudflare\"]",
             "2:12",

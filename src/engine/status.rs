@@ -82,10 +82,7 @@ impl Engine {
                 since: self.parts.started.wall,
                 version: env!("CARGO_PKG_VERSION").into(),
                 config: self.parts.accepted.hash.clone(),
-                backend: match self.parts.accepted.config.firewall.backend {
-                    Backend::Ufw => "ufw".into(),
-                    Backend::DryRun => "dry-run".into(),
-                },
+                backend: self.backends(),
                 off: self.parts.off.status(),
             },
             workers,
@@ -94,11 +91,13 @@ impl Engine {
         }))
     }
 
+    fn backends(&self) -> String {
+        let all = self.parts.accepted.config.firewall.backend.iter();
+        all.map(Backend::to_string).collect::<Vec<_>>().join(", ")
+    }
+
     fn ban_status(&mut self, ban: &Ban, ask: bool, now: Now) -> BanStatus {
-        let entry = match ban.mode {
-            Mode::Enforced => self.entry(&(ban.net, ban.ports.clone()), now),
-            Mode::Observed | Mode::Behind(_) => None,
-        };
+        let entry = ban.given().and_then(|given| self.entry(&given, now));
         let firewall = &mut self.parts.firewall;
         let in_force = entry
             .as_ref()
@@ -120,7 +119,7 @@ impl Engine {
                 word.into()
             }),
             behind: match ban.mode {
-                Mode::Behind(peer) => Some(peer),
+                Mode::Behind(peer) | Mode::Proxied(peer) => Some(peer),
                 _ => None,
             },
             reason: ban.reason.clone(),

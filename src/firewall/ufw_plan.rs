@@ -130,6 +130,13 @@ impl Plan {
         self.chosen = None;
     }
 
+    /// No ban is wanted any more.
+    pub(super) fn forget_all(&mut self) {
+        self.wanted.clear();
+        self.order.clear();
+        self.chosen = None;
+    }
+
     fn forget(&mut self, key: &Key) -> Option<Wanted> {
         let wanted = self.wanted.remove(key)?;
         self.order.remove(&wanted.order);
@@ -326,6 +333,7 @@ mod tests {
             jail: "j".into(),
             until: until.map(|s| Timestamp::from_second(s).unwrap()),
             remaining: None,
+            behind: false,
         }
     }
 

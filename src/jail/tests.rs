@@ -27,7 +27,7 @@ fn config(jails: &[(&str, Jail)]) -> Config {
     Config {
         paths: Paths::default(),
         firewall: Firewall {
-            backend: Backend::DryRun,
+            backend: vec![Backend::DryRun],
             instant: true,
             max_rules: 500,
             mirror: true,
@@ -99,6 +99,7 @@ fn short(action: &Action) -> String {
                 Mode::Enforced => "ban",
                 Mode::Observed => "would-ban",
                 Mode::Behind(_) => "behind",
+                Mode::Proxied(_) => "proxied",
             },
             ban.net,
             ban.length().map_or(-1, |time| time.as_secs() as i64)

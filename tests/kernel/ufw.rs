@@ -181,7 +181,7 @@ fn after_a_restart_rules_are_not_added_twice_and_stale_ones_go_when_settled() {
         second.ban(std::slice::from_ref(&kept)).unwrap();
         present(&second, &kept);
         assert_eq!(added().matches("pipeban:").count(), 4);
-        second.settled().unwrap();
+        exactly(&mut second, std::slice::from_ref(&kept));
         wait_until("the stale rules are gone", || {
             added().matches("pipeban:").count() == 2
         });
@@ -229,7 +229,7 @@ fn the_administrators_own_rule_of_the_same_words_stays() {
         firewall.ban(std::slice::from_ref(&entry)).unwrap();
         present(&firewall, &entry);
         firewall.unban(&[entry]).unwrap();
-        firewall.settled().unwrap();
+        exactly(&mut firewall, &[]);
         firewall.finish(PATIENCE);
         assert!(
             added().contains(&format!("ufw deny {rule}\n")),
@@ -265,7 +265,7 @@ fn no_more_rules_than_configured() {
         let mut settings = settings(true, true);
         settings.max_rules = 2;
         let (mut firewall, _notices) = start(&settings);
-        firewall.settled().unwrap();
+        exactly(&mut firewall, &[]);
         let bans: Vec<_> = (1..=3)
             .map(|n| ban(&format!("192.0.2.{n}"), list(&[80], &[]), 600 * n))
             .collect();
