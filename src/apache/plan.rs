@@ -18,6 +18,8 @@ pub struct Wish {
     pub config: Option<PathBuf>,
     /// Access logs are piped one by one and written by pipeban, instead of one `GlobalLog`.
     pub files: bool,
+    /// Apache refuses banned clients itself (`pipeban-deny.conf`).
+    pub deny: bool,
 }
 
 /// One directive to be changed.
@@ -54,6 +56,7 @@ impl Plan {
 }
 
 const SNIPPET: &str = "pipeban.conf";
+const DENY: &str = "pipeban-deny.conf";
 
 /// The snippet in the directory of enabled ones.
 fn is_snippet(file: &Path) -> bool {
@@ -86,6 +89,9 @@ pub fn fit(scan: &Scan, wish: &Wish) -> Plan {
         }
     }
     access(scan, wish, &mut plan);
+    if wish.deny && !scan.layout.files.iter().any(|file| file.ends_with(DENY)) {
+        plan.link.push(snippet(scan, DENY));
+    }
     plan.edits.sort_by(|a, b| a.place.cmp(&b.place));
     plan
 }
@@ -136,9 +142,13 @@ fn access(scan: &Scan, wish: &Wish, plan: &mut Plan) {
         plan.notes.push("access logs are piped one by one: no GlobalLog is added, `setup --files` completes them".into());
         return;
     }
-    let link = base(scan).join("conf-enabled").join(SNIPPET);
-    plan.link
-        .push((link, Path::new("../conf-available").join(SNIPPET)));
+    plan.link.push(snippet(scan, SNIPPET));
+}
+
+/// The link that enables one of our files, and where it leads.
+fn snippet(scan: &Scan, name: &str) -> (PathBuf, PathBuf) {
+    let link = base(scan).join("conf-enabled").join(name);
+    (link, Path::new("../conf-available").join(name))
 }
 
 /// Where the configuration begins, and relative names too.
@@ -253,9 +263,17 @@ fn format_name<'a>(scan: &Scan, log: &'a LogDirective) -> Option<&'a str> {
 }
 
 /// What takes every directive of `logs` that pipes into pipeban out again: the files they name
-/// are written by Apache itself as before. `logs` are those of all files, in use or not.
-pub fn remove(logs: &[LogDirective]) -> Plan {
+/// are written by Apache itself as before, and banned clients are not asked for any more. `logs`
+/// are those of all files, in use or not.
+pub fn remove(scan: &Scan, logs: &[LogDirective]) -> Plan {
     let mut plan = Plan::default();
+    let enabled = Path::new("conf-enabled").join(DENY);
+    let deny = scan
+        .layout
+        .files
+        .iter()
+        .find(|file| file.ends_with(&enabled));
+    plan.unlink.extend(deny.cloned());
     for log in logs {
         if !matches!(log.target, Target::Pipeban(_)) {
             continue;
@@ -318,6 +336,7 @@ mod tests {
             program: "/usr/bin/pipeban".into(),
             config: None,
             files,
+            deny: false,
         }
     }
 
@@ -396,6 +415,20 @@ mod tests {
     }
 
     #[test]
+    fn the_deny_map_is_asked_where_it_is_wanted_and_until_it_is_removed() {
+        let deny = PathBuf::from("/e/conf-enabled/pipeban-deny.conf");
+        let mut scan = scan(STOCK);
+        let mut wish = wish(true);
+        assert_eq!(fit(&scan, &wish).link, []);
+        wish.deny = true;
+        let target = "../conf-available/pipeban-deny.conf".into();
+        assert_eq!(fit(&scan, &wish).link, [(deny.clone(), target)]);
+        scan.layout.files.insert(deny.clone());
+        assert_eq!(fit(&scan, &wish).link, []);
+        assert_eq!(remove(&scan, &[]).unlink, [deny]);
+    }
+
+    #[test]
     fn a_nickname_that_means_something_else_is_not_trusted() {
         let text = STOCK.replace("%h %l", "{%h");
         let plan = fit(&scan(&text), &wish(true));
@@ -436,7 +469,7 @@ mod tests {
                 &BTreeMap::new(),
                 Path::new("/e"),
             );
-            assert_eq!(edited(&fitted, &remove(&logs)), text);
+            assert_eq!(edited(&fitted, &remove(&scan(""), &logs)), text);
         }
     }
 
@@ -445,7 +478,7 @@ mod tests {
         let text = "ErrorLog \"|/usr/bin/pipeban log error\"\nGlobalLog \"|/usr/bin/pipeban log access\" pipeban\n<IfModule none>\nCustomLog \"|/usr/bin/pipeban log access /a\" x\n</IfModule>\n";
         let logs = logs_in(Path::new("/e/x"), text, &BTreeMap::new(), Path::new("/e"));
         assert_eq!(
-            edited(text, &remove(&logs)),
+            edited(text, &remove(&scan(""), &logs)),
             "<IfModule none>\nCustomLog /a x\n</IfModule>\n"
         );
         let logs = logs_in(
@@ -455,7 +488,7 @@ mod tests {
             Path::new("/e"),
         );
         assert_eq!(
-            remove(&logs).unlink,
+            remove(&scan(""), &logs).unlink,
             [PathBuf::from("/e/conf-enabled/pipeban.conf")]
         );
     }

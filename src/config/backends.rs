@@ -139,11 +139,18 @@ fn argv(value: &Located, faults: &mut Faults<'_>) -> Option<Vec<String>> {
     Some(argv)
 }
 
+/// The name at the beginning of `rest`, which follows a `{`, and what follows its `}`; `None`: the
+/// brace is a brace, as in `{ {host} }`.
+pub fn placeholder(rest: &str) -> Option<(&str, &str)> {
+    let (name, after) = rest.split_once('}')?;
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase());
+    is_name.then_some((name, after))
+}
+
 fn unknown_placeholder(text: &str) -> Option<&str> {
-    text.split('{').skip(1).find_map(|rest| {
-        let (name, _) = rest.split_once('}').unwrap_or((rest, ""));
-        (!PLACEHOLDERS.contains(&name)).then_some(name)
-    })
+    let mut names = text.split('{').skip(1).filter_map(placeholder);
+    let unknown = names.find(|(name, _)| !PLACEHOLDERS.contains(name))?;
+    Some(unknown.0)
 }
 
 /// What the back ends still lack when every file has been read.

@@ -8,7 +8,7 @@ use super::backends;
 use super::document::{self, Member, Place, Value};
 use super::schema::{self, Faults};
 use super::words::nearest;
-use super::{Backend, Blocktype, Config, Firewall, Jail, JailName, Paths, Ports, Problem, Syslog};
+use super::{Config, Firewall, Jail, JailName, Paths, Ports, Problem, Syslog};
 use crate::record::Kind;
 
 /// The name under which bans by hand are shown.
@@ -84,14 +84,7 @@ pub(super) fn built_in() -> Config {
     let network = |text: &str| text.parse().ok();
     Config {
         paths: Paths::default(),
-        firewall: Firewall {
-            backend: vec![Backend::Ufw],
-            instant: true,
-            max_rules: 500,
-            mirror: true,
-            blocktype: Blocktype::Drop,
-            command: None,
-        },
+        firewall: Firewall::default(),
         syslog: Syslog {
             socket: "/dev/log".into(),
             facility: 10,
@@ -214,7 +207,7 @@ fn place_of(members: &[Member], section: &str, key: &str) -> Option<Place> {
         Value::Table(table) => table.as_slice(),
         _ => &[],
     });
-    let last = keys.filter(|member| member.key == key).last()?;
+    let last = keys.rev().find(|member| member.key == key)?;
     Some(last.value.place)
 }
 
@@ -265,7 +258,13 @@ fn section(
             );
         }
         "paths" => schema::apply(name, schema::PATHS, table, &mut config.paths, faults),
-        "firewall" => schema::apply(name, backends::FIREWALL, table, &mut config.firewall, faults),
+        "firewall" => schema::apply(
+            name,
+            backends::FIREWALL,
+            table,
+            &mut config.firewall,
+            faults,
+        ),
         "syslog" => schema::apply(name, schema::SYSLOG, table, &mut config.syslog, faults),
         "proxies" => schema::apply(name, schema::PROXIES, table, config, faults),
         "defaults" => {
@@ -414,6 +413,7 @@ pub(super) fn paths_in(text: &str) -> Paths {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Backend, Blocktype};
     use super::*;
 
     fn source(layer: Layer, file: &str, text: &str) -> Source {
@@ -552,6 +552,56 @@ mod tests {
             "3:1",
             "do not name the virtual host",
         );
+    }
+
+    #[test]
+    fn back_ends_are_named_alone_or_together() {
+        let firewall = |text: &str| {
+            let text = format!("[firewall]\n{text}");
+            let (config, _, problems) = merge(&[source(Layer::Main, "p.toml", &text)]);
+            assert_eq!(problems, [], "{text}");
+            config.firewall
+        };
+        let all = firewall("backend = [\"nftables\", \"apache\", \"nftables\"]");
+        assert_eq!(all.backend, [Backend::Nftables, Backend::Apache]);
+        assert_eq!(firewall("backend = \"ipset\"").backend, [Backend::Ipset]);
+        let command = firewall(
+            "backend = \"command\"\nblocktype = \"reject\"\n[firewall.command]\n\
+             ban = [\"/b\", \"{host}\", \"a b\"]\nunban = [\"/u\"]\ntimeout = \"3s\"",
+        );
+        assert_eq!(command.blocktype, Blocktype::Reject);
+        let command = command.command.unwrap();
+        assert_eq!(command.ban, ["/b", "{host}", "a b"]);
+        assert_eq!(command.timeout, Duration::from_secs(3));
+        for (text, place, message) in [
+            ("backend = \"iptables\"", "2:11", "\"nftables\""),
+            ("backend = \"ufv\"", "2:11", "did you mean `ufw`?"),
+            ("backend = []", "2:11", "a list of them"),
+            ("backend = [\"ufw\", \"dry-run\"]", "2:11", "stands alone"),
+            ("backend = [\"ufw\", 3]", "2:19", "a text in quotes"),
+            ("backend = \"command\"", "2:11", "[firewall.command]"),
+            ("blocktype = \"blackhole\"", "2:13", "\"reject\""),
+            ("command = \"/b\"", "2:11", "a section"),
+            ("[firewall.command]\nban = \"/b {host}\"", "3:7", "a list"),
+            (
+                "[firewall.command]\nban = [\"b\"]",
+                "3:8",
+                "begins with `/`",
+            ),
+            (
+                "[firewall.command]\nban = [\"/b\", \"{ip}\"]",
+                "3:14",
+                "{host}",
+            ),
+            ("[firewall.command]\ntimeout = \"1h\"", "3:11", "5 minutes"),
+            (
+                "[firewall.command]\nbann = [\"/b\"]",
+                "3:1",
+                "did you mean `ban`?",
+            ),
+        ] {
+            check(&format!("[firewall]\n{text}"), place, message);
+        }
     }
 
     #[test]

@@ -105,6 +105,19 @@ pub struct Firewall {
     pub command: Option<BanCommand>,
 }
 
+impl Default for Firewall {
+    fn default() -> Self {
+        Firewall {
+            backend: vec![Backend::Ufw],
+            instant: true,
+            max_rules: 500,
+            mirror: true,
+            blocktype: Blocktype::Drop,
+            command: None,
+        }
+    }
+}
+
 impl Firewall {
     /// Whether this back end is among those configured.
     pub fn has(&self, backend: Backend) -> bool {
@@ -309,7 +322,7 @@ mod schema;
 mod show;
 mod words;
 
-pub use backends::PLACEHOLDERS;
+pub use backends::{PLACEHOLDERS, placeholder};
 pub use load::{Problem, filter_directories, load, load_with_origins, paths_of};
 pub use merge::{MANUAL_JAIL, Origin, Origins};
 pub use show::show_jail;

@@ -40,7 +40,10 @@ pub(super) struct Key<T: 'static> {
     set: fn(&mut T, &Located, &mut Faults<'_>),
 }
 
-pub(super) const fn key<T>(name: &'static str, set: fn(&mut T, &Located, &mut Faults<'_>)) -> Key<T> {
+pub(super) const fn key<T>(
+    name: &'static str,
+    set: fn(&mut T, &Located, &mut Faults<'_>),
+) -> Key<T> {
     Key { name, set }
 }
 
@@ -216,7 +219,12 @@ pub(super) fn boolean(value: &Located, faults: &mut Faults<'_>) -> Option<bool> 
     }
 }
 
-pub(super) fn number(value: &Located, least: u32, most: u32, faults: &mut Faults<'_>) -> Option<u32> {
+pub(super) fn number(
+    value: &Located,
+    least: u32,
+    most: u32,
+    faults: &mut Faults<'_>,
+) -> Option<u32> {
     if let Value::Integer(number) = value.value
         && let Ok(number) = u32::try_from(number)
         && (least..=most).contains(&number)

@@ -63,7 +63,8 @@ pub fn remove(paths: &Paths) -> io::Result<bool> {
 pub fn clear_firewall(config: Option<&Config>) -> Result<usize, String> {
     match config {
         Some(config) if config.firewall.has(Backend::DryRun) => Ok(0),
-        // Also what an earlier configuration put there.
-        _ => firewall::clear_everything(),
+        // Also what other back ends of an earlier configuration put there.
+        Some(config) => firewall::clear_everything(&config.paths),
+        None => firewall::clear_everything(&Paths::default()),
     }
 }

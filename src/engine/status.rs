@@ -114,6 +114,8 @@ impl Engine {
                     Mirror::Present => "present",
                     Mirror::Queued => "queued",
                     Mirror::Capped => "capped",
+                    Mirror::Short => "short",
+                    Mirror::Removed => "removed",
                     Mirror::Inactive => "inactive",
                 };
                 word.into()

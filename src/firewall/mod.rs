@@ -7,14 +7,24 @@
 //! - `nft`: the own table; `nft_sets` what is in it, `nft_bans` what should be, `nft_wire` how it
 //!   is written
 //! - `ufw`, `ufw_thread`: the mirror; `ufw_plan` what to do next, `ufw_rules` the words
+//! - `ipset`: its sets; `ipset_rules` the iptables rules that ask them, `ipset_wire` the messages
+//! - `command`: a program of the administrator's
+//! - `deny`: the map that Apache asks; `deny_names` what it finds there
 //! - `cut`: sockets of banned clients
 //! - `surroundings`, `ssh_ports`: who and what must be left alone
 //! - `netlink`, `tool`, `notices`: the ways out
 #![forbid(unsafe_code)]
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+mod command;
 mod cut;
+mod deny;
+mod deny_names;
+mod ipset;
+mod ipset_rules;
+mod ipset_wire;
 mod netlink;
 mod nft;
 mod nft_bans;
@@ -34,7 +44,10 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use nix::errno::Errno;
 
+use self::command::Command;
 use self::cut::{Cutter, Target};
+use self::deny::Deny;
+use self::ipset::Ipset;
 use self::nft::Nft;
 use self::notices::Notices;
 pub use self::surroundings::Watch;
@@ -69,6 +82,10 @@ pub enum Mirror {
     Queued,
     /// Left out: `max_rules` reached.
     Capped,
+    /// Left out: it had under 10 minutes left when its turn came.
+    Short,
+    /// Left out: somebody has deleted its rule twice.
+    Removed,
     /// ufw is not active: the rule stands in its files only.
     Inactive,
 }
@@ -112,6 +129,13 @@ enum Error {
         /// Exit status and what it printed, cut.
         said: String,
     },
+    /// Apache's deny map cannot be changed.
+    Map {
+        /// Where it is.
+        directory: PathBuf,
+        /// The reason.
+        said: String,
+    },
 }
 
 impl Error {
@@ -139,6 +163,9 @@ impl std::fmt::Display for Error {
         match self {
             Error::Kernel { doing, errno } => write!(f, "{doing}: {}", errno.desc()),
             Error::Tool { command, said } => write!(f, "`{command}`: {said}"),
+            Error::Map { directory, said } => {
+                write!(f, "Apache's deny map {}: {said}", directory.display())
+            }
         }
     }
 }
@@ -205,7 +232,12 @@ impl Firewall {
         if table || settings.has(Kind::Nftables) {
             packets.push(Box::new(Nft::start(settings.blocktype, notices.another())));
         }
-        let _ = paths;
+        if settings.has(Kind::Ipset) {
+            packets.push(Box::new(Ipset::start(
+                settings.blocktype,
+                notices.another(),
+            )));
+        }
         let mut cutter = match settings.has(Kind::DryRun) {
             true => None,
             false => Cutter::start(notices.another()),
@@ -221,15 +253,24 @@ impl Firewall {
             if at_once {
                 mirror = Mirrored::By(Ufw::mirror(settings.max_rules, notices.another()));
             } else {
-                let ufw = Ufw::alone(settings.max_rules, later.take(), notices.another());
+                let cutter = later.as_ref().map(Cutter::another);
+                let ufw = Ufw::alone(settings.max_rules, cutter, notices.another());
                 mirror = Mirrored::Itself(ufw.standing());
                 packets.push(Box::new(ufw));
             }
         }
+        if let (true, Some(command)) = (settings.has(Kind::Command), &settings.command) {
+            let command = Command::start(command.clone(), later.take(), notices.another());
+            packets.push(Box::new(command));
+        }
+        let requests = settings.has(Kind::Apache).then(|| {
+            let deny = Deny::start(paths.deny_map(), notices.another());
+            Box::new(deny) as Box<dyn Backend>
+        });
         Firewall {
             packets,
             mirror,
-            requests: None,
+            requests,
             cutter,
             notices,
         }
@@ -297,7 +338,10 @@ impl Firewall {
     ///
     /// # Errors
     /// What the kernel said, for the operator. Every back end has been asked all the same.
-    pub fn exactly<I: Iterator<Item = Entry>>(&mut self, all: impl Fn() -> I) -> Result<(), String> {
+    pub fn exactly<I: Iterator<Item = Entry>>(
+        &mut self,
+        all: impl Fn() -> I,
+    ) -> Result<(), String> {
         let mut failed = Vec::new();
         let mut take = |backend: &mut dyn Backend, behind: bool| {
             let mut entries = all()
@@ -331,11 +375,11 @@ impl Firewall {
 
     /// Somebody who can tell, on any thread, what is in force.
     pub fn asker(&self) -> Asker {
-        let witness = |backend: &Box<dyn Backend>| backend.witness();
+        let packets = self.packets.iter();
         Asker {
-            packets: self.packets.iter().filter_map(witness).collect(),
+            packets: packets.filter_map(|backend| backend.witness()).collect(),
             enforced: !self.packets.is_empty(),
-            requests: self.requests.as_ref().and_then(witness),
+            requests: self.requests.as_ref().and_then(|backend| backend.witness()),
         }
     }
 
@@ -438,26 +482,35 @@ impl Entry {
     }
 }
 
-/// Takes away all that pipeban ever put into this host's firewall: own table, ufw rules by their
-/// comment. Needs no engine. Returns how many ufw rules went. What is not there (no ufw, no
-/// table, no nftables) is no error. ufw takes 0.2 s a rule.
+/// Takes away all that pipeban ever put into this host's firewall: own table, sets of ipset with
+/// their rules, Apache's deny map, ufw rules by their comment. Needs no engine. Returns how many
+/// ufw rules went. What is not there (no ufw, no table, no nftables) is no error. ufw takes 0.2 s
+/// a rule.
 ///
 /// # Errors
 /// What could not be removed, for the operator; the rest is gone all the same.
-pub fn clear_everything() -> Result<usize, String> {
-    let table = nft::delete_table();
+pub fn clear_everything(paths: &Paths) -> Result<usize, String> {
+    let others = [
+        nft::delete_table(),
+        ipset::clear(),
+        deny::clear(&paths.deny_map(), None).map(drop),
+    ];
     let rules = ufw::clear(|_| true).map_err(|error| error.to_string())?;
-    table.map_err(|error| error.to_string())?;
+    for cleared in others {
+        cleared.map_err(|error| error.to_string())?;
+    }
     Ok(rules)
 }
 
-/// Takes away ufw rules of ours whose comment says that their ban is over: a clean-up that needs
-/// no engine. Returns how many went.
+/// Takes away ufw rules and names of Apache's deny map whose ban is over: a clean-up that needs no
+/// engine. Returns how many went.
 ///
 /// # Errors
 /// What could not be removed, for the operator; the rest is gone all the same.
-pub fn clear_over(now: Timestamp) -> Result<usize, String> {
-    ufw::clear_over(now).map_err(|error| error.to_string())
+pub fn clear_over(paths: &Paths, now: Timestamp) -> Result<usize, String> {
+    let names = deny::clear(&paths.deny_map(), Some(now)).map_err(|error| error.to_string())?;
+    let rules = ufw::clear_over(now).map_err(|error| error.to_string())?;
+    Ok(names + rules)
 }
 
 /// Addresses of this host that must never be banned, read from the kernel now.

@@ -126,31 +126,12 @@ impl Nft {
             .ok_or_else(|| Error::kernel("opening the nftables socket", Errno::EBADF))
     }
 
-    /// Generation of the ruleset now.
-    fn generation(&mut self) -> Result<u32, Error> {
-        const DOING: &str = "asking nftables for its generation";
-        let socket = self.socket()?;
-        let mut generation = None;
-        let request = nft_wire::ask_generation(socket.sequence);
-        let asked = socket.ask(request, true, |_, payload| {
-            generation = payload
-                .get(4..)
-                .and_then(|attrs| netlink::attribute(attrs, 1))
-                .and_then(|value| netlink::array(value, 0))
-                .map(u32::from_be_bytes);
-            true
-        });
-        match (asked, generation) {
-            (Ok(()), Some(generation)) => Ok(generation),
-            (Ok(()), None) => Err(self.lost(DOING, Errno::EPROTO)),
-            (Err(errno), _) => Err(self.lost(DOING, errno)),
-        }
-    }
-
     /// Reads which of our rules there are, unless nothing has changed since.
     fn look(&mut self) -> Result<&Seen, Error> {
         // Before the dump: a change in between makes the next transaction be refused.
-        let generation = self.generation()?;
+        const DOING: &str = "asking nftables for its generation";
+        let asked = generation(self.socket()?);
+        let generation = asked.map_err(|errno| self.lost(DOING, errno))?;
         let fresh = self
             .seen
             .take()
@@ -482,8 +463,29 @@ fn read_rules(socket: &mut Socket) -> Result<BTreeMap<String, usize>, Errno> {
     Ok(rules)
 }
 
+/// What changes with every change of this host's ruleset, also by iptables where that is a form
+/// of nftables; `None`: it cannot be told.
+pub(super) fn ruleset_generation() -> Option<u32> {
+    let mut socket = Socket::open(SockProtocol::NetlinkNetFilter).ok()?;
+    generation(&mut socket).ok()
+}
+
+fn generation(socket: &mut Socket) -> Result<u32, Errno> {
+    let mut generation = None;
+    let request = nft_wire::ask_generation(socket.sequence);
+    socket.ask(request, true, |_, payload| {
+        generation = payload
+            .get(4..)
+            .and_then(|attrs| netlink::attribute(attrs, 1))
+            .and_then(|value| netlink::array(value, 0))
+            .map(u32::from_be_bytes);
+        true
+    })?;
+    generation.ok_or(Errno::EPROTO)
+}
+
 /// Whether this host passes packets on.
-fn forwards() -> bool {
+pub(super) fn forwards() -> bool {
     [
         "/proc/sys/net/ipv4/conf/all/forwarding",
         "/proc/sys/net/ipv6/conf/all/forwarding",

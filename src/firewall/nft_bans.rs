@@ -65,7 +65,11 @@ impl InForce {
     }
 
     /// The next bans behind `from`, in order: `most` of them, all of one set.
-    pub(super) fn after(&self, from: Option<&(SetKey, IpNet)>, most: usize) -> Vec<(SetKey, IpNet)> {
+    pub(super) fn after(
+        &self,
+        from: Option<&(SetKey, IpNet)>,
+        most: usize,
+    ) -> Vec<(SetKey, IpNet)> {
         let rest = from.and_then(|(set, net)| {
             let behind = (Bound::Excluded(*net), Bound::Unbounded);
             Some((set, self.sets.get(set)?.range(behind)))
@@ -77,7 +81,10 @@ impl InForce {
         let others = self.sets.range((first, Bound::Unbounded));
         let others = others.map(|(set, nets)| (set, nets.range(..)));
         for (set, nets) in rest.into_iter().chain(others) {
-            let some: Vec<_> = nets.take(most).map(|(net, _)| (set.clone(), *net)).collect();
+            let some: Vec<_> = nets
+                .take(most)
+                .map(|(net, _)| (set.clone(), *net))
+                .collect();
             if !some.is_empty() {
                 return some;
             }
@@ -156,9 +163,8 @@ mod tests {
     #[test]
     fn a_walk_meets_every_ban_once() {
         let mut bans = InForce::new();
-        let sets = [Ports::All, Ports::AllButSsh].map(|ports| {
-            SetKey::of("192.0.2.0/32".parse().unwrap(), &ports, &BTreeSet::new())
-        });
+        let sets = [Ports::All, Ports::AllButSsh]
+            .map(|ports| SetKey::of("192.0.2.0/32".parse().unwrap(), &ports, &BTreeSet::new()));
         for n in 0..10 {
             bans.insert(sets[n as usize % 2].clone(), net(n), None, NOW);
         }

@@ -37,6 +37,11 @@ impl SetKey {
 
     /// Readable in `nft list ruleset`, and the same after a restart.
     pub(super) fn name(&self) -> String {
+        self.short_name(LONGEST_NAME)
+    }
+
+    /// The same in `most` letters at most, 20 or more: a long port list becomes its hash.
+    pub(super) fn short_name(&self, most: usize) -> String {
         let mut name = format!("v{}_{}", if self.v6 { 6 } else { 4 }, self.prefix);
         let mut list = |letter: char, ports: &BTreeSet<u16>| {
             for (n, port) in ports.iter().enumerate() {
@@ -54,11 +59,13 @@ impl SetKey {
                 list('u', udp);
             }
         }
-        if name.len() > LONGEST_NAME {
+        if name.len() > most {
             let hash = Sha256::digest(name.as_bytes());
-            name.truncate(LONGEST_NAME - 33);
+            // `v6_128` stays: what is ours is known by it.
+            let bytes = 16.min(most.saturating_sub(7) / 2);
+            name.truncate(most.saturating_sub(1 + 2 * bytes));
             name.push('_');
-            for byte in hash.iter().take(16) {
+            for byte in hash.iter().take(bytes) {
                 let _ = write!(name, "{byte:02x}");
             }
         }

@@ -40,7 +40,7 @@ impl Ufw {
     }
 
     fn start(max_rules: usize, alone: bool, cutter: Option<Cutter>, mut notices: Notices) -> Ufw {
-        let shared = Arc::new(Shared::new(max_rules));
+        let shared = Arc::new(Shared::new(max_rules, !alone));
         let (ending, ended) = bounded(1);
         let for_thread = (Arc::clone(&shared), notices.another());
         let started = thread::Builder::new().name("ufw".into()).spawn(move || {
@@ -68,7 +68,7 @@ pub(super) struct Standing(Arc<Shared>);
 
 impl Standing {
     pub(super) fn of(&self, entry: &Entry) -> Option<Mirror> {
-        self.0.lock().plan.mirror(entry)
+        self.0.lock().plan.mirror(entry, Instant::now())
     }
 }
 
@@ -84,7 +84,7 @@ impl Backend for Ufw {
     fn ban(&mut self, entries: &[Entry]) -> Result<(), Error> {
         self.shared.tell(|state| {
             for entry in entries {
-                state.plan.want(entry, &self.ssh);
+                state.plan.ban(entry, &self.ssh, Instant::now());
             }
         });
         Ok(())
@@ -103,7 +103,7 @@ impl Backend for Ufw {
         self.shared.tell(|state| {
             state.plan.forget_all();
             for entry in all {
-                state.plan.want(&entry, &self.ssh);
+                state.plan.want(&entry, &self.ssh, Instant::now());
             }
             state.plan.settle();
         });

@@ -28,9 +28,7 @@ fn config(jails: &[(&str, Jail)]) -> Config {
         paths: Paths::default(),
         firewall: Firewall {
             backend: vec![Backend::DryRun],
-            instant: true,
-            max_rules: 500,
-            mirror: true,
+            ..Firewall::default()
         },
         syslog: Syslog {
             socket: "/dev/log".into(),

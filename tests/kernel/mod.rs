@@ -5,7 +5,10 @@
 //! say loudly that they were skipped.
 
 mod clear;
+mod command;
 mod cutting;
+mod deny;
+mod ipset;
 mod nftables;
 mod surroundings;
 mod ufw;

@@ -387,11 +387,18 @@ fn rejected_clients_are_told_at_once() {
         firewall.ban(&bans).unwrap();
         for (client, server) in [(BAD4, at(HOST4, 80)), (BAD6, at(HOST6, 443))] {
             let error = world.connect(client, server).unwrap_err();
-            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{client}");
+            assert_eq!(
+                error.kind(),
+                std::io::ErrorKind::ConnectionRefused,
+                "{client}"
+            );
         }
         assert!(world.is_ignored(BAD4, at(HOST4, 443)));
         let text = table();
-        for line in ["reject with tcp reset", "reject with icmpx port-unreachable"] {
+        for line in [
+            "ip saddr @v4_32_t80_443_u443 reject with tcp reset",
+            "udp dport { 443 } ip saddr @v4_32_t80_443_u443 reject\n",
+        ] {
             assert!(text.contains(line), "`{line}` is not in\n{text}");
         }
         assert!(notices.is_empty(), "{:?}", notices.try_recv());

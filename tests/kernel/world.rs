@@ -377,12 +377,9 @@ pub(super) fn ban(net: &str, ports: Ports, seconds: u64) -> Entry {
 /// `instant` and `mirror` as they stand in the configuration.
 pub(super) fn settings(instant: bool, mirror: bool) -> config::Firewall {
     config::Firewall {
-        backend: vec![config::Backend::Ufw],
         instant,
-        max_rules: 500,
         mirror,
-        blocktype: config::Blocktype::Drop,
-        command: None,
+        ..config::Firewall::default()
     }
 }
 
