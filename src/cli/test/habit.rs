@@ -3,26 +3,8 @@
 use crate::cli::fail2ban::quoted;
 
 /// Its options that are followed by a value.
-const VALUED: [&str; 18] = [
-    "-c",
-    "--config",
-    "-d",
-    "--datepattern",
-    "--timezone",
-    "--TZ",
-    "-e",
-    "--encoding",
-    "--usedns",
-    "-L",
-    "--maxlines",
-    "-m",
-    "--journalmatch",
-    "-l",
-    "--log-level",
-    "--verbosity",
-    "-o",
-    "--out",
-];
+const VALUED: &str = "-c --config -d --datepattern --timezone --TZ -e --encoding --usedns -L \
+    --maxlines -m --journalmatch -l --log-level --verbosity -o --out";
 
 /// `LOG REGEX [IGNOREREGEX]` and options; `None` where it is none of fail2ban-regex's.
 pub(in crate::cli) fn meant(words: &[&str]) -> Option<String> {
@@ -39,7 +21,7 @@ pub(in crate::cli) fn meant(words: &[&str]) -> Option<String> {
             }
             // With these two words more are no filter.
             "--jail" | "--filter" | "--pattern" | "--ignore" | "--line" => return None,
-            option if VALUED.contains(&option) => {
+            option if VALUED.split(' ').any(|valued| valued == option) => {
                 words.next()?;
             }
             option if option.len() > 1 && option.starts_with('-') => {}

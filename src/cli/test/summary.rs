@@ -233,7 +233,7 @@ fn print_hits(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let hit = hits.iter().filter(|hits| **hits > 0).count();
-    let head = format!("{head:>8}  {what} ({hit} of {} hit)", patterns.len());
+    let head = format!("{head:>8}  {what}, {hit} of {}", patterns.len());
     writeln!(out, "{}", painted(DIM, &head))?;
     let numbered = (1..).zip(patterns).zip(hits);
     for ((number, pattern), hits) in numbered.filter(|(_, hits)| **hits > 0) {

@@ -12,7 +12,7 @@ use crate::record::{Kind, Parser, display};
 /// Patterns shown, the nearest first.
 const NEAREST: usize = 3;
 /// Bytes shown of a pattern's front, of what it wants, and of what the line has.
-const WIDTH: usize = 60;
+const WIDTH: usize = 56;
 const NAME: usize = 200;
 
 pub(super) fn print(
