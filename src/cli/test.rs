@@ -150,6 +150,11 @@ fn test(args: &Args, global: &Global) -> Result<bool, Failure> {
     let kind = kind(args, &rules, &mut lines)?;
     let judge = judge(args, kind, rules)?;
     if global.json {
+        if kind == Kind::Raw && args.kind.is_none() {
+            eprintln!(
+                "pipeban: no line is Apache's: read as with --kind raw, the pattern's <HOST> decides"
+            );
+        }
         json(&judge, &mut lines)
     } else {
         people(args, &judge, &mut lines)

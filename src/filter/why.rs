@@ -179,3 +179,121 @@ impl Filter {
 fn offset(text: &[u8], part: &[u8]) -> Option<usize> {
     (part.as_ptr() as usize).checked_sub(text.as_ptr() as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::definition;
+    use super::*;
+    use crate::record::{Kind, Parser};
+
+    const HEAD: &str = "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 22912:tid 22919]";
+
+    /// Pieces of what Apache and its clients write, and of patterns for that.
+    fn piece() -> impl Strategy<Value = &'static str> {
+        prop_oneof![
+            Just("[client 192.0.2.1:5] "),
+            Just("[client 2001:db8::7:5] "),
+            Just("AH1: bad "),
+            Just("192.0.2.1"),
+            Just("x "),
+            Just("\u{e9}\u{1b}"),
+        ]
+    }
+
+    fn pattern() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            Just(r"^\[\] \[\S+\] \[pid \d+:tid \d+\] "),
+            Just(r"^\[\] .*"),
+            Just(r"\[client <HOST>:\d+\] "),
+            Just("(?:AH1: |x )?bad "),
+            Just(".*<HOST>"),
+            Just("(?!AH1)"),
+            Just("x $"),
+            Just("<IP6>"),
+            Just("\u{e9}"),
+        ];
+        proptest::collection::vec(part, 1..4).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn a_line_that_does_not_hit_has_a_reason_and_one_that_does_a_place(
+            parts in proptest::collection::vec(piece(), 0..6), pattern in pattern(),
+        ) {
+            let line = format!("{HEAD} {}", parts.concat());
+            let line = line.as_bytes();
+            let Ok(filter) = Filter::compile(&definition(&[&pattern], &["x x"])) else {
+                return Ok(());
+            };
+            let parser = Parser::new(Kind::Error, "auto").unwrap();
+            let Some(record) = parser.parse(line) else {
+                return Ok(());
+            };
+            for subject in [Subject::of(line, &record), Subject::raw(line, record.time.clone())] {
+                let outcome = filter.examine(&subject);
+                let reason = filter.why_not(&subject);
+                match (outcome, &reason) {
+                    (Outcome::Match { pattern, host }, None) => {
+                        let place = filter.place(&subject, pattern).unwrap();
+                        let span = place.host.unwrap();
+                        prop_assert!(place.whole.start <= span.start && span.end <= place.whole.end);
+                        prop_assert!(place.whole.end <= line.len());
+                        let text = std::str::from_utf8(&line[span]).unwrap();
+                        prop_assert_eq!(text.parse(), Ok(host));
+                    }
+                    (Outcome::Ignored, Some(Reason::Ignored(1)))
+                    | (Outcome::Spoof { .. }, Some(Reason::Spoof { named: Some(_), .. }))
+                    | (Outcome::Miss, Some(Reason::NoHost(1))) => {}
+                    (Outcome::Miss, Some(Reason::Near(near))) => {
+                        prop_assert_eq!(near.len(), 1);
+                        prop_assert!(pattern.starts_with(&near[0].matched));
+                        prop_assert!(near[0].at.is_none_or(|at| at <= line.len()));
+                    }
+                    other => prop_assert!(false, "{other:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_filter_with_a_prefix_the_prefix_or_what_sees_its_content_is_near() {
+        let mut definition = definition(&["^user \\S+ not found", "^nothing"], &[]);
+        let prefix = r"^\[\] \[\S+\] \[pid \d+:tid \d+\] \[client <HOST>:\d+\] <F-CONTENT>AH1.+</F-CONTENT>$";
+        definition.prefregex = super::super::tests::definition(&[prefix], &[])
+            .failregex
+            .pop();
+        definition.failregex[0].text = "^AH1: user \\S+ not found".to_owned();
+        let filter = Filter::compile(&definition).unwrap();
+        let parser = Parser::new(Kind::Error, "auto").unwrap();
+        for (rest, pattern, wanted, there) in [
+            (
+                "AH2: user u not found",
+                None,
+                "<F-CONTENT>AH1.+</F-CONTENT>",
+                "AH2: user u not found",
+            ),
+            ("AH1: user u not there", Some(1), "found", "there"),
+        ] {
+            let line = format!("{HEAD} [client 192.0.2.1:5] {rest}");
+            let record = parser.parse(line.as_bytes()).unwrap();
+            let reason = filter.why_not(&Subject::of(line.as_bytes(), &record));
+            let Some(Reason::Near(near)) = reason else {
+                panic!("{reason:?}");
+            };
+            assert_eq!(
+                (near[0].pattern, near[0].wanted.as_str()),
+                (pattern, wanted)
+            );
+            assert_eq!(&line[near[0].at.unwrap()..], there);
+        }
+        let line = format!("{HEAD} [client 192.0.2.1:5] AH1: user u not found");
+        let record = parser.parse(line.as_bytes()).unwrap();
+        let place = filter
+            .place(&Subject::of(line.as_bytes(), &record), 1)
+            .unwrap();
+        assert_eq!(&line[place.whole], "AH1: user u not found");
+    }
+}

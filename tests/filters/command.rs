@@ -42,7 +42,7 @@ fn the_summary_is_the_same_whatever_the_log_holds() {
     let (said, status, errors) = bench.said(&["--filter", "f.conf", "-"], &log());
     let expected = format!(
         "Format: default (error log)
-Times:  found in 4 of 5 lines, 2026-11-22T11:00:33+00:00
+Times:  4 of 5 lines, 2026-11-22T11:00:33+00:00
 
 filter f (f.conf)
     hits  failregex, 1 of 1
@@ -185,11 +185,14 @@ fn a_log_without_a_line_of_apaches_is_raw_for_a_filter_and_not_for_a_jail() {
     let (said, status, _) = bench.said(&["--filter", "f.conf", "-"], line);
     assert!(said.starts_with("Format: raw: "), "{said}");
     assert!(
-        said.contains("Times:  found in 1 of 1 lines, without a year\n"),
+        said.contains("Times:  1 of 1 lines, without a year\n"),
         "{said}"
     );
     assert!(said.contains("    1: 192.0.2.1: Nov 22"), "{said}");
     assert_eq!(status, 0);
+    let (lines, _, note) = bench.said(&["--json", "--filter", "f.conf", "-"], line);
+    assert!(lines.contains("\"verdict\":\"match\""), "{lines}");
+    assert!(note.contains("as with --kind raw"), "{note}");
     // One line of Apache's, and the others are of no client.
     let mixed = format!("{line}\n{HEAD} [client 192.0.2.7:1] AH01630: x");
     let (lines, status) = bench.json(&["--filter", "f.conf", "-"], &mixed);

@@ -193,11 +193,7 @@ impl Summary<'_> {
             (None, _) if self.times > 0 => ", without a year".to_owned(),
             (None, _) => String::new(),
         };
-        writeln!(
-            out,
-            "Times:  found in {} of {lines} lines{times}",
-            self.times
-        )
+        writeln!(out, "Times:  {} of {lines} lines{times}", self.times)
     }
 }
 
