@@ -295,6 +295,11 @@ fn what_cannot_be_done_says_so_with_its_status() {
             "`none.log` cannot be read",
         ),
         (
+            vec!["--filter", "good.conf", "192.0.2.1 a line"],
+            2,
+            "; one line goes with --line",
+        ),
+        (
             vec!["--filter", "no-such-filter", "-"],
             2,
             "there is no filter `no-such-filter`",

@@ -134,5 +134,11 @@ fn bar(length: u64) -> ProgressBar {
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Failure {
-    Failure::Failed(format!("`{name}` cannot be read: {error}"))
+    let line = error.kind() == io::ErrorKind::NotFound && name.contains(' ');
+    let hint = if line {
+        "; one line goes with --line"
+    } else {
+        ""
+    };
+    Failure::Failed(format!("`{name}` cannot be read: {error}{hint}"))
 }
