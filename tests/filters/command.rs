@@ -470,7 +470,7 @@ fn a_long_file_has_a_bar_on_a_terminal_and_nowhere_else() {
     }
     drop(file);
     bench.write("short.log", &line);
-    let bar = "0 % ";
+    let bar = " %  ";
     let shown = on_a_terminal(&bench, &["--filter", "f.conf", "long.log"], true);
     assert!(shown.contains(bar), "{shown:?}");
     assert!(shown.contains("of 50 lines matched"), "{shown:?}");

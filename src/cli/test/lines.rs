@@ -128,9 +128,9 @@ impl Drop for Lines {
 }
 
 fn bar(length: u64) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{bar:40} {percent:>3} %  {bytes_per_sec}  {eta} left");
-    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let form = "[{bar:40}] {percent:>3} %  {bytes_per_sec}  {eta} left";
+    let style = ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(length).with_style(style.progress_chars("=> "))
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Failure {
