@@ -30,11 +30,7 @@ fn config(jails: &[(&str, Jail)]) -> Config {
             backend: vec![Backend::DryRun],
             ..Firewall::default()
         },
-        syslog: Syslog {
-            socket: "/dev/log".into(),
-            facility: 10,
-            log_file: None,
-        },
+        syslog: Syslog::default(),
         trusted_proxies: vec![],
         defaults: jail(),
         jails: jails

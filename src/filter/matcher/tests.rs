@@ -38,11 +38,7 @@ fn config(filters: &[(&str, &[&str], &[&str])], jails: Vec<(&str, Jail)>) -> Con
             backend: vec![Backend::DryRun],
             ..Firewall::default()
         },
-        syslog: Syslog {
-            socket: "/dev/null".into(),
-            facility: 10,
-            log_file: None,
-        },
+        syslog: Syslog::default(),
         trusted_proxies: Vec::new(),
         defaults: jail(Kind::Error, ""),
         jails: jails
