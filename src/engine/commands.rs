@@ -22,7 +22,7 @@ impl Engine {
         let now = now();
         let mut work = Work::default();
         let reply = match command {
-            Command::Status { jail } => self.status_reply(jail.as_ref(), now),
+            Command::Status { jail } => return self.answer_status(id, jail.as_ref()),
             Command::Ban {
                 net,
                 jail,

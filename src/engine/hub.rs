@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
@@ -13,6 +13,7 @@ use super::perform::{SETTLE_REFUSED, Work};
 use super::server::{Ready, Server};
 use super::settings;
 use super::settings::Accepted;
+use super::status::Answered;
 use super::stop::Stop;
 use crate::alert::{Alerts, Severity};
 use crate::config::Paths;
@@ -117,6 +118,10 @@ pub(super) struct Engine {
     /// Reads the files in a thread.
     pub(super) reloading: Option<Reloading>,
     pub(super) stopping: bool,
+    /// Answers to `status` that threads are working on.
+    pub(super) asking: usize,
+    pub(super) answers: Sender<Answered>,
+    pub(super) answers_in: Receiver<Answered>,
     identities: Identities,
     exempt: Arc<Exempt>,
     surroundings: Surroundings,
@@ -170,6 +175,7 @@ impl Engine {
     pub(super) fn new(parts: Parts) -> Engine {
         let identities = Identities::of(&parts.accepted.config.paths.user);
         let start = Instant::now();
+        let (answers, answers_in) = unbounded();
         Engine {
             parts,
             roles: HashMap::new(),
@@ -181,6 +187,9 @@ impl Engine {
             misunderstood: 0,
             reloading: None,
             stopping: false,
+            asking: 0,
+            answers,
+            answers_in,
             identities,
             exempt: Arc::new(Exempt::new([])),
             surroundings: Surroundings::default(),
@@ -263,6 +272,7 @@ impl Engine {
                 }
             }
             self.reloaded();
+            self.answered();
             self.tick();
         }
         self.end();
@@ -494,7 +504,7 @@ impl Engine {
         }
     }
 
-    fn follow(&mut self, then: Then) {
+    pub(super) fn follow(&mut self, then: Then) {
         match then {
             Then::Ack {
                 connection,

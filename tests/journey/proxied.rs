@@ -139,3 +139,110 @@ fn the_client_behind_a_proxy_is_refused_by_apache_and_nobody_else_is() {
     assert_eq!(from_edge(six, "/"), 200);
     assert_eq!(ask("198.51.100.200", "/", ""), 200);
 }
+
+/// What one request of a new client costs where Apache asks the deny map, or a `RewriteMap` of
+/// text with as many keys.
+#[test]
+#[ignore = "a measurement: `make bench`"]
+fn measure_a_request_with_the_deny_map() {
+    const REQUESTS: u32 = 2_000;
+    let modules = "/usr/lib/apache2/modules";
+    let remote = format!(
+        "LoadModule remoteip_module {modules}/mod_remoteip.so\n\
+         RemoteIPHeader X-Forwarded-For\nRemoteIPInternalProxy {ROUTER4}\n\
+         ErrorLog /var/log/apache2/error.log\n"
+    );
+    let deny = format!(
+        "{remote}Include {}/apache-conf/pipeban-deny.conf\n",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let rewrite = format!(
+        "{remote}LoadModule rewrite_module {modules}/mod_rewrite.so\nRewriteEngine On\n\
+         RewriteMap deny txt:/var/site/deny.txt\n\
+         RewriteCond ${{deny:%{{REMOTE_ADDR}}|-}} !=-\nRewriteRule ^ - [F]\n"
+    );
+    for (what, logs) in [
+        ("nothing", &remote),
+        ("directory", &deny),
+        ("RewriteMap", &rewrite),
+    ] {
+        for names in [0u32, 1_000, 100_000] {
+            if what == "nothing" && names > 0 {
+                continue;
+            }
+            let Some(world) = World::new() else { return };
+            let directory = world.path("/run/pipeban/deny");
+            fs::create_dir_all(&directory).expect("made");
+            let mut text = String::new();
+            for n in 0..names {
+                let name = std::net::Ipv4Addr::from(0x0b00_0000 + n).to_string();
+                if what == "directory" {
+                    fs::File::create(directory.join(&name)).expect("made");
+                }
+                text += &format!("{name} 1\n");
+            }
+            world.write("/var/site/deny.txt", &text);
+            let _apache = Apache::start(&world, Mpm::Event, logs);
+            let clients = world.clients();
+            let router = ROUTER4.to_string();
+            let mut connection = Connection::open(&clients, &router, SERVER4).expect("connects");
+            let times = (0..REQUESTS).map(|n| {
+                // Half of them IPv6, which has more names to look for.
+                let client = match n % 2 {
+                    0 => std::net::Ipv4Addr::from(0xc633_6400 + n).to_string(),
+                    _ => format!("2001:db8:a000:{n:x}::7"),
+                };
+                let header = format!("X-Forwarded-For: {client}\r\n");
+                let start = std::time::Instant::now();
+                assert_eq!(connection.get("/", &header).expect("answered"), 200);
+                start.elapsed()
+            });
+            let median = crate::support::median(times.collect());
+            eprintln!("{what}, {names} names: {median:?} a request of a new client");
+        }
+    }
+}
+
+#[test]
+fn all_of_thousands_of_bans_are_shown_as_the_kernel_has_them() {
+    const BANS: usize = 3_000;
+    let Some(world) = World::new() else { return };
+    let config = CONFIG.replace("backend = [\"ufw\", \"apache\"]", "backend = \"nftables\"");
+    world.write("/etc/pipeban/pipeban.toml", &config);
+    world.write("/etc/pipeban/filters.d/probe.conf", FILTER);
+    world.start_engine();
+    let line = |n: usize| {
+        let client = std::net::Ipv4Addr::from(0x0b00_0000 + n as u32);
+        format!(
+            "{client} - - [22/Nov/2026:11:00:00 +0000] \"GET /attack HTTP/1.1\" 404 5 \"-\" \"-\"\n"
+        )
+    };
+    let lines: String = (0..BANS).map(line).collect();
+    let argv = ["/usr/bin/pipeban", "log", "access", "--format", "combined"];
+    let said = world.run_with(&argv, lines.as_bytes());
+    assert_eq!(said.status, 0, "{said:?}");
+    let in_force = |world: &World| {
+        let jail = world.jail(JAIL);
+        let bans = jail["banned"].as_array().cloned().unwrap_or_default();
+        bans.iter().filter(|ban| ban["in_force"] == true).count()
+    };
+    eventually("all are banned, and shown in force", || {
+        match in_force(&world) {
+            BANS => Ok(()),
+            fewer => Err(fewer.to_string()),
+        }
+    });
+    // The last of them in the order of addresses, which an engine without bounds asked for last.
+    let last = std::net::Ipv4Addr::from(0x0b00_0000 + BANS as u32 - 1);
+    world.must(&[
+        "nft",
+        &format!("delete element inet pipeban v4_32_t80_443_u443 {{ {last} }}"),
+    ]);
+    eventually("a ban that is put back is told", || {
+        match world.syslog().contains(&format!("pipeban unban {last}")) {
+            true => Ok(()),
+            false => Err("not yet".to_owned()),
+        }
+    });
+    assert_eq!(in_force(&world), BANS);
+}

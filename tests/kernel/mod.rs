@@ -10,6 +10,7 @@ mod cutting;
 mod deny;
 mod ipset;
 mod nftables;
+mod scale;
 mod surroundings;
 mod ufw;
 mod world;
