@@ -84,6 +84,19 @@ impl Compiled {
         fine.is_match(text).unwrap_or_else(|_| self.limit())
     }
 
+    /// Whether a bound keeps it from an answer.
+    pub(super) fn gives_up(&self, text: &[u8]) -> bool {
+        let Some(fine) = &self.fine else {
+            return false;
+        };
+        let up =
+            self.coarse.is_match(text) && (text.len() > LONGEST || fine.is_match(text).is_err());
+        if up {
+            self.limit();
+        }
+        up
+    }
+
     /// The groups of the first match.
     pub(super) fn spans(&self, text: &[u8]) -> Option<Spans> {
         let Some(fine) = &self.fine else {
