@@ -63,7 +63,7 @@ enum Kind {
 const LINES_TO_GUESS: usize = 1000;
 
 /// Why there is nothing to show.
-enum Failure {
+pub(super) enum Failure {
     Usage(String),
     Failed(String),
     Config(Vec<Problem>),
@@ -77,23 +77,32 @@ impl From<io::Error> for Failure {
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Exit {
-    let (message, exit) = match test(args, global) {
-        Ok(true) => return Exit::Yes,
-        Ok(false) => return Exit::No,
-        // Whoever read our output has seen enough.
-        Err(Failure::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            return Exit::Yes;
-        }
-        Err(Failure::Write(error)) => (format!("cannot write: {error}"), Exit::Failed),
-        Err(Failure::Failed(message)) => (message, Exit::Failed),
-        Err(Failure::Usage(message)) => (message, Exit::Usage),
-        Err(Failure::Config(problems)) => {
-            problems::print(&problems);
-            return Exit::Config;
-        }
-    };
-    eprintln!("pipeban: {message}");
-    exit
+    match test(args, global) {
+        Ok(true) => Exit::Yes,
+        Ok(false) => Exit::No,
+        Err(failure) => failure.tell(),
+    }
+}
+
+impl Failure {
+    /// Says it on stderr.
+    pub(super) fn tell(self) -> Exit {
+        let (message, exit) = match self {
+            // Whoever read our output has seen enough.
+            Failure::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Exit::Yes;
+            }
+            Failure::Write(error) => (format!("cannot write: {error}"), Exit::Failed),
+            Failure::Failed(message) => (message, Exit::Failed),
+            Failure::Usage(message) => (message, Exit::Usage),
+            Failure::Config(problems) => {
+                problems::print(&problems);
+                return Exit::Config;
+            }
+        };
+        eprintln!("pipeban: {message}");
+        exit
+    }
 }
 
 /// Whether a line matched.
@@ -230,7 +239,11 @@ fn rules(args: &Args, global: &Global, config: Option<&Config>) -> Result<Vec<Ru
 }
 
 /// The filter that `--filter` means.
-fn definition(name: &str, global: &Global, config: Option<&Config>) -> Result<Definition, Failure> {
+pub(super) fn definition(
+    name: &str,
+    global: &Global,
+    config: Option<&Config>,
+) -> Result<Definition, Failure> {
     let whole = name;
     let (name, options) = filter::split_options(whole).map_err(Failure::Usage)?;
     let read = |file: &Path| {

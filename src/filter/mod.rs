@@ -7,6 +7,7 @@ mod dates;
 mod expand;
 mod file;
 mod glob;
+pub mod lint;
 mod literals;
 pub mod matcher;
 mod options;
@@ -80,6 +81,25 @@ pub enum PatternAt {
     Fail(u32),
     /// An `ignoreregex`, from 1.
     Ignore(u32),
+}
+
+impl PatternAt {
+    /// The option of the filter's file.
+    pub fn option(self) -> &'static str {
+        match self {
+            PatternAt::Prefix => "prefregex",
+            PatternAt::Fail(_) => "failregex",
+            PatternAt::Ignore(_) => "ignoreregex",
+        }
+    }
+
+    /// Which of those in the option, from 1.
+    pub fn number(self) -> u32 {
+        match self {
+            PatternAt::Prefix => 1,
+            PatternAt::Fail(number) | PatternAt::Ignore(number) => number,
+        }
+    }
 }
 
 impl std::fmt::Display for PatternAt {
