@@ -99,7 +99,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
 fn check_filter(name: &str, global: &Global) -> Exit {
     // A filter is checked whatever the configuration is like.
     let config = config::load(&global.config).ok();
-    let definition = match test::definition(name, global, config.as_ref()) {
+    let definition = match test::named(name, global, config.as_ref()) {
         Ok(definition) => definition,
         Err(failure) => return failure.tell(),
     };

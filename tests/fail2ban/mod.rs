@@ -5,6 +5,7 @@
 
 mod lints;
 mod samples;
+mod side_by_side;
 mod spoofing;
 
 use std::collections::BTreeMap;
