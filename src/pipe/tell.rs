@@ -1,7 +1,7 @@
 //! What keeper and worker have to say to the operator: each trouble once, and when it is over.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::alert::{self, Severity};
@@ -63,7 +63,7 @@ impl Tell {
     /// Where to tell, as the configuration says. Another place hears of what is wrong already.
     pub(super) fn configure(&self, settings: &config::Syslog) {
         let mut state = self.lock();
-        let elsewhere = state.settings.socket != settings.socket;
+        let elsewhere = state.settings.target != settings.target;
         state.settings = settings.clone();
         if !state.file {
             state.settings.log_file = None;
@@ -111,8 +111,7 @@ impl Tell {
 /// Before any configuration is known: syslog alone.
 fn default_settings() -> config::Syslog {
     config::Syslog {
-        socket: PathBuf::from("/dev/log"),
-        facility: 10,
         log_file: None,
+        ..config::Syslog::default()
     }
 }

@@ -88,10 +88,10 @@ impl Readme<'_> {
     fn run_to(&mut self, last: &str) {
         while let Some(line) = self.left.pop_front() {
             let ended = match line.as_str() {
-                "make demo" => make("demo").and_then(shown),
+                "make demo" => make(WITHOUT_RSYSLOG, "demo").and_then(shown),
                 // All its steps; of the tests some only, as this is one of them.
-                "make test" => make("test TESTS=tidy::").and_then(ran),
-                "make build" => make("build"),
+                "make test" => make("", "test TESTS=tidy::").and_then(ran),
+                "make build" => make("", "build"),
                 "make install" | "make uninstall" => self.make(&line[5..]),
                 _ => self.shell(&line),
             };
@@ -125,18 +125,23 @@ impl Readme<'_> {
     }
 }
 
+/// As on a machine that has none, where `make demo` installs none.
+const WITHOUT_RSYSLOG: &str = "mount --bind /dev/null /usr/sbin/rsyslogd;";
+
 /// Runs make on this machine, as somebody does who is in no test: cargo sees none of what the cargo
 /// that runs this test has set.
-fn make(what: &str) -> Result<String, String> {
+fn make(before: &str, what: &str) -> Result<String, String> {
     let of_cargo = |name: &str| {
         ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "MAKE"]
             .iter()
             .any(|prefix| name.starts_with(prefix))
             || ["CARGO", "MFLAGS", "TESTS", "LD_LIBRARY_PATH"].contains(&name)
     };
-    let output = Command::new("make")
-        .args(["--no-print-directory", "-C", ROOT])
-        .args(what.split(' '))
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c"])
+        .arg(format!(
+            "{before} make --no-print-directory -C {ROOT} {what}"
+        ))
         .env_clear()
         .envs(std::env::vars().filter(|(name, _)| !of_cargo(name)))
         .output()
