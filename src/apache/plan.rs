@@ -499,7 +499,7 @@ mod tests {
         );
         let text = "CustomLog \"|/usr/bin/pipeban log access -l /a 86400\" x\n";
         let logs = logs_in(Path::new("/e/x"), text, &BTreeMap::new(), Path::new("/e"));
-        let plan = remove(&logs);
+        let plan = remove(&scan(""), &logs);
         assert_eq!(edited(text, &plan), "CustomLog /a x\n");
         assert!(plan.notes[0].contains("rotatelogs"), "{:?}", plan.notes);
     }
