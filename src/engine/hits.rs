@@ -92,7 +92,7 @@ impl Engine {
             work.ops.push(Op::Counter {
                 jail: jail.clone(),
                 net,
-                hits: jails.counted(&jail, &net).to_vec(),
+                hits: jails.counted(&jail, &net),
                 findtime: findtime.unwrap_or_default(),
             });
         }

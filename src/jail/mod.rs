@@ -11,7 +11,7 @@ mod moment;
 pub mod shared;
 
 pub use bans::{Ban, Bans, Hold, MAX_BANS, Mode};
-pub use counter::{Counted, MAX_CLIENTS};
+pub use counter::{Counted, MAX_ALL_HITS, MAX_CLIENTS};
 pub use exempt::{
     Exempt, Reason, WIDEST_V4, WIDEST_V6, Why, canonical, is_too_wide, overlap, show_net, single,
     unmap,
@@ -491,7 +491,6 @@ impl Jails {
             .counters
             .keys()
             .filter(|(_, net)| meant(net))
-            .copied()
             .collect();
         let mut reset = Vec::new();
         for key in counters {
@@ -516,7 +515,6 @@ impl Jails {
                 jail.is_none_or(|jail| jail == *index)
                     && net.is_none_or(|net| overlap(&net, client))
             })
-            .copied()
             .collect();
         for key in keys {
             self.repeats.reset(&key);
@@ -544,10 +542,10 @@ impl Jails {
     }
 
     /// What is counted of a client.
-    pub fn counted(&self, jail: &JailName, net: &IpNet) -> &[Counted] {
+    pub fn counted(&self, jail: &JailName, net: &IpNet) -> Vec<Counted> {
         match self.index.get(jail) {
             Some(index) => self.counters.hits(&(*index, *net)),
-            None => &[],
+            None => Vec::new(),
         }
     }
 
@@ -569,11 +567,16 @@ impl Jails {
     pub fn failing(&self) -> HashMap<&JailName, u64> {
         let mut failing = HashMap::new();
         for (index, _) in self.counters.keys() {
-            if let Some(room) = self.rooms.get(*index as usize) {
+            if let Some(room) = self.rooms.get(usize::from(index)) {
                 *failing.entry(&room.name).or_insert(0) += 1;
             }
         }
         failing
+    }
+
+    /// Clients that any jail counts now.
+    pub fn tracked(&self) -> usize {
+        self.counters.len()
     }
 
     /// Every jail that is configured, or has bans or sums.
