@@ -197,7 +197,7 @@ fn rules(args: &Args, global: &Global, config: Option<&Config>) -> Result<Vec<Ru
         };
         rules.push(Rule {
             jail: Some(name.clone()),
-            log: Some(jail.log),
+            log: jail.log.kind(),
             dates: Dates::of(definition),
             definition: definition.clone(),
             filter: Filter::compile(definition).map_err(Failure::Config)?,

@@ -39,7 +39,8 @@ impl Engine {
                     self.unknown_jails += 1;
                     continue;
                 }
-                let changed = counted.entry(jail.clone()).or_default();
+                // Its totals change in any case.
+                counted.entry(jail.clone()).or_default();
                 if self.parts.off.is_on() {
                     self.parts.jails.count_only(jail);
                     continue;
@@ -51,7 +52,9 @@ impl Engine {
                     arrived: Moment::from_nanos(i64::try_from(line.arrived).unwrap_or(i64::MAX)),
                 };
                 let observed = self.parts.jails.observe(&hit, now, &exempt);
-                changed.extend(observed.changed);
+                for (jail, net) in observed.changed {
+                    counted.entry(jail).or_default().insert(net);
+                }
                 for action in &observed.actions {
                     if *action == Action::NoSuchJail {
                         self.unknown_jails += 1;

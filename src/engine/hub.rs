@@ -18,7 +18,7 @@ use crate::alert::{Alerts, Severity};
 use crate::config::{Paths, Ports};
 use crate::control::{Counters, OffStatus, Reply, Request, VERSION, WorkerHello, encode};
 use crate::firewall::{self, Firewall, Notice, Surroundings, Watch};
-use crate::jail::{Exempt, Jails, Moment, Now, Why};
+use crate::jail::{BanId, Exempt, Jails, Moment, Now, Why};
 use crate::store::{Allowed, Done, MAX_STREAMS, Op, Saved, Store};
 use crate::sys;
 
@@ -34,6 +34,12 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// Between two looks at what others may have taken away or put there: the socket's file, the
 /// emergency stop's, the table in the kernel.
 const TEND: Duration = Duration::from_secs(1);
+
+/// Counters given to a new database at most: those of who hit last.
+const MAX_STORED_ANEW: usize = 200_000;
+
+/// The trouble of a database that cannot be written.
+pub(super) const STORE: &str = "store";
 
 /// Between two clean-ups.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -192,38 +198,20 @@ impl Engine {
         }
     }
 
-    /// Takes back what the store kept. `known`: it could be read; else the kernel's bans stay.
-    pub(super) fn restore(&mut self, saved: Saved, known: bool, now: Now) {
-        let streams = saved.streams.into_iter().map(|(stream, offset)| {
-            let known = Stream {
-                decided: Some(offset),
-                committed: Some(offset),
-                seen: now.boot,
-            };
-            (stream, known)
-        });
-        self.streams.extend(streams);
-        self.allowed = saved.allowed.into_iter().map(|a| (a.net, a)).collect();
-        self.exemptions_changed();
-        for (jail, totals) in saved.totals {
-            self.parts.jails.restore_totals(&jail, totals);
-        }
-        for (jail, net, hits) in saved.counters {
-            self.parts.jails.restore_counter(&jail, net, hits);
-        }
-        for (jail, net, times) in saved.repeats {
-            self.parts.jails.restore_repeats(&jail, net, times);
-        }
+    /// Takes back what the store kept. `whole`: that is all there was; else the kernel's bans stay.
+    pub(super) fn restore(&mut self, saved: Saved, whole: bool, now: Now) {
         if let Some(off) = self.parts.off.status() {
             self.tell_off(&off);
         }
-        let exempt = self.exempt();
-        let actions = self.parts.jails.restore(saved.bans, now, &exempt);
-        let mut work = Work::default();
-        work.take(actions);
+        if saved.last_id.is_none() && !whole {
+            // Names that nobody has seen yet, whatever is in the database.
+            let seconds = u64::try_from(now.wall.as_second()).unwrap_or(0);
+            self.parts.jails.restore_last_id(BanId::new(seconds));
+        }
+        let mut work = self.take_back(saved, now);
         work.ops.push(Op::Prune);
         self.perform(work, now, Vec::new());
-        if known || self.parts.off.is_on() {
+        if whole || self.parts.off.is_on() {
             self.settle();
         }
         let jails = self.parts.accepted.config.jails.values();
@@ -234,6 +222,74 @@ impl Engine {
             self.parts.jails.bans().len()
         );
         self.parts.alerts.tell(Severity::Notice, &text);
+    }
+
+    /// Adds what a database held to what is known, which goes before.
+    fn take_back(&mut self, saved: Saved, now: Now) -> Work {
+        for (stream, offset) in saved.streams {
+            let known = self.stream(stream, now);
+            known.decided = known.decided.max(Some(offset));
+            known.committed = known.committed.max(Some(offset));
+        }
+        for entry in saved.allowed {
+            self.allowed.entry(entry.net).or_insert(entry);
+        }
+        self.exemptions_changed();
+        let jails = &mut self.parts.jails;
+        if let Some(id) = saved.last_id {
+            jails.restore_last_id(id);
+        }
+        for (jail, totals) in saved.totals {
+            jails.restore_totals(&jail, totals);
+        }
+        for (jail, net, hits) in saved.counters {
+            jails.restore_counter(&jail, net, hits);
+        }
+        for (jail, net, times) in saved.repeats {
+            jails.restore_repeats(&jail, net, times);
+        }
+        let mut bans = saved.bans;
+        bans.retain(|ban| jails.bans().get(&ban.jail, &ban.net).is_none());
+        let exempt = self.exempt();
+        let mut work = Work::default();
+        work.take(self.parts.jails.restore(bans, now, &exempt));
+        work
+    }
+
+    /// The database can be written, and does not hold what is known: it gets all of it.
+    fn store_anew(&mut self, saved: Saved) {
+        let now = now();
+        let mut work = self.take_back(saved, now);
+        let jails = &self.parts.jails;
+        let mut all = vec![Op::Anew];
+        all.extend(jails.bans().iter().cloned().map(Op::Ban));
+        all.extend(
+            jails
+                .counters()
+                .take(MAX_STORED_ANEW)
+                .map(|(jail, net, hits, findtime)| Op::Counter {
+                    jail,
+                    net,
+                    hits,
+                    findtime,
+                }),
+        );
+        all.extend(
+            jails
+                .all_totals()
+                .map(|(jail, totals)| Op::Totals { jail, totals }),
+        );
+        all.extend(self.allowed.values().cloned().map(Op::Allow));
+        let streams = self.streams.iter();
+        all.extend(streams.filter_map(|(stream, known)| {
+            Some(Op::Stream {
+                stream: *stream,
+                offset: known.decided?,
+            })
+        }));
+        // What ended just now has no row any more.
+        work.ops = all;
+        self.perform(work, now, Vec::new());
     }
 
     /// Runs until a signal or a command ends it.
@@ -484,11 +540,17 @@ impl Engine {
                 Some(text) => {
                     let text = format!(
                         "{text}; bans work, but what happens now may be forgotten at a restart: \
-                         make room on the disk or mend its rights"
+                         make room on the disk, mend its rights, or end whoever holds it"
                     );
-                    self.trouble("store", Severity::Err, text);
+                    self.trouble(STORE, Severity::Err, text);
                 }
-                None => self.over("store"),
+                None => self.over(STORE),
+            }
+            if let Some(text) = group.event {
+                self.parts.alerts.tell(Severity::Warning, &text);
+            }
+            if let Some(saved) = group.anew {
+                self.store_anew(saved);
             }
             for then in group.then {
                 self.follow(then);

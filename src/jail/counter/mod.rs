@@ -245,7 +245,9 @@ fn merge_oldest(hits: &mut Vec<Counted>) {
         return;
     }
     let merged = hits.drain(..excess).collect::<Vec<_>>();
-    let weight = merged.iter().fold(0u32, |sum, (_, w)| sum.saturating_add(*w));
+    let weight = merged
+        .iter()
+        .fold(0u32, |sum, (_, w)| sum.saturating_add(*w));
     if let (Some((at, _)), Some(next)) = (merged.first(), hits.first_mut()) {
         *next = (*at, next.1.saturating_add(weight));
     }
