@@ -126,7 +126,7 @@ fn every_shipped_jail_is_on_mild_and_anchored() {
                 increment.maxtime.as_secs(),
                 increment.memory.as_secs()
             ),
-            (2.0, 604_800, 2_592_000)
+            (None, 604_800, 2_592_000)
         );
         let filter = &config.filters[&jail.filter];
         assert!(!filter.failregex.is_empty());

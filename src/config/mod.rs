@@ -49,6 +49,13 @@ pub struct Paths {
     pub share: PathBuf,
     /// The worker's user. Default `pipeban`.
     pub user: String,
+    /// Where logins are recorded. Default `/var/log/wtmp`.
+    #[serde(default = "wtmp")]
+    pub wtmp: PathBuf,
+}
+
+fn wtmp() -> PathBuf {
+    "/var/log/wtmp".into()
 }
 
 impl Default for Paths {
@@ -58,6 +65,7 @@ impl Default for Paths {
             state: "/var/lib/pipeban".into(),
             share: "/usr/share/pipeban".into(),
             user: "pipeban".into(),
+            wtmp: wtmp(),
         }
     }
 }
@@ -76,6 +84,11 @@ impl Paths {
     /// The database.
     pub fn database(&self) -> PathBuf {
         self.state.join("pipeban.sqlite3")
+    }
+
+    /// What names of `ignoreip` stood for last.
+    pub fn names(&self) -> PathBuf {
+        self.state.join("names.json")
     }
 
     /// Present while the emergency stop is on.

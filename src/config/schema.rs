@@ -77,6 +77,7 @@ pub(super) const PATHS: &[Key<Paths>] = &[
     key("state", |t, v, f| set(&mut t.state, directory(v, f))),
     key("share", |t, v, f| set(&mut t.share, directory(v, f))),
     key("user", |t, v, f| set(&mut t.user, user(v, f))),
+    key("wtmp", |t, v, f| set(&mut t.wtmp, absolute(v, f))),
 ];
 
 pub(super) const FIREWALL: &[Key<Firewall>] = &[

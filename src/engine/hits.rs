@@ -53,6 +53,7 @@ impl Engine {
                 };
                 let observed = self.parts.jails.observe(&hit, now, &exempt);
                 for (jail, net) in observed.changed {
+                    self.evidence.note(&jail, net, now.wall, &line.evidence);
                     counted.entry(jail).or_default().insert(net);
                 }
                 for action in &observed.actions {
@@ -61,6 +62,12 @@ impl Engine {
                     }
                     if told.len() < MAX_TOLD {
                         told.extend(words(action).map(|(_, line)| line));
+                    }
+                    if let Action::Ban(ban) = action {
+                        work.ops.push(Op::Evidence {
+                            ban: ban.id,
+                            lines: self.evidence.take(&ban.jail, ban.net),
+                        });
                     }
                 }
                 work.take(observed.actions);

@@ -2,23 +2,26 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use super::evidence::Evidence;
+use super::exemptions::Exemptions;
+use super::looker::Looker;
 use super::perform::Work;
 use super::server::{Ready, Server};
 use super::settings;
 use super::settings::Accepted;
 use super::stop::Stop;
+use super::surge::Surges;
 use crate::alert::{Alerts, Severity};
 use crate::config::{Paths, Ports};
 use crate::control::{Counters, OffStatus, Reply, Request, VERSION, WorkerHello, encode};
-use crate::firewall::{self, Firewall, Notice, Surroundings, Watch};
-use crate::jail::{BanId, Exempt, Jails, Moment, Now, Why};
+use crate::firewall::{Firewall, Notice};
+use crate::jail::{BanId, Jails, Moment, Now};
 use crate::store::{Allowed, Done, MAX_STREAMS, Op, Saved, Store};
 use crate::sys;
 
@@ -123,12 +126,10 @@ pub(super) struct Engine {
     /// Reads the files in a thread.
     pub(super) reloading: Option<Reloading>,
     pub(super) stopping: bool,
+    pub(super) exemptions: Exemptions,
+    pub(super) evidence: Evidence,
+    pub(super) surges: Surges,
     identities: Identities,
-    exempt: Arc<Exempt>,
-    surroundings: Surroundings,
-    watch: Watch,
-    /// When they may be read again: reading takes one twentieth of the time at most.
-    stale: Instant,
     retry: Instant,
     tend: Instant,
     sweep: Instant,
@@ -173,7 +174,7 @@ enum Rights {
 }
 
 impl Engine {
-    pub(super) fn new(parts: Parts) -> Engine {
+    pub(super) fn new(parts: Parts, looker: Looker) -> Engine {
         let identities = Identities::of(&parts.accepted.config.paths.user);
         let start = Instant::now();
         Engine {
@@ -187,11 +188,10 @@ impl Engine {
             misunderstood: 0,
             reloading: None,
             stopping: false,
+            exemptions: Exemptions::new(looker),
+            evidence: Evidence::default(),
+            surges: Surges::default(),
             identities,
-            exempt: Arc::new(Exempt::new([])),
-            surroundings: Surroundings::default(),
-            watch: Watch::start(),
-            stale: start,
             retry: start + RETRY,
             tend: start + TEND,
             sweep: start + SWEEP,
@@ -200,6 +200,7 @@ impl Engine {
 
     /// Takes back what the store kept. `whole`: that is all there was; else the kernel's bans stay.
     pub(super) fn restore(&mut self, saved: Saved, whole: bool, now: Now) {
+        self.look_anew(now);
         if let Some(off) = self.parts.off.status() {
             self.tell_off(&off);
         }
@@ -324,49 +325,6 @@ impl Engine {
             self.tick();
         }
         self.end();
-    }
-
-    /// Who never is banned, as things stand now.
-    pub(super) fn exempt(&mut self) -> Arc<Exempt> {
-        let start = Instant::now();
-        if start >= self.stale && self.watch.changed() {
-            match firewall::surroundings() {
-                Ok(found) => {
-                    if found != self.surroundings {
-                        self.surroundings = found;
-                        self.exemptions_changed();
-                    }
-                    self.over("surroundings");
-                }
-                Err(error) => {
-                    self.watch.doubt();
-                    let text =
-                        format!("own addresses cannot be read, the last known are spared: {error}");
-                    self.trouble("surroundings", Severity::Err, text);
-                }
-            }
-            self.stale = start + start.elapsed() * 20;
-        }
-        Arc::clone(&self.exempt)
-    }
-
-    /// Gathers who never is banned.
-    pub(super) fn exemptions_changed(&mut self) {
-        let around = &self.surroundings;
-        let own = around.own.iter().map(|net| {
-            // An interface's address comes with its network, which is not ours alone.
-            let whole = net.trunc() == *net || net.addr().is_loopback();
-            let net = if whole { *net } else { net.addr().into() };
-            (net, Why::Own)
-        });
-        let one = |why| move |addr: &std::net::IpAddr| (IpNet::from(*addr), why);
-        let proxies = &self.parts.accepted.config.trusted_proxies;
-        self.exempt = Arc::new(Exempt::new(
-            own.chain(around.gateways.iter().map(one(Why::Gateway)))
-                .chain(around.name_servers.iter().map(one(Why::NameServer)))
-                .chain(proxies.iter().map(|net| (*net, Why::TrustedProxy)))
-                .chain(self.allowed.keys().map(|net| (*net, Why::AllowList))),
-        ));
     }
 
     /// Something is wrong: told (again when it changes, but not more than once a minute), and
@@ -639,10 +597,9 @@ impl Engine {
             self.trouble("restart", Severity::Warning, what);
         }
         self.parts.alerts.tell(Severity::Notice, &text);
-        self.exemptions_changed();
-        let exempt = self.exempt();
+        self.look_anew(now);
         let mut work = Work::default();
-        work.take(self.parts.jails.release(&exempt));
+        self.release(&mut work);
         let answers = asked.iter().map(|id| Then::Answer {
             connection: *id,
             reply: Reply::Done {
@@ -697,6 +654,7 @@ impl Engine {
             }
         }
         let mut work = Work::default();
+        self.look(&mut work, now);
         if self
             .parts
             .jails
@@ -725,6 +683,13 @@ impl Engine {
         let time = Instant::now();
         if time >= self.tend {
             self.tend = time + TEND;
+            for line in self.surges.turn(now.boot) {
+                self.parts.alerts.tell(Severity::Notice, &line);
+            }
+            match self.surges.alarm() {
+                Some(text) => self.trouble("surge", Severity::Warning, text),
+                None => self.over("surge"),
+            }
             self.tend(&mut work, now);
         }
         if time >= self.retry {
@@ -734,6 +699,8 @@ impl Engine {
         if time >= self.sweep {
             self.sweep = time + SWEEP;
             self.parts.jails.sweep(now);
+            // Logins grow old.
+            self.exemptions_changed();
             work.ops.push(Op::Prune);
             let (clients, bans) = self.parts.jails.dropped();
             if clients + bans > 0 {

@@ -9,6 +9,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::hub::{Engine, Parts, STORE, Then};
+use super::looker::Looker;
 use super::server::Server;
 use super::settings::Accepted;
 use super::stop::Stop;
@@ -16,7 +17,7 @@ use super::{files, locks, settings};
 use crate::alert::{Alerts, Severity};
 use crate::config::{Backend, Config};
 use crate::firewall::Firewall;
-use crate::jail::Jails;
+use crate::jail::{Jails, REMEMBERED};
 use crate::store::{self, Done, Home, Store};
 
 /// Why there is no engine.
@@ -95,7 +96,9 @@ pub fn run(file: &Path) -> Result<(), Failure> {
 
     let jails = Jails::new(&accepted.config);
     let off = Stop::read(&paths, now);
-    let mut engine = Engine::new(Parts {
+    let looker =
+        Looker::start(server.waker()).map_err(|error| Failure::Cannot(error.to_string()))?;
+    let parts = Parts {
         file: file.to_owned(),
         paths,
         accepted,
@@ -108,7 +111,8 @@ pub fn run(file: &Path) -> Result<(), Failure> {
         server,
         off,
         started: now,
-    });
+    };
+    let mut engine = Engine::new(parts, looker);
     for (key, text) in troubles {
         engine.trouble(key, Severity::Err, text);
     }
@@ -141,14 +145,10 @@ fn configuration(file: &Path) -> Result<(Accepted, Option<String>), Failure> {
 
 /// How far back any jail's escalation looks.
 fn memory(config: &Config) -> Duration {
-    let increments = config
-        .jails
-        .values()
-        .filter_map(|jail| jail.increment.as_ref());
-    increments
-        .map(|increment| increment.memory)
-        .max()
-        .unwrap_or_default()
+    let jails = config.jails.values();
+    let increments = jails.filter_map(|jail| jail.increment.as_ref());
+    let longest = increments.map(|increment| increment.memory).max();
+    longest.map_or(REMEMBERED, |memory| memory.max(REMEMBERED))
 }
 
 fn signals() -> nix::Result<SignalFd> {

@@ -106,6 +106,7 @@ impl Engine {
             .and_then(|entry| firewall.in_force(entry));
         let mirror = entry.as_ref().and_then(|entry| firewall.mirror(entry));
         BanStatus {
+            id: ban.id.to_string(),
             host: show_net(&ban.net),
             since: ban.since_wall,
             until: ban.until.map(|until| now.wall_of(until)),

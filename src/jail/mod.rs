@@ -43,6 +43,10 @@ pub const SHARED_FOR: Duration = Duration::from_secs(3_600);
 /// No shared address is banned for longer.
 pub const SHARED_BANTIME: Duration = Duration::from_secs(600);
 
+/// Earlier bans are remembered for so long at least, so that a jail that begins to count them knows
+/// of those before.
+pub const REMEMBERED: Duration = Duration::from_secs(30 * 86_400);
+
 /// Clients whose earlier bans are remembered for escalation.
 const MAX_REPEATERS: usize = 500_000;
 
@@ -205,8 +209,8 @@ pub struct Jails {
     manual: JailName,
     counters: Counters,
     repeats: Counters,
-    /// How far back any jail looks at every jail's bans; `None`: none does.
-    overall: Option<Duration>,
+    /// How far back any jail remembers bans; at least [`REMEMBERED`].
+    memory: Duration,
     /// By the first address of each household.
     shared: BTreeMap<IpAddr, Moment>,
     bans: Bans,
@@ -230,7 +234,7 @@ impl Jails {
             manual,
             counters: Counters::new(clients),
             repeats: Counters::new(MAX_REPEATERS),
-            overall: None,
+            memory: REMEMBERED,
             shared: BTreeMap::new(),
             bans: Bans::default(),
             last_id: BanId::default(),
@@ -262,8 +266,8 @@ impl Jails {
             .jails
             .values()
             .filter_map(|jail| jail.increment.as_ref());
-        let overall = increments.filter(|increment| increment.overalljails);
-        self.overall = overall.map(|increment| increment.memory).max();
+        let longest = increments.map(|increment| increment.memory).max();
+        self.memory = longest.max(Some(REMEMBERED)).unwrap_or(REMEMBERED);
     }
 
     /// Decides about one hit, and about what a ban that comes of it means to jails that count bans.
@@ -615,11 +619,8 @@ impl Jails {
         };
         self.counters
             .sweep(now.boot, |index| Some(settings(index)?.findtime));
-        let overall = self.overall;
-        self.repeats.sweep(now.boot, |index| {
-            let own = settings(index).and_then(|jail| jail.increment.as_ref());
-            own.map(|increment| increment.memory).max(overall)
-        });
+        let memory = self.memory;
+        self.repeats.sweep(now.boot, |_| Some(memory));
         self.shared.retain(|_, until| *until > now.boot);
     }
 
@@ -754,16 +755,10 @@ impl Jails {
         now: Now,
         exempt: &Exempt,
     ) -> Option<Duration> {
-        let increment = settings.increment.as_ref();
-        let memory = increment
-            .map(|increment| increment.memory)
-            .max(self.overall);
-        if let Some(memory) = memory {
-            self.repeats.count((index, net), (now.boot, 1), memory);
-        }
-        let (bantime, increment) = (settings.bantime?, increment);
-        let Some(increment) = increment else {
-            return Some(bantime);
+        let one = (now.boot, 1);
+        self.repeats.count((index, net), one, self.memory);
+        let (bantime, Some(increment)) = (settings.bantime?, &settings.increment) else {
+            return settings.bantime;
         };
         let bans = if increment.overalljails {
             let rooms = self.rooms.iter().zip(0..);

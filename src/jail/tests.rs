@@ -1,3 +1,5 @@
+mod reference;
+
 use super::*;
 use crate::config::{Backend, Firewall, Increment, Paths, Ports, Syslog};
 use proptest::prelude::*;

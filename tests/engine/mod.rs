@@ -648,9 +648,13 @@ fn a_database_that_cannot_be_used_keeps_nobody_from_being_banned() {
     assert_eq!(lab.jail("at-once")["currently_banned"], 1);
     let warnings = lab.status()["warnings"].to_string();
     assert!(
-        warnings.contains("cannot be used") && warnings.contains("restart the engine"),
+        warnings.contains("was damaged") && warnings.contains(".broken-"),
         "{warnings}"
     );
+    lab.kill();
+    lab.start();
+    assert_eq!(lab.jail("at-once")["currently_banned"], 1);
+    assert!(!lab.status()["warnings"].to_string().contains("damaged"));
 }
 
 #[test]
