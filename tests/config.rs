@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use pipeban::config;
+use pipeban::config::{self, Log};
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -113,7 +113,13 @@ fn every_shipped_jail_is_on_mild_and_anchored() {
     let etc = Etc::new("");
     let config = config::load(&etc.path("pipeban.toml")).unwrap();
     assert!(config.jails.len() >= 9);
-    for (name, jail) in &config.jails {
+    let recidive = &config.jails[&"recidive".parse().unwrap()];
+    assert!(!recidive.enabled && recidive.log == Log::Bans);
+    let reading = config
+        .jails
+        .iter()
+        .filter(|(name, _)| name.as_str() != "recidive");
+    for (name, jail) in reading {
         assert!(jail.enabled && jail.enforce, "{name}");
         let increment = jail.increment.as_ref().unwrap();
         assert!(
