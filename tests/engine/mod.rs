@@ -1,6 +1,9 @@
 //! The real engine binary in a directory of its own, with the dry-run back end: no root needed
 //! but for the tests about rights, which say so when they are skipped.
 
+mod exemptions;
+mod lasting;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -70,7 +73,7 @@ impl Lab {
     fn configure(&self, jails: &str) {
         let dir = self.dir.path().display();
         let text = format!(
-            "[paths]\nruntime = \"{dir}/run\"\nstate = \"{dir}/state\"\nshare = \"{dir}/share\"\n\
+            "[paths]\nruntime = \"{dir}/run\"\nstate = \"{dir}/state\"\nshare = \"{dir}/share\"\nwtmp = \"{dir}/wtmp\"\n\
              [firewall]\nbackend = \"dry-run\"\n\
              [syslog]\ntarget = \"unix:{dir}/log.sock\"\nlog_file = \"{dir}/pipeban.log\"\n{jails}"
         );

@@ -65,7 +65,11 @@ fn ignored(jail: &Jail) -> Vec<ipnet::IpNet> {
     let files = jail.ignore_files.iter();
     // Loading the configuration has read them once.
     let listed = files.filter_map(|file| config::networks_in(file).ok());
-    jail.ignoreip.iter().copied().chain(listed.flatten()).collect()
+    jail.ignoreip
+        .iter()
+        .copied()
+        .chain(listed.flatten())
+        .collect()
 }
 
 /// A pattern that is wrong on the command line is a wrong command line.
