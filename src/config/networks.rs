@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use super::document::Place;
+
 /// Networks in one file at most.
 pub(super) const MOST_NETWORKS: usize = 200_000;
 
@@ -64,7 +66,7 @@ fn host_name(text: &str) -> Option<String> {
 ///
 /// # Errors
 /// Line and column, from 1, of everything else, and what it is.
-pub(super) fn list(text: &str) -> Result<Vec<IpNet>, Vec<((usize, usize), String)>> {
+pub(super) fn list(text: &str) -> Result<Vec<IpNet>, Vec<(Place, String)>> {
     let mut networks = Vec::new();
     let mut wrong = Vec::new();
     for (index, line) in text.lines().enumerate() {

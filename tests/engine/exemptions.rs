@@ -63,7 +63,7 @@ fn a_file_of_ignoreip_is_read_again_and_one_that_breaks_un_ignores_nobody() {
     until("it is over", || {
         !lab.status()["warnings"]
             .to_string()
-            .contains("cannot be read")
+            .contains("files of `ignoreip`")
     });
     let told = decide(&lab, &mut worker, 5, "203.0.113.9");
     assert!(told.contains("Ban 203.0.113.9"), "{told}");
