@@ -30,6 +30,7 @@ mod start;
 mod status;
 mod stop;
 mod surge;
+mod undecided;
 
 pub use locks::is_held;
 pub use start::{Failure, run};

@@ -3,6 +3,7 @@
 
 mod exemptions;
 mod lasting;
+mod undecided;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
