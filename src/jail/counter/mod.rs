@@ -15,7 +15,7 @@ use recent::Recent;
 pub const MAX_CLIENTS: usize = 1_000_000;
 
 /// Hits kept at most of all clients together, beyond one for each.
-pub const MAX_ALL_HITS: usize = 4_000_000;
+pub const MAX_ALL_HITS: usize = 3_000_000;
 
 /// Hits kept of one client at most; beyond it the oldest two become one, at the older's time, so
 /// that a client is rather counted too low than banned too early.
