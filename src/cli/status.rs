@@ -149,7 +149,7 @@ fn bans(jail: &JailStatus, all: bool) {
         }
         print(&format!("{title} by {}:", jail.name));
         let mut table = table();
-        table.set_header(["client", "since", "until", "in force", "ufw", "why"]);
+        table.set_header(["id", "client", "since", "until", "in force", "ufw", "why"]);
         let shown = if all { bans.len() } else { SHOWN_IN_OVERVIEW };
         for ban in bans.iter().take(shown) {
             table.add_row(row(ban));
@@ -162,7 +162,7 @@ fn bans(jail: &JailStatus, all: bool) {
     }
 }
 
-fn row(ban: &BanStatus) -> [String; 6] {
+fn row(ban: &BanStatus) -> [String; 7] {
     let in_force = match (ban.in_force, ban.behind) {
         (_, Some(peer)) => format!("no: behind {peer}"),
         (Some(true), None) => "yes".into(),
@@ -170,6 +170,7 @@ fn row(ban: &BanStatus) -> [String; 6] {
         (None, None) => "-".into(),
     };
     [
+        ban.id.clone(),
         ban.host.clone(),
         local(ban.since),
         ban.until.map_or_else(|| "for ever".into(), local),

@@ -159,6 +159,9 @@ pub enum Command {
     Unban {
         /// `None`: all.
         net: Option<IpNet>,
+        /// The one ban of this name instead, like `b17`.
+        #[serde(default)]
+        id: Option<String>,
         /// Only this jail's bans.
         jail: Option<JailName>,
         /// Take the ban out of its history too.
@@ -329,6 +332,9 @@ pub struct JailStatus {
 /// One ban.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BanStatus {
+    /// Its short name, like `b17`.
+    #[serde(default)]
+    pub id: String,
     /// An address, or a network where more than one is banned.
     pub host: String,
     /// Since when.

@@ -164,6 +164,7 @@ impl Engine {
             .as_ref()
             .and_then(|entry| self.parts.firewall.mirror(entry));
         let status = BanStatus {
+            id: ban.id.to_string(),
             host: show_net(&ban.net),
             since: ban.since_wall,
             until: ban.until.map(|until| now.wall_of(until)),
