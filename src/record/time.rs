@@ -2,7 +2,7 @@
 //!
 //! Strict, because where a time stands is what ends a user name that may hold anything.
 
-const MONTHS: [&[u8; 3]; 12] = [
+pub(super) const MONTHS: [&[u8; 3]; 12] = [
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
 ];
 const DAYS: [&[u8; 3]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
@@ -75,16 +75,30 @@ pub(super) fn error(text: &[u8]) -> Option<(Stamp, &[u8])> {
         None => number(text, 2)?,
     };
     let (time, text) = clock(text.strip_prefix(b" ")?)?;
-    let text = match text.strip_prefix(b".") {
-        Some(fraction) => {
-            let digits = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
-            (1..=9).contains(&digits).then_some(())?;
-            fraction.get(digits..)?
-        }
-        None => text,
-    };
+    let text = fraction(text)?;
     let (year, text) = number(text.strip_prefix(b" ")?, 4)?;
     Some((stamp(year, month, day, time, None)?, text))
+}
+
+/// `2026-11-22 11:00:33.366318`, as `%{c}t` of an ErrorLogFormat, and what follows it.
+pub(super) fn compact(text: &[u8]) -> Option<(Stamp, &[u8])> {
+    let (year, text) = number(text, 4)?;
+    let (month, text) = number(text.strip_prefix(b"-")?, 2)?;
+    let (day, text) = number(text.strip_prefix(b"-")?, 2)?;
+    let (time, text) = clock(text.strip_prefix(b" ")?)?;
+    let text = fraction(text)?;
+    let month = i8::try_from(month).ok().filter(|month| (1..=12).contains(month))?;
+    Some((stamp(year, month, day, time, None)?, text))
+}
+
+/// Skips `.366318`, where it stands there.
+fn fraction(text: &[u8]) -> Option<&[u8]> {
+    let Some(fraction) = text.strip_prefix(b".") else {
+        return Some(text);
+    };
+    let digits = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
+    (1..=9).contains(&digits).then_some(())?;
+    fraction.get(digits..)
 }
 
 fn stamp(
