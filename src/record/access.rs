@@ -70,11 +70,7 @@ fn open<'a>(open: &Open, text: &'a [u8], reading: &mut Reading<'a>) -> Option<&'
 }
 
 /// What of `region` stands before `tail`, which ends it.
-fn before_tail<'a>(
-    tail: &[Item],
-    region: &'a [u8],
-    reading: &mut Reading<'a>,
-) -> Option<&'a [u8]> {
+fn before_tail<'a>(tail: &[Item], region: &'a [u8], reading: &mut Reading<'a>) -> Option<&'a [u8]> {
     let Some(Item::Literal(first)) = tail.first() else {
         return Some(region);
     };

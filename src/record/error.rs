@@ -105,7 +105,9 @@ fn number(text: &[u8]) -> Option<u64> {
 /// Skips `file.c(123): ` and `(36)File name too long: `, once each, in either order.
 fn notes(text: &[u8]) -> &[u8] {
     let skip = |text: &'_ [u8], length: Option<usize>| -> Option<usize> {
-        text.get(length?..)?.starts_with(b": ").then_some(length? + 2)
+        text.get(length?..)?
+            .starts_with(b": ")
+            .then_some(length? + 2)
     };
     let after_file = |text| skip(text, source_line(text)).and_then(|at| text.get(at..));
     let after_errno = |text| skip(text, errno(text)).and_then(|at| text.get(at..));

@@ -6,8 +6,8 @@
 //!
 //! Nothing behind the message is read, nor behind any other field that a client writes: quotes are
 //! not escaped in the error log, so nothing tells where such a field ends. The client is believed
-//! where `%a` stands before all that, and behind the time, which tells Apache's lines from those of
-//! a script.
+//! where `%a` stands before all that, and behind the time and the process, which tell Apache's lines
+//! from those of a script.
 
 use super::Record;
 use super::shape::{Class, Field, Item, Reading, Role};
@@ -127,14 +127,12 @@ fn parts(text: &str) -> Result<(Vec<Part>, End), String> {
                 part.may_lack |= may_lack;
                 part.items.push(Item::Field(field));
             }
-            // A field of which only the message is written where another value is missing.
+            // What stands around them in their field may be missing.
             Directive::Message => {
-                let fields = part.items.iter().any(|item| matches!(item, Item::Field(_)));
-                part.may_lack |= fields;
+                parts.pop();
                 return Ok((told(parts), End::Message));
             }
             Directive::Words(name) => {
-                // Whether its part is there at all is not known before its value is.
                 parts.pop();
                 return Ok((told(parts), End::Words(name)));
             }
@@ -146,7 +144,11 @@ fn parts(text: &str) -> Result<(Vec<Part>, End), String> {
 /// Tells each field what stands behind it.
 fn told(mut parts: Vec<Part>) -> Vec<Part> {
     let mut next = None;
-    for item in parts.iter_mut().rev().flat_map(|part| part.items.iter_mut().rev()) {
+    for item in parts
+        .iter_mut()
+        .rev()
+        .flat_map(|part| part.items.iter_mut().rev())
+    {
         match item {
             Item::Literal(text) => next = text.first().copied(),
             Item::Field(field) => {
@@ -269,10 +271,13 @@ fn directive(text: &str) -> Result<(Directive, &str), String> {
 
 fn believed(parts: &[Part], end: &End) -> Result<Role, String> {
     let fields = || {
-        parts.iter().flat_map(|part| &part.items).filter_map(|item| match item {
-            Item::Field(field) => Some(field),
-            Item::Literal(_) => None,
-        })
+        parts
+            .iter()
+            .flat_map(|part| &part.items)
+            .filter_map(|item| match item {
+                Item::Field(field) => Some(field),
+                Item::Literal(_) => None,
+            })
     };
     let at = |role| fields().position(|field| field.role == role);
     let found = [Role::Client, Role::Peer]
@@ -289,17 +294,177 @@ fn believed(parts: &[Part], end: &End) -> Result<Role, String> {
              it{before}; put it there, like `[client\\ %a]`"
         ));
     };
-    let sure = |part: &Part| {
-        let time = |item: &Item| matches!(item, Item::Field(f) if f.class == Class::ErrorTime);
-        !part.may_lack && part.items.iter().any(time)
+    // In a part that is never left out.
+    let sure = |role| {
+        let is = |item: &Item| matches!(item, Item::Field(field) if field.role == role);
+        let mut sure = parts.iter().filter(|part| !part.may_lack);
+        sure.any(|part| part.items.iter().any(is)) && at(role).is_some_and(|at| at < client)
     };
-    let time = parts.iter().find(|part| sure(part)).and_then(|_| at(Role::Time));
-    if time.is_none_or(|time| time > client) {
+    if !(sure(Role::Time) && sure(Role::Pid)) {
         return Err(
             "no line of this format can ban anybody: what a script writes to the error log could \
-             be taken for it; put the time %t before the client, like `[%{u}t] ... [client\\ %a]`"
+             be taken for it; put the time %t and the process %P before the client, like \
+             `[%{u}t] [pid %P] [client\\ %a]`"
                 .to_owned(),
         );
     }
     Ok(role)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of Apache's documentation, for threads; the last two fields are the client's.
+    const DOCUMENTED: &str =
+        r"[%{u}t] [%-m:%l] [pid %P:tid %T] %7F: %E: [client\ %a] %M% ,\ referer\ %{Referer}i";
+
+    fn client_of(format: &str, line: &str) -> Option<Option<String>> {
+        let record = ErrorFormat::compile(format)
+            .unwrap()
+            .parse(line.as_bytes())?;
+        Some(
+            record
+                .client
+                .map(|c| String::from_utf8(c.text.to_vec()).unwrap()),
+        )
+    }
+
+    #[test]
+    fn fields_may_lack_and_the_client_stands_where_the_format_has_it() {
+        let head = "[Sun Nov 22 11:00:33.366318 2026]";
+        for (format, rest, client) in [
+            (
+                DOCUMENTED,
+                " [core:error] [pid 1:tid 2] [client 192.0.2.1:6] AH1: x",
+                Some("192.0.2.1"),
+            ),
+            (
+                DOCUMENTED,
+                " [-:error] [pid 1:tid [client ::1:6] x",
+                Some("::1"),
+            ),
+            (
+                DOCUMENTED,
+                " [core:debug] [pid 1:tid 2] a.c(12): (2)No such file: [client 192.0.2.1:6] x",
+                Some("192.0.2.1"),
+            ),
+            (
+                DOCUMENTED,
+                " [core:error] [pid 1:tid 2] (36)File name too long: [client 192.0.2.1:6] x",
+                Some("192.0.2.1"),
+            ),
+            (
+                DOCUMENTED,
+                " [core:error] [pid 1:tid 2] (EAI 2)Name or service not known: [client 192.0.2.1:6] x",
+                Some("192.0.2.1"),
+            ),
+            (
+                DOCUMENTED,
+                " [core:notice] [pid 1:tid 2] AH00094: Command line [client 192.0.2.1:6] x",
+                None,
+            ),
+            (
+                DOCUMENTED,
+                " [core:notice] [pid 1:tid 2] [client 192.0.2.1:6 x",
+                None,
+            ),
+            (
+                DOCUMENTED,
+                " [core:notice] [pid 1:tid 2] [client host:6] x",
+                None,
+            ),
+            (
+                "[%t] [pid %P] %E [client\\ %a] %M",
+                " [pid 1] (2)No such file [client 192.0.2.1:6] x",
+                Some("192.0.2.1"),
+            ),
+            (
+                "[%t] [pid %P] [client %a] %M",
+                " [pid 1] [client 192.0.2.1:6] x",
+                Some("192.0.2.1"),
+            ),
+            ("[%t] %P %a: %M", " 1 2001:db8::1:6: x", Some("2001:db8::1")),
+            (
+                "[%t] %P [%{c}a] [%a] %M",
+                " 1 [192.0.2.1:6] [192.0.2.2:0] x",
+                Some("192.0.2.2"),
+            ),
+            (
+                "[%t] %P [%{c}a] %v %M",
+                " 1 [192.0.2.1:6] a.example x",
+                Some("192.0.2.1"),
+            ),
+            (
+                "[%t] [R:%L] [C:%{C}L] %P [%-A] [%-a] %M",
+                " [C:ab+/c] 1 [-] [-] x",
+                None,
+            ),
+        ] {
+            let line = format!("{head}{rest}");
+            let client = Some(client.map(str::to_owned));
+            assert_eq!(client_of(format, &line), client, "{format}: {line}");
+        }
+        for line in [
+            "",
+            "Traceback: [client 192.0.2.1:6]",
+            "[Sun Nov 22 11:00:33 2026] [core:bad] [pid 1:tid 2] [client 192.0.2.1:6] x",
+            "[Sun Nov 22 11:00:33 2026] [core:error] [client 192.0.2.1:6] x",
+            " [Sun Nov 22 11:00:33 2026] [core:error] [pid 1:tid 2] x",
+        ] {
+            assert_eq!(client_of(DOCUMENTED, line), None, "{line}");
+        }
+        let compact = "2026-11-22 11:00:33.366318 7 192.0.2.1:6 x";
+        assert_eq!(
+            client_of("%{cu}t %P %a %M", compact),
+            Some(Some("192.0.2.1".into()))
+        );
+        let compact = ErrorFormat::compile("%{cu}t %P %a %M")
+            .unwrap()
+            .parse(compact.as_bytes());
+        assert_eq!(compact.unwrap().stamp.unwrap().day, 22);
+    }
+
+    #[test]
+    fn a_format_that_could_be_forged_says_so() {
+        for (format, word) in [
+            ("[%t] [pid %P] %M [client\\ %a]", "before the message"),
+            ("[%t] [pid %P] [%{X}i] [client\\ %a] %M", "`%{X}i`"),
+            ("[%t] [pid %P] %V [client\\ %a] %M", "`%V`"),
+            ("[%t] [client\\ %a] %M", "%P"),
+            ("%P [client\\ %a] %M", "%t"),
+            ("[client\\ %a] %t %P %M", "before the client"),
+            ("[%t] [%m\\ %P] [client\\ %a] %M", "before the client"),
+            ("[%t] [%l] %M", "does not stand"),
+        ] {
+            let doubt = ErrorFormat::compile(format).unwrap().doubt.expect(format);
+            assert!(doubt.contains(word), "{format}: {doubt}");
+        }
+        assert_eq!(ErrorFormat::compile(DOCUMENTED).unwrap().doubt, None);
+        for (format, word) in [
+            ("combined", "neither"),
+            ("[%t] %Q", "`%Q`"),
+            ("[%t] %{X", "not closed"),
+            ("[%t] %-", "before its letter"),
+        ] {
+            let error = ErrorFormat::compile(format).unwrap_err();
+            assert!(error.contains(word), "{format}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_second_line_inside_is_seen() {
+        let format = ErrorFormat::compile(DOCUMENTED).unwrap();
+        let head = "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 1:tid 2] [client ::1:6] ";
+        let two = format!("{head}torn{head}x");
+        assert_eq!(format.second(two.as_bytes()), two.rfind("[Sun"));
+        assert_eq!(format.second(head.as_bytes()), None);
+        let bare = ErrorFormat::compile("%t %P %a %M").unwrap();
+        let line = "Sun Nov 22 11:00:33 2026 1 ::1:6 x";
+        assert_eq!(
+            bare.second(format!("{line}{line}").as_bytes()),
+            Some(line.len())
+        );
+        assert_eq!(bare.second(line.as_bytes()), None);
+    }
 }

@@ -374,9 +374,15 @@ fn believed(items: &[Item]) -> Result<Role, String> {
 
 fn claims_an_address(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["forwarded", "{x-real-ip}", "{cf-connecting-ip}", "{true-client-ip}", "{client-ip}"]
-        .iter()
-        .any(|word| name.contains(word))
+    [
+        "forwarded",
+        "{x-real-ip}",
+        "{cf-connecting-ip}",
+        "{true-client-ip}",
+        "{client-ip}",
+    ]
+    .iter()
+    .any(|word| name.contains(word))
 }
 
 /// The name of a field that a client writes and that no fence closes.

@@ -135,7 +135,9 @@ impl Field {
             Class::AddressPort => address_and_port(text).map(|(_, length)| length),
             Class::Name => self.before_port(text, run(text, is_address_or_name)),
             Class::Host if text.first() == Some(&b'[') => {
-                memchr::memchr(b']', text.get(..text.len().min(48))?).map(|end| end + 1)
+                let inside = text.get(1..)?;
+                let end = run(inside, |b| b.is_ascii_hexdigit() || b":.".contains(&b));
+                (inside.get(end) == Some(&b']')).then_some(end + 2)
             }
             Class::Host => nonempty(run(text, |b| is_name(b) || b == b'*')),
             Class::Number => number_length(text),
@@ -145,7 +147,9 @@ impl Field {
             Class::ErrorTime => error_time(text, time),
             Class::Level => {
                 let length = run(text, |b| b.is_ascii_alphanumeric());
-                error::LEVELS.contains(&text.get(..length)?).then_some(length)
+                error::LEVELS
+                    .contains(&text.get(..length)?)
+                    .then_some(length)
             }
             Class::Module => nonempty(run(text, is_name)),
             Class::SourceLine => error::source_line(text),
@@ -302,8 +306,7 @@ impl<'a> Reading<'a> {
     /// Notes a value.
     pub(super) fn put(&mut self, field: &Field, value: &'a [u8]) {
         #[cfg(test)]
-        self.values
-            .insert(std::ptr::from_ref(field).addr(), value);
+        self.values.insert(std::ptr::from_ref(field).addr(), value);
         let address = || match field.class {
             Class::AddressPort => address::client(address_and_port(value)?.0),
             _ => address::client(value),

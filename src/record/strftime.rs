@@ -355,10 +355,18 @@ mod tests {
             offset,
         };
         for (format, text, offset) in [
-            ("%Y-%m-%dT%H:%M:%S%z", "2026-11-02T15:04:05-0130", Some(-5400)),
+            (
+                "%Y-%m-%dT%H:%M:%S%z",
+                "2026-11-02T15:04:05-0130",
+                Some(-5400),
+            ),
             ("%F %T %Z", "2026-11-02 15:04:05 CET", None),
             ("%c", "Mon Nov  2 15:04:05 2026", None),
-            ("%A %d %B %Y %I:%M:%S %p", "Monday 02 November 2026 03:04:05 PM", None),
+            (
+                "%A %d %B %Y %I:%M:%S %p",
+                "Monday 02 November 2026 03:04:05 PM",
+                None,
+            ),
             ("%-d.%-m.%y %k:%M:%S", "2.11.26 15:04:05", None),
             ("%D %r", "11/02/26 03:04:05 PM", None),
             ("%Y%m%d%H%M%S", "20261102150405", None),
@@ -384,7 +392,12 @@ mod tests {
             assert_eq!(read(format, text), None, "{format}: {text}");
         }
         for bad in ["%", "%n", "%Q", "%-", "%5Y"] {
-            assert!(TimeForm::compile(bad).unwrap_err().contains(bad.get(..1).unwrap()), "{bad}");
+            assert!(
+                TimeForm::compile(bad)
+                    .unwrap_err()
+                    .contains(bad.get(..1).unwrap()),
+                "{bad}"
+            );
         }
     }
 }

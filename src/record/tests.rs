@@ -158,7 +158,11 @@ fn the_client_is_the_first_of_a_h_and_c_a_and_nobody_where_that_is_no_address() 
         ("%a %l", "::ffff:192.0.2.1 -", Some("::ffff:192.0.2.1")),
         ("%a %l", "fe80::1%eth0 -", Some("fe80::1%eth0")),
         ("%a:%{remote}p %l", "2001:db8::1:0 -", Some("2001:db8::1")),
-        ("[%a]:%{remote}p %l", "[2001:db8::1]:443 -", Some("2001:db8::1")),
+        (
+            "[%a]:%{remote}p %l",
+            "[2001:db8::1]:443 -",
+            Some("2001:db8::1"),
+        ),
         ("%h:%{remote}p %l", "192.0.2.1:443 -", Some("192.0.2.1")),
         // A name is never resolved; %a stands for it.
         ("%h %l", "host.example -", None),
@@ -172,7 +176,8 @@ fn the_client_is_the_first_of_a_h_and_c_a_and_nobody_where_that_is_no_address() 
         ("%A %l", "192.0.2.1 -", None),
     ] {
         let record = access(format).parse(line.as_bytes());
-        let found = record.and_then(|record| text(record.client.map(|c| c.text)).map(str::to_owned));
+        let found =
+            record.and_then(|record| text(record.client.map(|c| c.text)).map(str::to_owned));
         assert_eq!(found.as_deref(), client, "{format}: {line}");
     }
 }
@@ -180,7 +185,10 @@ fn the_client_is_the_first_of_a_h_and_c_a_and_nobody_where_that_is_no_address() 
 #[test]
 fn a_format_whose_client_could_be_forged_names_nobody_and_says_so() {
     for (format, word) in [
-        ("%{X-Forwarded-For}i %l %u %t \"%r\" %>s %b", "what a client says"),
+        (
+            "%{X-Forwarded-For}i %l %u %t \"%r\" %>s %b",
+            "what a client says",
+        ),
         ("%{X-Forwarded-For}i %h %t", "`%{X-Forwarded-For}i`"),
         ("%U %a", "`%U`"),
         ("%v %m %U%q %h", "`%m`"),
@@ -209,7 +217,11 @@ fn a_format_whose_client_could_be_forged_names_nobody_and_says_so() {
         assert_eq!(access(format).doubt(), None, "{format}");
     }
     let (format, line) = ("%U %a", "/x 192.0.2.1");
-    assert!(access(format).complaint(line.as_bytes()).contains("no address"));
+    assert!(
+        access(format)
+            .complaint(line.as_bytes())
+            .contains("no address")
+    );
 }
 
 #[test]
@@ -249,18 +261,46 @@ fn odd_formats_are_read() {
         ("%a %200,301s", "192.0.2.1 -", None, None),
         ("%a %!200t %s", "192.0.2.1 - 200", Some(200), None),
         // An empty name is two quotes that are not escaped.
-        ("%a %u %t \"%r\" %s", "192.0.2.1 \"\" [22/Nov/2026:11:00:32 +0000] \"\" 401", Some(401), None),
+        (
+            "%a %u %t \"%r\" %s",
+            "192.0.2.1 \"\" [22/Nov/2026:11:00:32 +0000] \"\" 401",
+            Some(401),
+            None,
+        ),
         ("%a \"%u\" %s", "192.0.2.1 \"\"\"\" 401", Some(401), None),
-        ("%a %m %u %t \"%r\" %s", "192.0.2.1 GET \"\" [22/Nov/2026:11:00:32 +0000] \"x\" 401", Some(401), None),
+        (
+            "%a %m %u %t \"%r\" %s",
+            "192.0.2.1 GET \"\" [22/Nov/2026:11:00:32 +0000] \"x\" 401",
+            Some(401),
+            None,
+        ),
         // What stands between two unclosed words is as the client likes it.
-        ("%a %U %s %{Referer}i", "192.0.2.1 /x 200 y 404 z", None, None),
-        ("%a %v%U%q %s", "192.0.2.1 a.example/x?y z 200", Some(200), None),
-        ("%a %{User-Agent}i|%D", "192.0.2.1 a|1 b|22", None, Some("a|1 b")),
+        (
+            "%a %U %s %{Referer}i",
+            "192.0.2.1 /x 200 y 404 z",
+            None,
+            None,
+        ),
+        (
+            "%a %v%U%q %s",
+            "192.0.2.1 a.example/x?y z 200",
+            Some(200),
+            None,
+        ),
+        (
+            "%a %{User-Agent}i|%D",
+            "192.0.2.1 a|1 b|22",
+            None,
+            Some("a|1 b"),
+        ),
         ("100%% %a %s", "100% 192.0.2.1 200", Some(200), None),
         (r"%a\s %s", r"192.0.2.1\s 200", Some(200), None),
-        (r#"{"ip":"%a","t":"%{%FT%T%z}t","s":%>s,"ua":"%{User-Agent}i"}"#,
+        (
+            r#"{"ip":"%a","t":"%{%FT%T%z}t","s":%>s,"ua":"%{User-Agent}i"}"#,
             r#"{"ip":"::1","t":"2026-11-22T11:00:32+0000","s":404,"ua":"a\",\"s\":200"}"#,
-            Some(404), Some(r#"a\",\"s\":200"#)),
+            Some(404),
+            Some(r#"a\",\"s\":200"#),
+        ),
     ] {
         let record = access(format).parse(line.as_bytes()).expect(line);
         assert_eq!(record.status, status, "{format}: {line}");
@@ -271,14 +311,30 @@ fn odd_formats_are_read() {
 #[test]
 fn times_of_any_format_are_read_and_the_first_is_cut_out() {
     for (format, line, time) in [
-        ("%a %t", "::1 [22/Nov/2026:11:00:32 +0100]", "22/Nov/2026:11:00:32 +0100"),
-        ("%t %{sec}t %a", "[22/Nov/2026:11:00:32 +0100] 1795341632 ::1", "22/Nov/2026:11:00:32 +0100"),
-        ("%{%F}t %{%T}t.%{msec_frac}t %a", "2026-11-22 11:00:32.123 ::1", "2026-11-22"),
+        (
+            "%a %t",
+            "::1 [22/Nov/2026:11:00:32 +0100]",
+            "22/Nov/2026:11:00:32 +0100",
+        ),
+        (
+            "%t %{sec}t %a",
+            "[22/Nov/2026:11:00:32 +0100] 1795341632 ::1",
+            "22/Nov/2026:11:00:32 +0100",
+        ),
+        (
+            "%{%F}t %{%T}t.%{msec_frac}t %a",
+            "2026-11-22 11:00:32.123 ::1",
+            "2026-11-22",
+        ),
     ] {
         let record = access(format).parse(line.as_bytes()).expect(line);
         assert_eq!(&line[record.time.unwrap()], time);
         let stamp = record.stamp.unwrap();
-        assert_eq!((stamp.year, stamp.day, stamp.hour), (2026, 22, 11), "{line}");
+        assert_eq!(
+            (stamp.year, stamp.day, stamp.hour),
+            (2026, 22, 11),
+            "{line}"
+        );
     }
     let record = access("%a %{sec}t").parse(b"::1 1795341632").unwrap();
     assert_eq!(record.stamp.unwrap().offset, Some(0));

@@ -87,7 +87,9 @@ pub(super) fn compact(text: &[u8]) -> Option<(Stamp, &[u8])> {
     let (day, text) = number(text.strip_prefix(b"-")?, 2)?;
     let (time, text) = clock(text.strip_prefix(b" ")?)?;
     let text = fraction(text)?;
-    let month = i8::try_from(month).ok().filter(|month| (1..=12).contains(month))?;
+    let month = i8::try_from(month)
+        .ok()
+        .filter(|month| (1..=12).contains(month))?;
     Some((stamp(year, month, day, time, None)?, text))
 }
 

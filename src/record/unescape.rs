@@ -47,7 +47,10 @@ mod tests {
     #[test]
     fn only_what_apache_escapes_is_undone() {
         for (logged, sent) in [
-            (r#"GET /\"\\\x16\xe9 \n\t\r\v\b"#, &b"GET /\"\\\x16\xe9 \n\t\r\x0b\x08"[..]),
+            (
+                r#"GET /\"\\\x16\xe9 \n\t\r\v\b"#,
+                &b"GET /\"\\\x16\xe9 \n\t\r\x0b\x08"[..],
+            ),
             (r"\", b"\\"),
             (r"\q\x1\xzz\", br"\q\x1\xzz\"),
             ("plain", b"plain"),

@@ -8,6 +8,7 @@ use proptest::sample::{Index, select};
 use super::super::format::{Format, Step};
 use super::super::shape::{Field, Item};
 use super::super::{Kind, Parser, access, unescape};
+use super::text;
 use super::{escaped, hostile};
 
 /// One field: its directive, and what one request makes of it.
@@ -57,8 +58,26 @@ const WORDS_OF_A_CLIENT: [&str; 14] = [
     "%{Location}o",
 ];
 const NUMBERS: [&str; 20] = [
-    "%s", "%>s", "%b", "%B", "%O", "%I", "%S", "%D", "%T", "%{ms}T", "%k", "%P", "%{tid}P", "%p",
-    "%{remote}p", "%^FB", "%{sec}t", "%{usec}t", "%!200,304O", "%404,500b",
+    "%s",
+    "%>s",
+    "%b",
+    "%B",
+    "%O",
+    "%I",
+    "%S",
+    "%D",
+    "%T",
+    "%{ms}T",
+    "%k",
+    "%P",
+    "%{tid}P",
+    "%p",
+    "%{remote}p",
+    "%^FB",
+    "%{sec}t",
+    "%{usec}t",
+    "%!200,304O",
+    "%404,500b",
 ];
 const WORDS: [(&str, &str); 8] = [
     ("%l", "-"),
@@ -80,7 +99,18 @@ const TIMES: [(&str, &str); 6] = [
 ];
 /// Between fields, as they stand in the line.
 const SEPARATORS: [&str; 12] = [
-    " ", " ", " ", "\"", " \"", "\" ", "\" \"", "\t", " | ", ";", r#"","key":""#, " - ",
+    " ",
+    " ",
+    " ",
+    "\"",
+    " \"",
+    "\" ",
+    "\" \"",
+    "\t",
+    " | ",
+    ";",
+    r#"","key":""#,
+    " - ",
 ];
 
 fn any_field() -> impl Strategy<Value = Rendered> {
@@ -163,7 +193,7 @@ fn is_certain(format: &Format) -> bool {
 const CLIENTS: [&str; 3] = ["%a", "%h", "%{c}a"];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn what_apache_renders_in_any_format_is_read_as_it_was_meant(line in any_line()) {
@@ -207,5 +237,68 @@ proptest! {
             let at = client.text.as_ptr().addr() - other.line.as_ptr().addr();
             prop_assert_eq!(&other.line.as_bytes()[at..at + client.text.len()], client.text);
         }
+    }
+}
+
+/// A part of an ErrorLogFormat; what Apache writes for it, where it writes it.
+type ErrorPart = (&'static str, Option<String>);
+
+fn error_parts() -> impl Strategy<Value = (Vec<ErrorPart>, IpAddr, u16, u32)> {
+    let values = (any::<IpAddr>(), any::<u16>(), any::<u32>());
+    let some = prop::collection::vec(any::<bool>(), 8);
+    (values, some, prop::collection::vec(any::<bool>(), 8)).prop_map(
+        |((client, port, pid), used, written)| {
+            let optional = [
+                (" [%-m:%l]", "[core:error]".to_owned()),
+                (" [R:%L]", "[R:aZ09+/x]".to_owned()),
+                (" [C:%{C}L]", "[C:bZ09+/x]".to_owned()),
+                (" %7F:", "http_core.c(123):".to_owned()),
+                (" %E:", "(36)File name too long:".to_owned()),
+                (" {%A}", format!("{{{client}:{port}}}")),
+                (" k%k", format!("k{port}")),
+                (" %v", "a.example".to_owned()),
+            ];
+            let mut parts = vec![
+                (
+                    "[%{u}t]",
+                    Some("[Sun Nov 22 11:00:33.366318 2026]".to_owned()),
+                ),
+                (" [pid %P]", Some(format!(" [pid {pid}]"))),
+            ];
+            for (((format, value), used), written) in optional.into_iter().zip(used).zip(written) {
+                // A level and a name of its own never lack.
+                let written = written || format == " [%-m:%l]";
+                if used {
+                    parts.push((format, written.then(|| format!(" {value}"))));
+                }
+            }
+            (parts, client, port, pid)
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn an_error_line_of_any_format_names_the_client_and_nobody_else(
+        (mut parts, client, port, pid) in error_parts(), at in any::<Index>(),
+        connected in any::<bool>(), message in hostile(),
+    ) {
+        let at = 2 + at.index(parts.len() - 1);
+        let field = connected.then(|| format!(" [client {client}:{port}]"));
+        parts.insert(at, (" [client\\ %a]", field));
+        let format: String = parts.iter().map(|(format, _)| *format).collect();
+        let head: String = parts.iter().filter_map(|(_, value)| value.clone()).collect();
+        // A server's own messages begin with their number.
+        let message = format!(" {}{}", if connected { "" } else { "AH00489: " }, escaped(&message));
+        let line = format!("{head}{message}, referer: x");
+        let parser = Parser::new(Kind::Error, &format!("{format} %M% ,\\ referer:\\ %{{Referer}}i")).unwrap();
+        prop_assert_eq!(parser.doubt(), None);
+        let record = parser.parse(line.as_bytes()).unwrap();
+        prop_assert_eq!(record.pid, Some(u64::from(pid)));
+        prop_assert_eq!(&line[record.time.unwrap()], "Sun Nov 22 11:00:33.366318 2026");
+        let found = text(record.client.map(|c| c.text)).map(str::to_owned);
+        prop_assert_eq!(found, connected.then(|| client.to_string()));
+        let named = parts.iter().any(|(format, value)| *format == " %v" && value.is_some());
+        prop_assert!(!named || record.vhost == Some(b"a.example"));
     }
 }
