@@ -34,10 +34,12 @@ pub struct Pipe {
     pub kind: Option<Kind>,
     /// Where pipeban writes the lines; `None`: nowhere, they only feed the matcher.
     pub path: Option<PathBuf>,
+    /// `--format`
+    pub format: Option<String>,
 }
 
-/// Options of `pipeban` that take a value, and may stand before PATH.
-const WITH_VALUE: [&str; 2] = ["--config", "--format"];
+/// Other options of `pipeban` that take a value, and may stand before PATH.
+const WITH_VALUE: [&str; 1] = ["--config"];
 
 impl Target {
     /// Reads the first word of a log directive, variables already put in. `syslog` names are
@@ -63,10 +65,14 @@ impl Target {
         if program.file_name().is_none_or(|name| name != "pipeban") {
             return Target::Program { program, shell };
         }
-        let mut plain = Vec::new();
+        let (mut plain, mut format) = (Vec::new(), None);
         let mut rest = argv.iter().skip(1);
         while let Some(word) = rest.next() {
-            if WITH_VALUE.contains(&word.as_str()) {
+            if let Some(value) = word.strip_prefix("--format=") {
+                format = Some(value.to_owned());
+            } else if word == "--format" {
+                format = rest.next().cloned();
+            } else if WITH_VALUE.contains(&word.as_str()) {
                 rest.next();
             } else if !word.starts_with("--") {
                 plain.push(word.as_str());
@@ -86,6 +92,7 @@ impl Target {
             shell,
             kind,
             path: plain.next().map(PathBuf::from),
+            format,
         })
     }
 
@@ -123,14 +130,16 @@ mod tests {
 
     #[test]
     fn a_target_is_what_apache_makes_of_it() {
-        let pipeban = |kind, path: Option<&str>, shell| {
+        let with_format = |kind, path: Option<&str>, shell, format: Option<&str>| {
             Target::Pipeban(Pipe {
                 program: "/usr/bin/pipeban".into(),
                 shell,
                 kind,
                 path: path.map(PathBuf::from),
+                format: format.map(str::to_owned),
             })
         };
+        let pipeban = |kind, path, shell| with_format(kind, path, shell, None);
         for (word, error_log, expected) in [
             ("/var/log/x", true, Target::File("/var/log/x".into())),
             ("logs/x", false, Target::File("/etc/apache2/logs/x".into())),
@@ -154,7 +163,12 @@ mod tests {
             (
                 "|/usr/bin/pipeban --config /c.toml log access --format combined '/a b'",
                 false,
-                pipeban(Some(Kind::Access), Some("/a b"), false),
+                with_format(Some(Kind::Access), Some("/a b"), false, Some("combined")),
+            ),
+            (
+                r#"|/usr/bin/pipeban log access --format '%a "%r" \t\\ x'"#,
+                false,
+                with_format(Some(Kind::Access), None, false, Some(r#"%a "%r" \t\ x"#)),
             ),
             ("|/usr/bin/pipeban log", false, pipeban(None, None, false)),
             (

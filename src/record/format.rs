@@ -84,6 +84,20 @@ impl Format {
         })
     }
 
+    /// Whether it reads every line of the other format as that one does.
+    pub(super) fn reads(&self, other: &Format) -> bool {
+        let step = |(ours, theirs): (&Step, &Step)| match (ours, theirs) {
+            (Step::Item(Item::Field(ours)), Step::Item(Item::Field(theirs))) => ours.reads(theirs),
+            _ => ours == theirs,
+        };
+        self.steps.len() == other.steps.len() && self.steps.iter().zip(&other.steps).all(step)
+    }
+
+    /// Whether the client is what stands where `%h` does.
+    pub(super) fn is_client_by_name(&self) -> bool {
+        self.client == Some(Role::Remote)
+    }
+
     /// Whether the peer of the connection stands in it.
     pub(super) fn has_peer(&self) -> bool {
         let is_peer =

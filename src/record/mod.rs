@@ -229,6 +229,33 @@ impl Parser {
         }
     }
 
+    /// Whether the client is what stands where `%h` does: with `HostnameLookups` a name.
+    pub fn is_client_by_name(&self) -> bool {
+        match &self.form {
+            Form::Access { format, .. } => format.is_client_by_name(),
+            Form::Error | Form::ErrorFormat { .. } | Form::Auto { .. } => false,
+        }
+    }
+
+    /// Whether it reads every line of the other's format as the other does. `auto` reads the
+    /// formats that have a name.
+    pub fn reads_as(&self, other: &Parser) -> bool {
+        match (&self.form, &other.form) {
+            (Form::Error, Form::Error) => true,
+            (Form::ErrorFormat { text, .. }, Form::ErrorFormat { text: theirs, .. }) => {
+                text == theirs
+            }
+            (Form::Access { format, .. }, Form::Access { format: theirs, .. }) => {
+                format.reads(theirs)
+            }
+            (Form::Auto { candidates, .. }, Form::Access { format: theirs, .. }) => {
+                let mut formats = candidates.iter().map(|(_, format)| format);
+                formats.any(|format| format.reads(theirs))
+            }
+            _ => false,
+        }
+    }
+
     /// Why [`Parser::parse`] gave nothing for this line, in a few words.
     pub fn complaint(&self, line: &[u8]) -> &'static str {
         match &self.form {

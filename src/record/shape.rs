@@ -13,8 +13,8 @@ pub(super) enum Item {
     Field(Field),
 }
 
-/// A field of a format.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A field of a format. Two are equal when they read the same, whatever their names.
+#[derive(Debug, Clone)]
 pub(super) struct Field {
     /// The directive, for people.
     pub(super) name: String,
@@ -26,6 +26,25 @@ pub(super) struct Field {
     pub(super) or_dash: bool,
     /// First byte of the literal behind it.
     pub(super) stop: Option<u8>,
+}
+
+impl PartialEq for Field {
+    fn eq(&self, other: &Field) -> bool {
+        let what = |field: &Field| (field.role, field.or_dash, field.stop);
+        self.class == other.class && what(self) == what(other)
+    }
+}
+
+impl Eq for Field {}
+
+impl Field {
+    /// Whether this one reads what the other one writes as the other does: also an address where
+    /// a name may stand.
+    pub(super) fn reads(&self, other: &Field) -> bool {
+        let address = self.role == Role::Remote && other.role == Role::Client;
+        let rest = (self.or_dash, self.stop) == (other.or_dash, other.stop);
+        self == other || address && rest
+    }
 }
 
 /// How a value looks, and so where it ends.
