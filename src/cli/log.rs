@@ -22,8 +22,9 @@ pub(super) struct Args {
     /// Log file to append to, made 0640 root:adm where it is missing. Without it lines only feed
     /// the matcher
     path: Option<PathBuf>,
-    /// combined, vhost_combined, common, vhost_common, pipeban, a LogFormat string as in Apache's
-    /// configuration, or auto. With a format that does not exist lines are passed on, not matched
+    /// combined, vhost_combined, common, vhost_common, pipeban, a LogFormat or ErrorLogFormat
+    /// string as in Apache's configuration, or auto: one of these names, or the error log's
+    /// default. With a format that does not exist lines are passed on, not matched
     #[arg(long, value_name = "F", default_value = "auto")]
     format: String,
 }

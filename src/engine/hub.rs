@@ -16,7 +16,7 @@ use super::settings::Accepted;
 use super::stop::Stop;
 use crate::alert::{Alerts, Severity};
 use crate::config::{Paths, Ports};
-use crate::control::{Counters, OffStatus, Reply, Request, VERSION, WorkerHello, encode};
+use crate::control::{Counters, OffStatus, Reading, Reply, Request, VERSION, WorkerHello, encode};
 use crate::firewall::{self, Firewall, Notice, Surroundings, Watch};
 use crate::jail::{Exempt, Jails, Moment, Now, Why};
 use crate::store::{Allowed, Done, MAX_STREAMS, Op, Saved, Store};
@@ -67,6 +67,7 @@ pub(super) enum Role {
     Worker {
         hello: WorkerHello,
         counters: Counters,
+        reading: Reading,
     },
     Keeper,
     /// Its answer is under way.
@@ -412,6 +413,7 @@ impl Engine {
                 self.hits(id, stream, kind, &hits);
             }
             (Some(Role::Worker { counters, .. }), Request::Counters(new)) => *counters = new,
+            (Some(Role::Worker { reading, .. }), Request::Reading(new)) => *reading = new.bounded(),
             (Some(Role::Worker { .. }), Request::Shared { addr }) => {
                 self.parts.jails.learn_shared(addr, now());
             }
@@ -425,8 +427,12 @@ impl Engine {
         }
         // What is decided but not committed may still be lost: it must be sent again.
         let high_water = self.stream(hello.stream, now()).committed;
-        let counters = Counters::default();
-        self.roles.insert(id, Role::Worker { hello, counters });
+        let role = Role::Worker {
+            hello,
+            counters: Counters::default(),
+            reading: Reading::default(),
+        };
+        self.roles.insert(id, role);
         self.parts.server.introduced(id, true);
         let version = VERSION;
         let reply = Reply::Welcome {

@@ -65,11 +65,16 @@ impl Engine {
             .roles
             .values()
             .filter_map(|role| match role {
-                Role::Worker { hello, counters } => Some(WorkerStatus {
+                Role::Worker {
+                    hello,
+                    counters,
+                    reading,
+                } => Some(WorkerStatus {
                     pid: hello.pid,
                     kind: hello.kind,
                     path: hello.path.clone(),
                     counters: *counters,
+                    reading: reading.clone(),
                 }),
                 _ => None,
             })

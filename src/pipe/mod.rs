@@ -23,6 +23,7 @@ mod link;
 mod logfile;
 mod matching;
 mod reader;
+mod reading;
 mod ring;
 mod source;
 mod stub;

@@ -258,21 +258,30 @@ impl Parser {
 
     /// Why [`Parser::parse`] gave nothing for this line, in a few words.
     pub fn complaint(&self, line: &[u8]) -> &'static str {
+        if self.names_nobody(line) {
+            return "no address stands where the client should";
+        }
         match &self.form {
             Form::Error | Form::ErrorFormat { .. } => "it does not begin as Apache's lines do",
-            Form::Access { format, .. } => match access::parse(format, line) {
-                Some(_) => "no address stands where the client should",
-                None => "it is not of this format",
-            },
+            Form::Access { .. } => "it is not of this format",
+            Form::Auto { .. } if self.chosen().is_some() => "it is not of the first lines' format",
+            Form::Auto { .. } => "it is of no format with a name: say which with --format",
+        }
+    }
+
+    /// Whether it is an access line that lacks nothing but the client's address: a name stands
+    /// there.
+    pub fn names_nobody(&self, line: &[u8]) -> bool {
+        let is = |format: &Format| {
+            access::parse(format, line).is_some_and(|record| record.client.is_none())
+        };
+        match &self.form {
+            Form::Error | Form::ErrorFormat { .. } => false,
+            Form::Access { format, .. } => is(format),
             Form::Auto { candidates, chosen } => {
-                let chosen = chosen.get().and_then(|at| candidates.get(*at));
-                let is = |format: &Format| access::parse(format, line).is_some();
-                match chosen {
-                    Some((_, format)) if !is(format) => "it is not of the format of the first",
-                    None if !candidates.iter().any(|(_, format)| is(format)) => {
-                        "it is of no format with a name: give --format"
-                    }
-                    _ => "no address stands where the client should",
+                match chosen.get().and_then(|at| candidates.get(*at)) {
+                    Some((_, format)) => is(format),
+                    None => candidates.iter().any(|(_, format)| is(format)),
                 }
             }
         }

@@ -26,18 +26,6 @@ pub struct Stamp {
     pub offset: Option<i32>,
 }
 
-impl Stamp {
-    /// Reads the text that [`Record::time`](super::Record::time) points to.
-    pub fn read(text: &[u8]) -> Option<Stamp> {
-        match access(text) {
-            Some((stamp, [])) => Some(stamp),
-            _ => error(text)
-                .filter(|(_, rest)| rest.is_empty())
-                .map(|(stamp, _)| stamp),
-        }
-    }
-}
-
 /// `22/Nov/2026:11:00:32 +0000` at the front of `text`, and what follows it.
 pub(super) fn access(text: &[u8]) -> Option<(Stamp, &[u8])> {
     let (day, text) = number(text, 2)?;
@@ -160,16 +148,21 @@ fn number(text: &[u8], digits: usize) -> Option<(i16, &[u8])> {
 mod tests {
     use super::*;
 
+    fn read(text: &[u8]) -> Option<Stamp> {
+        let (stamp, rest) = access(text).or_else(|| error(text))?;
+        rest.is_empty().then_some(stamp)
+    }
+
     #[test]
     fn both_spellings_are_read_and_nothing_near_them() {
-        let access = Stamp::read(b"22/Nov/2026:11:00:32 -0130").unwrap();
+        let access = read(b"22/Nov/2026:11:00:32 -0130").unwrap();
         assert_eq!((access.day, access.offset), (22, Some(-5400)));
         for good in [
             "Sun Nov 22 11:00:33.366318 2026",
             "Sun Nov 22 11:00:33 2026",
             "Sun Nov  2 11:00:33 2026",
         ] {
-            assert_eq!(Stamp::read(good.as_bytes()).unwrap().year, 2026, "{good}");
+            assert_eq!(read(good.as_bytes()).unwrap().year, 2026, "{good}");
         }
         for bad in [
             "22/Nov/2026:11:00:32",
@@ -182,7 +175,7 @@ mod tests {
             "Sun Nov 22 11:00:33. 2026",
             "",
         ] {
-            assert_eq!(Stamp::read(bad.as_bytes()), None, "{bad}");
+            assert_eq!(read(bad.as_bytes()), None, "{bad}");
         }
     }
 }
