@@ -67,7 +67,7 @@ pub(super) enum Role {
     Worker {
         hello: WorkerHello,
         counters: Counters,
-        reading: Reading,
+        reading: Box<Reading>,
     },
     Keeper,
     /// Its answer is under way.
@@ -113,6 +113,8 @@ pub(super) struct Engine {
     pub(super) undone: HashSet<(IpNet, Ports)>,
     /// Hits for jails that are not configured.
     pub(super) unknown_jails: u64,
+    /// Patterns that gave up on lines.
+    pub(super) undecided: super::undecided::Patterns,
     /// Messages nobody understood.
     pub(super) misunderstood: u64,
     /// Reads the files in a thread.
@@ -179,6 +181,7 @@ impl Engine {
             troubles: BTreeMap::new(),
             undone: HashSet::new(),
             unknown_jails: 0,
+            undecided: super::undecided::Patterns::default(),
             misunderstood: 0,
             reloading: None,
             stopping: false,
@@ -413,7 +416,10 @@ impl Engine {
                 self.hits(id, stream, kind, &hits);
             }
             (Some(Role::Worker { counters, .. }), Request::Counters(new)) => *counters = new,
-            (Some(Role::Worker { reading, .. }), Request::Reading(new)) => *reading = new.bounded(),
+            (Some(Role::Worker { reading, .. }), Request::Reading(new)) => {
+                **reading = new.bounded();
+            }
+            (Some(Role::Worker { .. }), Request::Undecided(patterns)) => self.undecided(patterns),
             (Some(Role::Worker { .. }), Request::Shared { addr }) => {
                 self.parts.jails.learn_shared(addr, now());
             }
@@ -430,7 +436,7 @@ impl Engine {
         let role = Role::Worker {
             hello,
             counters: Counters::default(),
-            reading: Reading::default(),
+            reading: Box::default(),
         };
         self.roles.insert(id, role);
         self.parts.server.introduced(id, true);
@@ -555,6 +561,7 @@ impl Engine {
     fn use_configuration(&mut self, accepted: Accepted, asked: &[u64]) {
         let now = now();
         let old = std::mem::replace(&mut self.parts.accepted, accepted);
+        self.undecided.forget();
         let new = &self.parts.accepted;
         let kept = new.keep();
         let later =

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::commands::refused;
 use super::hub::{Engine, Role};
 use crate::config::{Backend, JailName};
-use crate::control::{BanStatus, EngineStatus, JailStatus, Reply, Status, WorkerStatus};
+use crate::control::{BanStatus, EngineStatus, JailStatus, Reading, Reply, Status, WorkerStatus};
 use crate::firewall::Mirror;
 use crate::jail::{Ban, Mode, Now, show_net};
 
@@ -74,7 +74,7 @@ impl Engine {
                     kind: hello.kind,
                     path: hello.path.clone(),
                     counters: *counters,
-                    reading: reading.clone(),
+                    reading: Reading::clone(reading),
                 }),
                 _ => None,
             })
@@ -150,6 +150,7 @@ impl Engine {
             );
         }
         warnings.extend(self.parts.alerts.troubles());
+        warnings.extend(self.undecided_warnings());
         for (count, text) in [
             (
                 self.unknown_jails,

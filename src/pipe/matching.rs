@@ -12,6 +12,7 @@ use super::ring::{Counter, Job, Ring};
 use super::tell::Tell;
 use crate::config::Config;
 use crate::control::LineHit;
+use crate::filter::PatternAt;
 use crate::filter::matcher::{BlockResult, Matcher};
 use crate::record::{Kind, Parser, display};
 
@@ -27,6 +28,8 @@ const MAX_RESULTS: usize = 1024;
 /// Examines blocks of whole lines. Implemented by [`Matcher`]; tests bring their own.
 pub(super) trait Examine: Send + Sync {
     fn examine(&self, block: &[u8]) -> BlockResult;
+    /// See [`Matcher::take_limits`].
+    fn take_limits(&self) -> Vec<(String, PatternAt, u64)>;
 
     /// What reads the lines, where it can be told.
     fn parser(&self) -> Option<&Parser> {
@@ -41,6 +44,10 @@ impl Examine for Matcher {
 
     fn parser(&self) -> Option<&Parser> {
         Some(Matcher::parser(self))
+    }
+
+    fn take_limits(&self) -> Vec<(String, PatternAt, u64)> {
+        Matcher::take_limits(self)
     }
 }
 
@@ -90,6 +97,7 @@ pub(super) struct Done {
     pub(super) number: u64,
     pub(super) hits: Vec<LineHit>,
     pub(super) good: Vec<(std::net::IpAddr, u64)>,
+    pub(super) limits: Vec<(String, PatternAt, u64)>,
 }
 
 /// Shared by reader, link and match threads.
@@ -221,6 +229,7 @@ impl Matching {
             number: job.number,
             hits: Vec::new(),
             good: Vec::new(),
+            limits: Vec::new(),
         };
         let Some(active) = self.active() else {
             let lines = lines_in(&job.bytes);
@@ -260,6 +269,10 @@ impl Matching {
         }
         if let Some(format) = active.examine.parser().and_then(Parser::chosen) {
             self.reading.decided(format);
+        }
+        done.limits = active.examine.take_limits();
+        for (_, _, times) in &done.limits {
+            self.ring.count(Counter::Undecided, *times);
         }
         // The bytes are given back before the block is: its place may be used at once.
         drop(job.bytes);
