@@ -53,7 +53,7 @@ fn open<'a>(open: &Open, text: &'a [u8], reading: &mut Reading<'a>) -> Option<&'
         Some(fence) => memchr::memchr(fence, text)?,
     };
     let region = text.get(..end)?;
-    if let Some(words) = before_tail(&open.tail, region, reading) {
+    if let Some(words) = before_tail(open, region, reading) {
         head(&open.head, words, reading)?;
         return text.get(end..);
     }
@@ -64,27 +64,30 @@ fn open<'a>(open: &Open, text: &'a [u8], reading: &mut Reading<'a>) -> Option<&'
     }
     let behind = text.get(end + 2..)?;
     let end = end + 2 + unescaped_quote(behind)?;
-    let words = before_tail(&open.tail, text.get(..end)?, reading)?;
+    let words = before_tail(open, text.get(..end)?, reading)?;
     head(&open.head, words, reading)?;
     text.get(end..)
 }
 
-/// What of `region` stands before `tail`, which ends it.
-fn before_tail<'a>(tail: &[Item], region: &'a [u8], reading: &mut Reading<'a>) -> Option<&'a [u8]> {
-    let Some(Item::Literal(first)) = tail.first() else {
-        return Some(region);
+/// What of `region` stands before the tail, which ends it.
+fn before_tail<'a>(open: &Open, region: &'a [u8], reading: &mut Reading<'a>) -> Option<&'a [u8]> {
+    let mut ends_with_tail = |at: usize| {
+        let behind = region.get(at..).unwrap_or_default();
+        reading
+            .items(&open.tail, behind)
+            .is_some_and(<[u8]>::is_empty)
     };
-    if let [Item::Literal(only)] = tail {
-        return region.strip_suffix(only.as_slice());
-    }
-    let byte = *first.first()?;
-    memchr::memrchr_iter(byte, region)
-        .take(PLACES)
-        .find(|at| {
-            let behind = region.get(*at..).unwrap_or_default();
-            reading.items(tail, behind).is_some_and(<[u8]>::is_empty)
-        })
-        .and_then(|at| region.get(..at))
+    let at = match (open.tail_length, open.tail.first()) {
+        (Some(length), _) => region
+            .len()
+            .checked_sub(length)
+            .filter(|at| ends_with_tail(*at)),
+        (None, Some(Item::Literal(first))) => memchr::memrchr_iter(*first.first()?, region)
+            .take(PLACES)
+            .find(|at| ends_with_tail(*at)),
+        (None, _) => None,
+    };
+    region.get(..at?)
 }
 
 /// Several fields of the client's with nothing between them that the client could not write: each

@@ -45,6 +45,8 @@ pub(super) struct Open {
     pub(super) head: Vec<Item>,
     /// What stands behind, in forms of its own.
     pub(super) tail: Vec<Item>,
+    /// How long that is, where it is always the same.
+    pub(super) tail_length: Option<usize>,
     /// `None`: the end of the line.
     pub(super) fence: Option<u8>,
 }
@@ -494,9 +496,22 @@ fn steps(items: Vec<Item>) -> Result<Vec<Step>, String> {
         let tail = region.split_off(last + 1);
         steps.push(Step::Open(Open {
             head: region,
+            tail_length: fixed_length(&tail),
             tail,
             fence,
         }));
     }
     Ok(steps)
+}
+
+/// Of literals and times in brackets.
+fn fixed_length(items: &[Item]) -> Option<usize> {
+    let lengths = items.iter().map(|item| match item {
+        Item::Literal(text) => Some(text.len()),
+        Item::Field(field) if field.class == Class::Time && !field.or_dash => {
+            Some("[22/Nov/2026:11:00:32 +0000]".len())
+        }
+        Item::Field(_) => None,
+    });
+    lengths.sum()
 }
