@@ -169,6 +169,10 @@ fn replace(
         Target::Pipeban(_) => return,
         Target::File(file) if file == Path::new("/dev/null") => Err("goes to /dev/null".into()),
         Target::File(file) => Ok(file),
+        Target::Program { program, .. } if program.ends_with("rotatelogs") => Err(format!(
+            "pipes into rotatelogs (`{} log {kind}` in its place takes its arguments as they are)",
+            wish.program.display()
+        )),
         Target::Program { program, .. } => Err(format!("pipes into {}", program.display())),
         Target::Other(name) => Err(format!("goes to {name}")),
     };
@@ -190,11 +194,15 @@ fn replace(
     let whole = file.display().to_string();
     let relative = raw.starts_with("${") && file.starts_with(base(scan));
     let blank = whole.contains([' ', '\t']) && !raw.contains([' ', '\t']);
-    let path = if (raw.starts_with('/') || raw.starts_with("${")) && !relative && !blank {
+    let percent = whole.contains('%') && !raw.contains('%');
+    let path = if (raw.starts_with('/') || raw.starts_with("${")) && !relative && !blank && !percent
+    {
         raw.to_owned()
     } else {
         whole
     };
+    // No field of a time.
+    let path = path.replace('%', "%%");
     if path.contains(['\'', '"', '\\', '|', '\n']) {
         plan.notes.push(format!(
             "{} at {}: the name of its file has a quote in it; change this line by hand",
@@ -252,10 +260,18 @@ pub fn remove(logs: &[LogDirective]) -> Plan {
         }
         // Read once more without its variables put in: they stay.
         let raw = log.words.first().map_or("", String::as_str);
-        let path = match Target::parse(raw, false, Path::new("/")) {
-            Target::Pipeban(pipe) => pipe.path,
-            _ => log.target.file().map(Path::to_owned),
+        let again = match Target::parse(raw, false, Path::new("/")) {
+            again @ Target::Pipeban(_) => again,
+            _ => log.target.clone(),
         };
+        if matches!(&again, Target::Pipeban(pipe) if pipe.dated) {
+            plan.notes.push(format!(
+                "{} at {}: its file's name changed with the time; Apache writes one file of exactly that name, rotatelogs does the other",
+                log.kind.name(),
+                log.place
+            ));
+        }
+        let path = again.file().map(Path::to_owned);
         let new = path.map(|path| {
             let mut line = format!(
                 "{} {}",
@@ -325,7 +341,7 @@ mod tests {
                     2,
                     "ErrorLog \"|/usr/bin/pipeban log error ${LOGS}/error.log\""
                 ),
-                (4, "ErrorLog \"|/usr/bin/pipeban log error /e/logs/e%1\""),
+                (4, "ErrorLog \"|/usr/bin/pipeban log error /e/logs/e%%1\""),
             ]
         );
         assert_eq!(
@@ -362,6 +378,7 @@ mod tests {
         );
         assert_eq!(plan.edits, []);
         assert_eq!(plan.notes.len(), 4, "{:?}", plan.notes);
+        assert!(plan.notes[1].contains("`/usr/bin/pipeban log error` in its place"));
         assert!(fit(&scan(""), &wish(false)).notes[0].contains("has no ErrorLog"));
     }
 
@@ -430,6 +447,20 @@ mod tests {
             );
             assert_eq!(edited(&fitted, &remove(&logs)), text);
         }
+    }
+
+    #[test]
+    fn a_percent_stays_what_it_is_and_a_name_that_changes_is_told_when_it_no_longer_does() {
+        let text = "Define HALF /50%Y\nErrorLog ${HALF}/e\n";
+        assert_eq!(
+            new_lines(&fit(&scan(text), &wish(false))),
+            [(2, "ErrorLog \"|/usr/bin/pipeban log error /50%%Y/e\"")]
+        );
+        let text = "CustomLog \"|/usr/bin/pipeban log access -l /a 86400\" x\n";
+        let logs = logs_in(Path::new("/e/x"), text, &BTreeMap::new(), Path::new("/e"));
+        let plan = remove(&logs);
+        assert_eq!(edited(text, &plan), "CustomLog /a x\n");
+        assert!(plan.notes[0].contains("rotatelogs"), "{:?}", plan.notes);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::directive::words;
+use crate::pipe::Names;
 use crate::record::Kind;
 
 /// Where a log directive sends its lines.
@@ -32,14 +33,33 @@ pub struct Pipe {
     pub shell: bool,
     /// What the command line says; `None`: neither `access` nor `error`.
     pub kind: Option<Kind>,
-    /// Where pipeban writes the lines; `None`: nowhere, they only feed the matcher.
+    /// The file that pipeban writes the lines to, or its name with fields of the time; `None`:
+    /// none, they only feed the matcher or go to stdout.
     pub path: Option<PathBuf>,
     /// `--format`
     pub format: Option<String>,
+    /// The file's name changes with the time.
+    pub dated: bool,
 }
 
 /// Other options of `pipeban` that take a value, and may stand before PATH.
-const WITH_VALUE: [&str; 1] = ["--config"];
+const WITH_VALUE: [&str; 5] = ["--config", "--link", "--rotate", "--mode", "--owner"];
+/// The same among its letters: what stands behind one is its value.
+const LETTERS_WITH_VALUE: [char; 3] = ['L', 'n', 'p'];
+
+fn takes_next_word(option: &str) -> bool {
+    let letters = option
+        .strip_prefix('-')
+        .filter(|rest| !rest.starts_with('-'));
+    match letters.and_then(|letters| {
+        letters
+            .find(LETTERS_WITH_VALUE)
+            .map(|at| at + 1 == letters.len())
+    }) {
+        Some(last) => last,
+        None => WITH_VALUE.contains(&option),
+    }
+}
 
 impl Target {
     /// Reads the first word of a log directive, variables already put in. `syslog` names are
@@ -66,15 +86,17 @@ impl Target {
             return Target::Program { program, shell };
         }
         let (mut plain, mut format) = (Vec::new(), None);
+        let mut rotates = false;
         let mut rest = argv.iter().skip(1);
         while let Some(word) = rest.next() {
+            rotates |= word.starts_with("--rotate");
             if let Some(value) = word.strip_prefix("--format=") {
                 format = Some(value.to_owned());
             } else if word == "--format" {
                 format = rest.next().cloned();
-            } else if WITH_VALUE.contains(&word.as_str()) {
+            } else if takes_next_word(word) {
                 rest.next();
-            } else if !word.starts_with("--") {
+            } else if word == "-" || !word.starts_with('-') {
                 plain.push(word.as_str());
             }
         }
@@ -87,11 +109,19 @@ impl Target {
             Some("error") => Some(Kind::Error),
             _ => None,
         };
+        let path = plain
+            .next()
+            .filter(|path| *path != "-" && !path.starts_with('|'))
+            .map(PathBuf::from);
+        rotates |= plain.next().is_some();
+        let names = path.map(|path| Names::new(&path, None));
+        let fixed = names.as_ref().and_then(Names::fixed);
         Target::Pipeban(Pipe {
             program,
             shell,
             kind,
-            path: plain.next().map(PathBuf::from),
+            dated: names.is_some() && (rotates || fixed.is_none()),
+            path: fixed.or_else(|| Some(names?.path().to_owned())),
             format,
         })
     }
@@ -137,6 +167,7 @@ mod tests {
                 kind,
                 path: path.map(PathBuf::from),
                 format: format.map(str::to_owned),
+                dated: path.is_some_and(|path| path.starts_with("/dated")),
             })
         };
         let pipeban = |kind, path, shell| with_format(kind, path, shell, None);
@@ -169,6 +200,26 @@ mod tests {
                 r#"|/usr/bin/pipeban log access --format '%a "%r" \t\\ x'"#,
                 false,
                 with_format(Some(Kind::Access), None, false, Some(r#"%a "%r" \t\ x"#)),
+            ),
+            (
+                "|/usr/bin/pipeban log access -fl -L /cur --mode 0644 /dated 86400 -60",
+                false,
+                pipeban(Some(Kind::Access), Some("/dated"), false),
+            ),
+            (
+                "|/usr/bin/pipeban log access -L/cur --rotate=5M /dated.%%%Y",
+                false,
+                pipeban(Some(Kind::Access), Some("/dated.%%%Y"), false),
+            ),
+            (
+                "|/usr/bin/pipeban log error --owner a:b /a%%Y%",
+                false,
+                pipeban(Some(Kind::Error), Some("/a%Y%"), false),
+            ),
+            (
+                "|/usr/bin/pipeban log error -",
+                false,
+                pipeban(Some(Kind::Error), None, false),
             ),
             ("|/usr/bin/pipeban log", false, pipeban(None, None, false)),
             (
