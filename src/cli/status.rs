@@ -82,6 +82,11 @@ fn show(status: &Status, one_jail: bool) {
     ));
     if !one_jail && !status.workers.is_empty() {
         print(&workers(&status.workers).to_string());
+        for worker in &status.workers {
+            if let Some(text) = reading(worker) {
+                print(&text);
+            }
+        }
     }
     print(&jails(&status.jails).to_string());
     for jail in &status.jails {
@@ -111,6 +116,37 @@ fn workers(workers: &[WorkerStatus]) -> Table {
         ]);
     }
     table
+}
+
+/// As what a worker reads its lines, and what it could not read.
+fn reading(worker: &WorkerStatus) -> Option<String> {
+    let (reading, counters) = (&worker.reading, &worker.counters);
+    let format = reading.format.as_deref();
+    // What is as it always is needs no line.
+    if matches!(format, Some("default") | None) && counters.unparsed == 0 {
+        return None;
+    }
+    let format = match format {
+        Some(format) => format!("format `{format}`"),
+        None => "format not known".to_owned(),
+    };
+    let mut text = format!("worker {}: {} log, {format}", worker.pid, worker.kind);
+    if counters.unparsed > 0 {
+        let percent = counters.unparsed.saturating_mul(100) / counters.lines.max(1);
+        let percent = match percent {
+            0 => "less than 1".to_owned(),
+            percent => percent.to_string(),
+        };
+        text.push_str(&format!(", {percent} % unparsed"));
+    }
+    for unread in &reading.unparsed_lines {
+        let (line, begins, why) = (unread.line, &unread.begins, &unread.why);
+        text.push_str(&format!("\n  line {line} begins `{begins}`: {why}"));
+    }
+    if let Some(doubt) = &reading.doubt {
+        text.push_str(&format!("\n  {doubt}"));
+    }
+    Some(text)
 }
 
 fn jails(jails: &[JailStatus]) -> Table {

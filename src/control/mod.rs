@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::JailName;
 use crate::filter::PatternAt;
-use crate::record::Kind;
+use crate::record::{Kind, display};
 
 mod client;
 mod frame;
@@ -50,6 +50,8 @@ pub enum Request {
     Hits(Vec<LineHit>),
     /// A worker's counters, about once a second while they change.
     Counters(Counters),
+    /// How a worker reads its lines, when that changes.
+    Reading(Reading),
     /// Patterns of a worker that gave up on lines since it last said so, in the order of the
     /// configuration; at most once a second, at most [`MAX_UNDECIDED`].
     Undecided(Vec<Undecided>),
@@ -133,6 +135,50 @@ pub struct Counters {
     pub restarts: u64,
     /// Whether lines are matched at all (false: crash loop or no configuration).
     pub matching: bool,
+}
+
+/// Unread lines that are kept as examples.
+pub const MAX_UNREAD: usize = 3;
+
+/// How a worker reads its lines.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reading {
+    /// The name of the format, or its string; `None`: no line has decided yet.
+    #[serde(default)]
+    pub format: Option<String>,
+    /// Why no line of this format can ban anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
+    /// The last of those that no parser understood, at most [`MAX_UNREAD`].
+    #[serde(default)]
+    pub unparsed_lines: Vec<Unread>,
+}
+
+/// A line that no parser understood.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unread {
+    /// Its number among the lines that this worker was given to match, from 1.
+    pub line: u64,
+    /// Its first bytes, escaped for display.
+    pub begins: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl Reading {
+    /// Cut to what an honest worker sends, and escaped anew.
+    pub fn bounded(mut self) -> Reading {
+        let cut = |text: &mut String, most| *text = display(text.as_bytes(), most);
+        self.unparsed_lines.truncate(MAX_UNREAD);
+        for unread in &mut self.unparsed_lines {
+            cut(&mut unread.begins, 200);
+            cut(&mut unread.why, 200);
+        }
+        for text in [&mut self.format, &mut self.doubt].into_iter().flatten() {
+            cut(text, 1000);
+        }
+        self
+    }
 }
 
 /// What a person asks for. Answer: [`Reply::Done`], [`Reply::Status`] or [`Reply::Refused`].
@@ -304,6 +350,9 @@ pub struct WorkerStatus {
     /// Counters.
     #[serde(flatten)]
     pub counters: Counters,
+    /// How it reads lines.
+    #[serde(flatten)]
+    pub reading: Reading,
 }
 
 /// One jail.

@@ -20,7 +20,7 @@ use super::stop::Stop;
 use super::surge::Surges;
 use crate::alert::{Alerts, Severity};
 use crate::config::Paths;
-use crate::control::{Counters, OffStatus, Reply, Request, VERSION, WorkerHello, encode};
+use crate::control::{Counters, OffStatus, Reading, Reply, Request, VERSION, WorkerHello, encode};
 use crate::firewall::{Firewall, Notice};
 use crate::jail::{BanId, Given, Jails, Moment, Now};
 use crate::store::{Allowed, Done, MAX_STREAMS, Op, Saved, Store};
@@ -77,6 +77,7 @@ pub(super) enum Role {
     Worker {
         hello: WorkerHello,
         counters: Counters,
+        reading: Box<Reading>,
     },
     Keeper,
     /// Its answer is under way.
@@ -437,6 +438,9 @@ impl Engine {
                 self.hits(id, stream, kind, &hits);
             }
             (Some(Role::Worker { counters, .. }), Request::Counters(new)) => *counters = new,
+            (Some(Role::Worker { reading, .. }), Request::Reading(new)) => {
+                **reading = new.bounded();
+            }
             (Some(Role::Worker { .. }), Request::Undecided(patterns)) => self.undecided(patterns),
             (Some(Role::Worker { .. }), Request::Shared { addr }) => {
                 self.parts.jails.learn_shared(addr, now());
@@ -451,8 +455,12 @@ impl Engine {
         }
         // What is decided but not committed may still be lost: it must be sent again.
         let high_water = self.stream(hello.stream, now()).committed;
-        let counters = Counters::default();
-        self.roles.insert(id, Role::Worker { hello, counters });
+        let role = Role::Worker {
+            hello,
+            counters: Counters::default(),
+            reading: Box::default(),
+        };
+        self.roles.insert(id, role);
         self.parts.server.introduced(id, true);
         let version = VERSION;
         let reply = Reply::Welcome {

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use super::commands::refused;
 use super::hub::{Engine, Role, Then, now};
 use crate::config::{Backend, JailName};
-use crate::control::{BanStatus, EngineStatus, JailStatus, Reply, Status, WorkerStatus, encode};
+use crate::control::{
+    BanStatus, EngineStatus, JailStatus, Reading, Reply, Status, WorkerStatus, encode,
+};
 use crate::firewall::{Asker, Entry, Mirror};
 use crate::jail::{Ban, Mode, Now, show_net};
 
@@ -126,11 +128,16 @@ impl Engine {
             .roles
             .values()
             .filter_map(|role| match role {
-                Role::Worker { hello, counters } => Some(WorkerStatus {
+                Role::Worker {
+                    hello,
+                    counters,
+                    reading,
+                } => Some(WorkerStatus {
                     pid: hello.pid,
                     kind: hello.kind,
                     path: hello.path.clone(),
                     counters: *counters,
+                    reading: Reading::clone(reading),
                 }),
                 _ => None,
             })

@@ -20,6 +20,8 @@ pub struct BlockResult {
     pub lines: u64,
     /// Lines no parser understood.
     pub unparsed: u64,
+    /// The first of them.
+    pub unread: Option<Unread>,
     /// Lines that matched only with another address than the client's, and such as may be the
     /// tail of a torn line.
     pub spoofed: u64,
@@ -27,6 +29,17 @@ pub struct BlockResult {
     pub hits: Vec<Hit>,
     /// Good requests (2xx, 3xx) for the shared-address rule: client and a hash of the user agent.
     pub good: Vec<(IpAddr, u64)>,
+}
+
+/// A line that no parser understood.
+#[derive(Debug, PartialEq)]
+pub struct Unread {
+    /// Its number in the block, from 0.
+    pub number: u64,
+    /// Where it stands in the block.
+    pub line: Range<usize>,
+    /// Why, in a few words.
+    pub why: &'static str,
 }
 
 /// One line that matched at least one jail.
@@ -157,9 +170,9 @@ impl Matcher {
         }
     }
 
-    /// The format in use, as [`Parser::chosen`].
-    pub fn format(&self) -> Option<&str> {
-        self.parser.chosen()
+    /// What reads the lines.
+    pub fn parser(&self) -> &Parser {
+        &self.parser
     }
 
     /// Patterns that a bound on steps or length kept from an answer since this was last asked, by
@@ -201,6 +214,11 @@ impl Matcher {
             };
             let Some(record) = self.parser.parse(line) else {
                 result.unparsed += 1;
+                result.unread.get_or_insert_with(|| Unread {
+                    number: result.lines - 1,
+                    why: self.parser.complaint(line),
+                    line: range,
+                });
                 torn_before |= self.kind == Kind::Error && torn::may_be(line);
                 continue;
             };

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::reader::lines_in;
+use super::reading::Reading;
 use super::ring::{Counter, Job, Ring};
 use super::tell::Tell;
 use crate::config::Config;
@@ -29,11 +30,20 @@ pub(super) trait Examine: Send + Sync {
     fn examine(&self, block: &[u8]) -> BlockResult;
     /// See [`Matcher::take_limits`].
     fn take_limits(&self) -> Vec<(String, PatternAt, u64)>;
+
+    /// What reads the lines, where it can be told.
+    fn parser(&self) -> Option<&Parser> {
+        None
+    }
 }
 
 impl Examine for Matcher {
     fn examine(&self, block: &[u8]) -> BlockResult {
         Matcher::examine(self, block)
+    }
+
+    fn parser(&self) -> Option<&Parser> {
+        Some(Matcher::parser(self))
     }
 
     fn take_limits(&self) -> Vec<(String, PatternAt, u64)> {
@@ -96,6 +106,7 @@ pub(super) struct Matching {
     changed: Condvar,
     compile: Arc<Compile>,
     ring: Ring,
+    reading: Arc<Reading>,
     tell: Tell,
 }
 
@@ -112,8 +123,14 @@ impl Matching {
             changed: Condvar::new(),
             compile,
             ring,
+            reading: Arc::new(Reading::new(tell.clone())),
             tell,
         })
+    }
+
+    /// How lines are read.
+    pub(super) fn reading(&self) -> &Arc<Reading> {
+        &self.reading
     }
 
     /// Match with this from now on. Where something is matched with already the new one is
@@ -183,6 +200,9 @@ impl Matching {
         match (self.compile)(&config.text) {
             Ok(examine) => {
                 self.tell.over("compile", "lines are matched again");
+                if let Some(parser) = examine.parser() {
+                    self.reading.begins(parser.chosen(), parser.doubt());
+                }
                 Some(Arc::new(Active {
                     hash: config.hash.clone(),
                     examine,
@@ -202,8 +222,8 @@ impl Matching {
         self.mode.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything a match thread does with one block.
-    fn work(&self, job: Job, seq: u64) -> Done {
+    /// Everything a match thread does with one block; so many lines came before it.
+    fn work(&self, job: Job, seq: u64, before: u64) -> Done {
         let mut done = Done {
             seq,
             number: job.number,
@@ -219,13 +239,21 @@ impl Matching {
             return done;
         };
         self.ring.attempt(job.number);
+        let mut before = before;
         for run in matchable(&job.bytes) {
             let Some(bytes) = run.as_ref().ok().and_then(|run| job.bytes.get(run.clone())) else {
                 self.ring.count(Counter::Unparsed, 1);
+                before += 1;
                 continue;
             };
             let offset = run.map_or(0, |run| run.start);
             let result = active.examine.examine(bytes);
+            if let Some(unread) = &result.unread {
+                let line = bytes.get(unread.line.clone()).unwrap_or_default();
+                self.reading
+                    .could_not_read(before + unread.number + 1, line, unread.why);
+            }
+            before += result.lines;
             self.ring.count(Counter::Unparsed, result.unparsed);
             self.ring.count(Counter::Spoofed, result.spoofed);
             done.good.extend(result.good);
@@ -238,6 +266,9 @@ impl Matching {
                 config: active.hash.clone(),
                 evidence: display(bytes.get(hit.line).unwrap_or_default(), EVIDENCE),
             }));
+        }
+        if let Some(format) = active.examine.parser().and_then(Parser::chosen) {
+            self.reading.decided(format);
         }
         done.limits = active.examine.take_limits();
         for (_, _, times) in &done.limits {
@@ -280,9 +311,11 @@ fn matchable(block: &[u8]) -> Vec<Result<Range<usize>, Range<usize>>> {
 #[derive(Debug)]
 pub(super) struct Feed {
     matching: Arc<Matching>,
-    jobs: Option<Sender<(u64, Job)>>,
+    jobs: Option<Sender<(u64, u64, Job)>>,
     results: Option<Sender<Done>>,
     next: u64,
+    /// Lines of the blocks so far.
+    lines: u64,
 }
 
 impl Feed {
@@ -294,6 +327,7 @@ impl Feed {
             jobs: None,
             results: Some(sender),
             next: 0,
+            lines: 0,
         };
         (feed, receiver)
     }
@@ -312,10 +346,12 @@ impl Feed {
             return;
         };
         // The ring holds no more blocks than the channel, so this never waits.
-        match jobs.try_send((self.next, job)) {
+        let before = self.lines;
+        self.lines += lines_in(&job.bytes);
+        match jobs.try_send((self.next, before, job)) {
             Ok(()) => self.next += 1,
             Err(refused) => {
-                let (_, job) = refused.into_inner();
+                let (_, _, job) = refused.into_inner();
                 let lines = lines_in(&job.bytes);
                 drop(job.bytes);
                 self.matching.ring.matched(job.number, false);
@@ -352,7 +388,7 @@ impl Feed {
         let Some(results) = &self.results else {
             return;
         };
-        let (sender, receiver) = bounded::<(u64, Job)>(MAX_JOBS);
+        let (sender, receiver) = bounded::<(u64, u64, Job)>(MAX_JOBS);
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(2));
         for _ in 0..threads {
             let (jobs, results) = (receiver.clone(), results.clone());
@@ -360,8 +396,8 @@ impl Feed {
             let started = std::thread::Builder::new()
                 .name("match".into())
                 .spawn(move || {
-                    for (seq, job) in jobs {
-                        if results.send(matching.work(job, seq)).is_err() {
+                    for (seq, before, job) in jobs {
+                        if results.send(matching.work(job, seq, before)).is_err() {
                             return;
                         }
                     }

@@ -31,6 +31,7 @@ mod names;
 mod opening;
 mod output;
 mod reader;
+mod reading;
 mod ring;
 mod source;
 mod stub;

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
 
 use super::engine_link;
 use super::matching::Done;
+use super::reading::Reading;
 use super::ring::{Counter, Ring};
 use super::tell::Tell;
 use crate::control::{
@@ -49,6 +50,7 @@ pub(super) struct Speaker {
     pub(super) path: Option<PathBuf>,
     /// Hash of the configuration that is matched with; the link keeps it up to date.
     pub(super) config: Arc<Mutex<Option<String>>>,
+    pub(super) reading: Arc<Reading>,
 }
 
 /// What wakes the uplink besides results.
@@ -80,6 +82,7 @@ pub(super) fn run(
         connect_at: Some(Instant::now()),
         counters_sent: Counters::default(),
         counters_at: Instant::now(),
+        reading_sent: 0,
         shared: Shared::new(),
         undecided: BTreeMap::new(),
         told: VecDeque::new(),
@@ -100,6 +103,7 @@ struct Uplink {
     connect_at: Option<Instant>,
     counters_sent: Counters,
     counters_at: Instant,
+    reading_sent: u64,
     shared: Shared,
     /// Patterns that gave up on lines, not yet told to the engine; no more than the configuration
     /// has.
@@ -250,6 +254,7 @@ impl Uplink {
                     line.welcome = true;
                 }
                 self.counters_sent = Counters::default();
+                self.reading_sent = 0;
                 self.counters_at = Instant::now();
             }
             Reply::Ack { offset, told } => {
@@ -404,6 +409,12 @@ impl Uplink {
         if counters != self.counters_sent {
             self.counters_sent = counters;
             self.send(&Request::Counters(counters));
+        }
+        if self.line.as_ref().is_some_and(|line| line.welcome)
+            && let Some((version, reading)) = self.speaker.reading.after(self.reading_sent)
+        {
+            self.reading_sent = version;
+            self.send(&Request::Reading(reading));
         }
         let mut undecided = Vec::new();
         while undecided.len() < MAX_UNDECIDED

@@ -98,6 +98,7 @@ impl Worker {
         if !trusted {
             matching.off();
         }
+        let reading = Arc::clone(matching.reading());
         let (feed, results) = Feed::new(Arc::clone(&matching));
         let config = Arc::new(Mutex::new(None));
         // As many as the link can want to say before the uplink listens.
@@ -127,6 +128,7 @@ impl Worker {
             kind: self.kind,
             path: self.path,
             config,
+            reading,
         };
         let (told_sender, told): (_, Receiver<Vec<String>>) = bounded(1);
         let (ring, tell) = (self.ring.clone(), self.tell.clone());

@@ -1,5 +1,6 @@
 //! Real Apache, real ufw, real rsyslog, real clients.
 
+mod formats; // in whatever format Apache writes, lines name whom Apache names
 mod ground; // the worlds themselves: what the other tests stand on
 
 mod bans; // who is banned, who never is, and what a ban closes

@@ -128,7 +128,7 @@ fn jails_see_the_lines_of_their_virtual_hosts() {
         assert_eq!(&block[result.hits[0].line.clone()], block.trim_end());
         assert_eq!(result.good, []);
     }
-    assert_eq!(matcher.format(), Some("vhost_combined"));
+    assert_eq!(matcher.parser().chosen(), Some("vhost_combined"));
 }
 
 #[test]
@@ -250,6 +250,11 @@ fn naive(config: &Config, filters: &BTreeMap<&str, Filter>, block: &[u8]) -> Blo
         result.lines += 1;
         let Some(record) = parser.parse(line) else {
             result.unparsed += 1;
+            result.unread.get_or_insert(Unread {
+                number: result.lines - 1,
+                line: range,
+                why: "it is not of this format",
+            });
             continue;
         };
         let (mut jails, mut spoofed) = (Vec::new(), false);
