@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::reader::lines_in;
-use super::ring::{Counter, Job, Ring};
+use super::ring::{Counter, Job, Ring, Tally};
 use super::tell::Tell;
 use crate::config::Config;
 use crate::control::LineHit;
@@ -202,23 +202,28 @@ impl Matching {
             hits: Vec::new(),
             good: Vec::new(),
         };
+        let lines = lines_in(&job.bytes);
+        let mut tally = Tally {
+            lines,
+            ..Tally::default()
+        };
         let Some(active) = self.active() else {
-            let lines = lines_in(&job.bytes);
-            self.ring.count(Counter::Shed, lines);
+            tally.shed = lines;
             drop(job.bytes);
-            self.ring.matched(job.number, false);
+            self.ring.matched(job.number, tally, false);
             return done;
         };
         self.ring.attempt(job.number);
         for run in matchable(&job.bytes) {
             let Some(bytes) = run.as_ref().ok().and_then(|run| job.bytes.get(run.clone())) else {
-                self.ring.count(Counter::Unparsed, 1);
+                tally.torn += 1;
                 continue;
             };
             let offset = run.map_or(0, |run| run.start);
             let result = active.examine.examine(bytes);
-            self.ring.count(Counter::Unparsed, result.unparsed);
-            self.ring.count(Counter::Spoofed, result.spoofed);
+            tally.unparsed += result.unparsed;
+            tally.spoofed += result.spoofed;
+            tally.hits += result.hits.len() as u64;
             done.good.extend(result.good);
             done.hits.extend(result.hits.into_iter().map(|hit| LineHit {
                 offset: job.start + (offset + hit.line.start) as u64,
@@ -232,7 +237,7 @@ impl Matching {
         }
         // The bytes are given back before the block is: its place may be used at once.
         drop(job.bytes);
-        self.ring.matched(job.number, !done.hits.is_empty());
+        self.ring.matched(job.number, tally, !done.hits.is_empty());
         done
     }
 }
@@ -305,15 +310,20 @@ impl Feed {
                 let (_, job) = refused.into_inner();
                 let lines = lines_in(&job.bytes);
                 drop(job.bytes);
-                self.matching.ring.matched(job.number, false);
-                self.shed(lines);
+                let shed = lines;
+                let tally = Tally {
+                    lines,
+                    shed,
+                    ..Tally::default()
+                };
+                self.matching.ring.matched(job.number, tally, false);
+                self.tell_of_shed();
             }
         }
     }
 
-    /// Counts lines that are not matched because matching is behind.
-    pub(super) fn shed(&self, lines: u64) {
-        self.matching.ring.count(Counter::Shed, lines);
+    /// Tells that lines are not matched because matching is behind.
+    pub(super) fn tell_of_shed(&self) {
         self.matching.tell.trouble(
             "shed",
             "more lines than can be matched: some are passed on without; `pipeban status` counts \

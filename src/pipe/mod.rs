@@ -16,6 +16,7 @@
 //! - stub: keeper and worker read to the end of input.
 #![forbid(unsafe_code)]
 
+mod books;
 mod crashes;
 mod engine_link;
 mod keeper;

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::ring::{Counter, Ring};
+use super::ring::{InFlight, Ring};
 use super::tell::Tell;
 
 /// The reader waits as long as writes come back, however slow: the buffer is
@@ -66,21 +66,23 @@ impl Writer {
 
     /// Takes the block over: from here on it is written in order, whatever becomes of this worker.
     /// Where too much waits already it is given up.
-    pub(super) fn take(&self, block: &[u8]) {
-        if !self.wanted {
-            return;
+    pub(super) fn take(&self, block: &InFlight, bytes: &[u8]) {
+        if self.wanted {
+            drop(self.wait_while(|| !self.ring.has_room_to_write(bytes.len())));
         }
-        let guard = self.wait_while(|| !self.ring.has_room_to_write(block.len()));
-        if self.ring.add_unwritten(block) {
+        if self.ring.take_in(block, bytes, self.wanted) {
             self.changed.notify_all();
             return;
         }
-        drop(guard);
-        self.ring.count(Counter::Lost, block.len() as u64);
         self.tell.trouble(
             "lost",
             "lines are being lost: the log file takes none, and the buffer is full",
         );
+    }
+
+    /// No block will follow.
+    pub(super) fn end_of_input(&self) {
+        self.ring.end_of_input(self.wanted);
     }
 
     /// Returns when all that was taken is written, or when that takes too long: the writer goes on
@@ -117,13 +119,11 @@ impl Writer {
         let _ = self
             .changed
             .wait_timeout_while(shared, grace, |_| self.is_behind());
-        let lost = self.ring.unwritten();
-        if lost > 0 {
-            self.ring.count(Counter::Lost, lost);
-            self.tell.trouble(
-                "lost",
-                &format!("{lost} bytes are lost: the log file took none until the end"),
-            );
+        let (lines, bytes) = self.ring.give_up_writing();
+        if bytes > 0 {
+            self.tell.event(&format!(
+                "{lines} lines ({bytes} bytes) are lost: the log file took none until the end"
+            ));
         }
     }
 
@@ -152,19 +152,19 @@ impl Writer {
         };
         let part = bytes.get(..portion(&bytes)).unwrap_or(&bytes);
         let written = (&*file).write(part);
+        let newlines = written.as_ref().map_or(0, |n| newlines(part, *n));
         // Given back first: its place may be used at once.
         drop(bytes);
         match written {
             Ok(0) => self.pause(&io::ErrorKind::WriteZero.into()),
-            Ok(n) => self.came_back(n as u64),
+            Ok(n) => self.came_back(n as u64, newlines),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => self.pause(&error),
         }
     }
 
-    fn came_back(&self, len: u64) {
-        self.ring.wrote(len);
-        self.ring.count(Counter::Written, len);
+    fn came_back(&self, len: u64, newlines: u64) {
+        self.ring.wrote(len, newlines);
         self.tell.over("write", "the log file can be written again");
         let mut shared = self.lock();
         if std::mem::take(&mut shared.stuck) {
@@ -184,6 +184,10 @@ impl Writer {
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn newlines(bytes: &[u8], len: usize) -> u64 {
+    memchr::memchr_iter(b'\n', bytes.get(..len).unwrap_or(bytes)).count() as u64
 }
 
 /// How much of `bytes` to write at once: whole lines, because others may append to the same file.
