@@ -66,7 +66,7 @@ pub(super) enum Role {
     Unknown,
     Worker {
         hello: WorkerHello,
-        counters: Counters,
+        counters: Box<Counters>,
     },
     Keeper,
     /// Its answer is under way.
@@ -411,7 +411,7 @@ impl Engine {
                 let (stream, kind) = (hello.stream, hello.kind);
                 self.hits(id, stream, kind, &hits);
             }
-            (Some(Role::Worker { counters, .. }), Request::Counters(new)) => *counters = new,
+            (Some(Role::Worker { counters, .. }), Request::Counters(new)) => **counters = new,
             (Some(Role::Worker { .. }), Request::Shared { addr }) => {
                 self.parts.jails.learn_shared(addr, now());
             }
@@ -425,7 +425,7 @@ impl Engine {
         }
         // What is decided but not committed may still be lost: it must be sent again.
         let high_water = self.stream(hello.stream, now()).committed;
-        let counters = Counters::default();
+        let counters = Box::default();
         self.roles.insert(id, Role::Worker { hello, counters });
         self.parts.server.introduced(id, true);
         let version = VERSION;

@@ -69,7 +69,7 @@ impl Engine {
                     pid: hello.pid,
                     kind: hello.kind,
                     path: hello.path.clone(),
-                    counters: *counters,
+                    counters: **counters,
                 }),
                 _ => None,
             })
