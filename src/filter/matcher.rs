@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 use aho_corasick::AhoCorasick;
 
 use super::candidates::{self, Candidates};
-use super::torn::{self, Processes};
+use super::torn::{Trust, Vouch};
 use super::{Filter, Outcome, Subject, glob};
 use crate::config::{Config, JailName};
 use crate::record::{Kind, Parser, Record};
@@ -20,8 +21,9 @@ pub struct BlockResult {
     pub lines: u64,
     /// Lines no parser understood.
     pub unparsed: u64,
-    /// Lines that matched only with another address than the client's, and such as may be the
-    /// tail of a torn line.
+    /// Error lines that may not be Apache's own: see [`Matcher`].
+    pub torn: u64,
+    /// Lines that matched only with another address than the client's.
     pub spoofed: u64,
     /// Lines that hit.
     pub hits: Vec<Hit>,
@@ -44,15 +46,16 @@ pub struct Hit {
 
 /// Compiled jails. Shared by all match threads.
 ///
-/// # Torn lines
+/// # Torn and forged lines
 ///
 /// A line over 4096 bytes may come through the pipe in pieces, with lines of others between them.
-/// [`Subject`] says what becomes of such a line itself. The last piece begins a line with bytes
-/// that a client chose, and in the error log these can imitate a whole line of Apache's, save one
-/// thing: the client does not know the number of a running Apache process. So an error line that
-/// hits, in a block behind a line over 4096 bytes or one with a second prefix inside, must come
-/// from a process that is known by an earlier line; else it counts as spoofed. Who sends long
-/// lines in front of his attacks thus escapes for the first lines of a new process, no longer.
+/// [`super::Subject`] says what becomes of such a line itself. The last piece begins a line with
+/// bytes that a client chose, and so do lines that a CGI script prints. In the error log these can
+/// imitate a whole line of Apache's, save one thing: they do not know the number of a running
+/// Apache process. So with a [`Vouch`] an error line hits only when its process is vouched for, and
+/// a line whose process is not puts the next ones in doubt, so that guessing is slow. Without one,
+/// lines behind a torn one must come from a process that is known by an earlier line; who sends
+/// long lines in front of his attacks thus escapes for the first lines of a new process.
 #[derive(Debug)]
 pub struct Matcher {
     kind: Kind,
@@ -65,7 +68,7 @@ pub struct Matcher {
     owners: Vec<Vec<usize>>,
     /// Every pattern of every filter.
     patterns: Vec<candidates::Owner>,
-    processes: Processes,
+    trust: Trust,
 }
 
 #[derive(Debug)]
@@ -142,7 +145,15 @@ impl Matcher {
             literals,
             owners,
             patterns,
-            processes: Processes::default(),
+            trust: Trust::default(),
+        }
+    }
+
+    /// Believes error lines only of processes that somebody vouches for.
+    pub fn with_vouch(self, vouch: Option<Arc<dyn Vouch>>) -> Matcher {
+        Matcher {
+            trust: Trust::new(vouch),
+            ..self
         }
     }
 
@@ -162,7 +173,6 @@ impl Matcher {
             .flatten()
             .peekable();
         let mut candidates = Candidates::new(&self.patterns, self.filters.len());
-        let mut torn_before = false;
         for range in lines(block) {
             result.lines += 1;
             candidates.next_line();
@@ -178,18 +188,20 @@ impl Matcher {
             };
             let Some(record) = self.parser.parse(line) else {
                 result.unparsed += 1;
-                torn_before |= self.kind == Kind::Error && torn::may_be(line);
+                if self.kind == Kind::Error {
+                    self.trust.saw_foreign(line);
+                }
                 continue;
             };
-            let mut verdict = self.judge(line, &record, &candidates);
-            if self.kind == Kind::Error {
-                if torn_before && !self.processes.know(record.pid) {
-                    verdict.spoofed |= !verdict.jails.is_empty();
-                    verdict.jails.clear();
-                } else if !torn_before {
-                    self.processes.learn(record.pid);
-                }
-                torn_before |= torn::may_be(line);
+            let error = self.kind == Kind::Error;
+            if error && !self.trust.believes(line, record.pid) {
+                result.torn += 1;
+                continue;
+            }
+            let verdict = self.judge(line, &record, &candidates);
+            if error && !verdict.jails.is_empty() && self.trust.is_mixed(line, &self.parser) {
+                result.torn += 1;
+                continue;
             }
             self.note(&mut result, range, &record, verdict);
         }

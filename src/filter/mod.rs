@@ -29,6 +29,7 @@ pub use options::split_options;
 pub use read::read;
 pub use sequence::Sequence;
 pub use subject::Subject;
+pub use torn::Vouch;
 
 /// A filter as read from its file: text only, nothing compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

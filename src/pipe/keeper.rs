@@ -38,6 +38,8 @@ const LOOK_FOR_HELPERS: Duration = Duration::from_secs(1);
 pub(super) struct Inherited {
     pub(super) log: Log,
     pub(super) starter: Starter,
+    /// Apache's main process, where it started the stub.
+    pub(super) apache: Option<Pid>,
     pub(super) ring: Ring,
     pub(super) private: PrivatePipe,
     /// What a rehearsal tells goes in here; the stub prints it.
@@ -270,7 +272,7 @@ impl Keeper {
             file: self.file.as_ref().and_then(|file| file.try_clone().ok()),
             keeper: self.number,
             identity: self.identity,
-            compile: compiler(inherited.log.kind, inherited.log.format.clone()),
+            compile: compiler(&inherited.log, inherited.apache),
             tell: self.tell.clone(),
         };
         let mut keep = vec![

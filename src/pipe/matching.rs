@@ -5,14 +5,18 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use nix::unistd::Pid;
 
+use super::Log;
+use super::family::Family;
 use super::reader::lines_in;
 use super::ring::{Counter, Job, Ring, Tally};
 use super::tell::Tell;
 use crate::config::Config;
 use crate::control::LineHit;
+use crate::filter::Vouch;
 use crate::filter::matcher::{BlockResult, Matcher};
-use crate::record::{Kind, Parser, display};
+use crate::record::{Parser, display};
 
 /// Longer lines are passed, not matched.
 pub(super) const MAX_LINE: usize = 64 * 1024;
@@ -37,13 +41,18 @@ impl Examine for Matcher {
 /// Compiles the JSON of a configuration.
 pub(super) type Compile = dyn Fn(&[u8]) -> Result<Arc<dyn Examine>, String> + Send + Sync;
 
-/// What the live path matches with.
-pub(super) fn compiler(kind: Kind, format: String) -> Arc<Compile> {
+/// What the live path matches with. `apache`: the main process whose children write the log.
+pub(super) fn compiler(log: &Log, apache: Option<Pid>) -> Arc<Compile> {
+    let (kind, format) = (log.kind, log.format.clone());
     Arc::new(move |text| {
         let config: Config =
             serde_json::from_slice(text).map_err(|e| format!("the configuration: {e}"))?;
         let parser = Parser::new(kind, &format)?;
-        Ok(Arc::new(Matcher::new(&config, kind, parser)))
+        let vouch = apache.and_then(Family::of);
+        let vouch = vouch.map(|family| Arc::new(family) as Arc<dyn Vouch>);
+        Ok(Arc::new(
+            Matcher::new(&config, kind, parser).with_vouch(vouch),
+        ))
     })
 }
 
@@ -222,6 +231,7 @@ impl Matching {
             let offset = run.map_or(0, |run| run.start);
             let result = active.examine.examine(bytes);
             tally.unparsed += result.unparsed;
+            tally.torn += result.torn;
             tally.spoofed += result.spoofed;
             tally.hits += result.hits.len() as u64;
             done.good.extend(result.good);

@@ -19,6 +19,7 @@
 mod books;
 mod crashes;
 mod engine_link;
+mod family;
 mod keeper;
 mod link;
 mod logfile;
