@@ -46,6 +46,8 @@ pub enum Request {
     Hits(Vec<LineHit>),
     /// A worker's counters, about once a second while they change.
     Counters(Counters),
+    /// With the counters: the filter that takes most of a worker's time.
+    Slowest(SlowestFilter),
     /// A worker saw enough good requests by different browsers from one address (`shared`).
     Shared {
         /// Whose.
@@ -136,6 +138,17 @@ pub struct Counters {
     pub restarts: u64,
     /// Whether lines are matched at all (false: crash loop or no configuration).
     pub matching: bool,
+}
+
+/// The filter that takes most of a worker's time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowestFilter {
+    /// Its name.
+    pub filter: String,
+    /// Percent of the time of all filters.
+    pub share: u64,
+    /// Nanoseconds for one line that it looked at.
+    pub nanos: u64,
 }
 
 /// What a person asks for. Answer: [`Reply::Done`], [`Reply::Status`] or [`Reply::Refused`].
@@ -304,6 +317,9 @@ pub struct WorkerStatus {
     /// Counters.
     #[serde(flatten)]
     pub counters: Counters,
+    /// The filter that takes most of its time; `None` while too little is known.
+    #[serde(default)]
+    pub slowest: Option<SlowestFilter>,
 }
 
 /// One jail.

@@ -16,7 +16,9 @@ use super::settings::Accepted;
 use super::stop::Stop;
 use crate::alert::{Alerts, Severity};
 use crate::config::{Paths, Ports};
-use crate::control::{Counters, OffStatus, Reply, Request, VERSION, WorkerHello, encode};
+use crate::control::{
+    Counters, OffStatus, Reply, Request, SlowestFilter, VERSION, WorkerHello, encode,
+};
 use crate::firewall::{self, Firewall, Notice, Surroundings, Watch};
 use crate::jail::{Exempt, Jails, Moment, Now, Why};
 use crate::store::{Allowed, Done, MAX_STREAMS, Op, Saved, Store};
@@ -24,6 +26,8 @@ use crate::sys;
 
 /// Submissions to the store that may wait before workers are not read any more.
 const MAX_WAITING: usize = 4_096;
+/// Bytes shown of a filter's name that a worker tells.
+const MAX_FILTER_NAME: usize = 64;
 
 /// Between two tries of what the firewall refused.
 const RETRY: Duration = Duration::from_secs(5);
@@ -67,6 +71,7 @@ pub(super) enum Role {
     Worker {
         hello: WorkerHello,
         counters: Box<Counters>,
+        slowest: Option<SlowestFilter>,
     },
     Keeper,
     /// Its answer is under way.
@@ -412,6 +417,11 @@ impl Engine {
                 self.hits(id, stream, kind, &hits);
             }
             (Some(Role::Worker { counters, .. }), Request::Counters(new)) => **counters = new,
+            (Some(Role::Worker { slowest, .. }), Request::Slowest(new)) => {
+                // Nobody's word but the worker's: shown, and nothing else.
+                let filter = crate::record::display(new.filter.as_bytes(), MAX_FILTER_NAME);
+                *slowest = Some(SlowestFilter { filter, ..new });
+            }
             (Some(Role::Worker { .. }), Request::Shared { addr }) => {
                 self.parts.jails.learn_shared(addr, now());
             }
@@ -426,7 +436,12 @@ impl Engine {
         // What is decided but not committed may still be lost: it must be sent again.
         let high_water = self.stream(hello.stream, now()).committed;
         let counters = Box::default();
-        self.roles.insert(id, Role::Worker { hello, counters });
+        let worker = Role::Worker {
+            hello,
+            counters,
+            slowest: None,
+        };
+        self.roles.insert(id, worker);
         self.parts.server.introduced(id, true);
         let version = VERSION;
         let reply = Reply::Welcome {

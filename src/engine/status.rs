@@ -5,12 +5,35 @@ use std::collections::HashMap;
 use super::commands::refused;
 use super::hub::{Engine, Role};
 use crate::config::{Backend, JailName};
-use crate::control::{BanStatus, EngineStatus, JailStatus, Reply, Status, WorkerStatus};
+use crate::control::{
+    BanStatus, EngineStatus, JailStatus, Reply, SlowestFilter, Status, WorkerStatus,
+};
 use crate::firewall::Mirror;
 use crate::jail::{Ban, Mode, Now, show_net};
 
 /// Bans that the kernel is asked about for one answer; hits must not wait for the rest.
 const MAX_ASKED: usize = 2_000;
+
+/// A worker that could not match all lines.
+fn overload(worker: &WorkerStatus) -> Option<String> {
+    let shed = worker.counters.shed;
+    if shed == 0 || !worker.counters.matching {
+        return None;
+    }
+    let slowest = worker.slowest.as_ref().map_or(String::new(), |slowest| {
+        let SlowestFilter {
+            filter,
+            share,
+            nanos,
+        } = slowest;
+        format!("; filter `{filter}` takes {share} % of the time, {nanos} ns a line")
+    });
+    Some(format!(
+        "worker {} of the {} log passed {shed} lines on without matching them: it was behind, or \
+         crashed on them{slowest}",
+        worker.pid, worker.kind
+    ))
+}
 
 impl Engine {
     pub(super) fn status_reply(&mut self, jail: Option<&JailName>, now: Now) -> Reply {
@@ -65,17 +88,23 @@ impl Engine {
             .roles
             .values()
             .filter_map(|role| match role {
-                Role::Worker { hello, counters } => Some(WorkerStatus {
+                Role::Worker {
+                    hello,
+                    counters,
+                    slowest,
+                } => Some(WorkerStatus {
                     pid: hello.pid,
                     kind: hello.kind,
                     path: hello.path.clone(),
                     counters: **counters,
+                    slowest: slowest.clone(),
                 }),
                 _ => None,
             })
             .collect();
         workers.sort_unstable_by_key(|worker| (worker.kind, worker.pid));
-        let warnings = self.warnings(workers.is_empty());
+        let mut warnings = self.warnings(workers.is_empty());
+        warnings.extend(workers.iter().filter_map(overload));
         Reply::Status(Box::new(Status {
             engine: EngineStatus {
                 pid: std::process::id(),

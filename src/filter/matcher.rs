@@ -9,6 +9,7 @@ use std::sync::Arc;
 use aho_corasick::AhoCorasick;
 
 use super::candidates::{self, Candidates};
+use super::costs::{Costs, Nanos, Slowest};
 use super::torn::{Trust, Vouch};
 use super::{Filter, Outcome, Subject, glob};
 use crate::config::{Config, JailName};
@@ -69,10 +70,12 @@ pub struct Matcher {
     /// Every pattern of every filter.
     patterns: Vec<candidates::Owner>,
     trust: Trust,
+    costs: Costs,
 }
 
 #[derive(Debug)]
 struct Entry {
+    name: String,
     filter: Filter,
     /// Number of its first pattern.
     first: usize,
@@ -116,7 +119,11 @@ impl Matcher {
                             always: texts.is_none(),
                         });
                     }
-                    filters.push(Entry { filter, first });
+                    filters.push(Entry {
+                        name: jail.filter.clone(),
+                        filter,
+                        first,
+                    });
                     by_name.insert(&jail.filter, index);
                     index
                 }
@@ -146,6 +153,7 @@ impl Matcher {
             owners,
             patterns,
             trust: Trust::default(),
+            costs: Costs::default(),
         }
     }
 
@@ -155,6 +163,21 @@ impl Matcher {
             trust: Trust::new(vouch),
             ..self
         }
+    }
+
+    /// Notes what each filter costs, by this clock.
+    pub fn with_clock(self, nanos: Nanos) -> Matcher {
+        Matcher {
+            costs: Costs::new(nanos, self.filters.len()),
+            ..self
+        }
+    }
+
+    /// The filter that takes most of the time; `None` while too little is known.
+    pub fn slowest(&self) -> Option<Slowest> {
+        let (index, slowest) = self.costs.slowest()?;
+        let filter = self.filters.get(index)?.name.clone();
+        Some(Slowest { filter, ..slowest })
     }
 
     /// The format in use, as [`Parser::chosen`].
@@ -225,9 +248,11 @@ impl Matcher {
                 continue;
             }
             let outcome = *known.get_or_insert_with(|| {
-                entry
-                    .filter
-                    .examine_some(&subject, |at| candidates.pattern(entry.first + at))
+                self.costs.of(jail.filter, candidates.line(), || {
+                    entry
+                        .filter
+                        .examine_some(&subject, |at| candidates.pattern(entry.first + at))
+                })
             });
             match outcome {
                 Outcome::Match { pattern, .. } => verdict.jails.push((jail.name.clone(), pattern)),

@@ -3,6 +3,7 @@
 
 mod candidates;
 mod compile;
+mod costs;
 mod dates;
 mod expand;
 mod file;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use compile::Filter;
+pub use costs::{Nanos, Slowest};
 pub use dates::{Dates, Moment};
 pub use options::split_options;
 pub use read::read;

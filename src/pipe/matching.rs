@@ -14,9 +14,10 @@ use super::ring::{Counter, Job, Ring, Tally};
 use super::tell::Tell;
 use crate::config::Config;
 use crate::control::LineHit;
-use crate::filter::Vouch;
 use crate::filter::matcher::{BlockResult, Matcher};
+use crate::filter::{Slowest, Vouch};
 use crate::record::{Parser, display};
+use crate::sys::clock;
 
 /// Longer lines are passed, not matched.
 pub(super) const MAX_LINE: usize = 64 * 1024;
@@ -30,11 +31,20 @@ const MAX_RESULTS: usize = 1024;
 /// Examines blocks of whole lines. Implemented by [`Matcher`]; tests bring their own.
 pub(super) trait Examine: Send + Sync {
     fn examine(&self, block: &[u8]) -> BlockResult;
+
+    /// The filter that takes most of the time, where that is known.
+    fn slowest(&self) -> Option<Slowest> {
+        None
+    }
 }
 
 impl Examine for Matcher {
     fn examine(&self, block: &[u8]) -> BlockResult {
         Matcher::examine(self, block)
+    }
+
+    fn slowest(&self) -> Option<Slowest> {
+        Matcher::slowest(self)
     }
 }
 
@@ -50,10 +60,13 @@ pub(super) fn compiler(log: &Log, apache: Option<Pid>) -> Arc<Compile> {
         let parser = Parser::new(kind, &format)?;
         let vouch = apache.and_then(Family::of);
         let vouch = vouch.map(|family| Arc::new(family) as Arc<dyn Vouch>);
-        Ok(Arc::new(
-            Matcher::new(&config, kind, parser).with_vouch(vouch),
-        ))
+        let matcher = Matcher::new(&config, kind, parser).with_vouch(vouch);
+        Ok(Arc::new(matcher.with_clock(nanos)))
     })
+}
+
+fn nanos() -> u64 {
+    u64::try_from(clock::boottime().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A configuration as the keeper hands it over.
@@ -203,6 +216,14 @@ impl Matching {
         self.mode.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The filter that takes most of the time, where lines are matched and that is known.
+    pub(super) fn slowest(&self) -> Option<Slowest> {
+        match &*self.lock() {
+            Mode::Active(active) => active.examine.slowest(),
+            _ => None,
+        }
+    }
+
     /// Everything a match thread does with one block.
     fn work(&self, job: Job, seq: u64) -> Done {
         let mut done = Done {
@@ -334,10 +355,18 @@ impl Feed {
 
     /// Tells that lines are not matched because matching is behind.
     pub(super) fn tell_of_shed(&self) {
+        let slowest = self.matching.slowest().map_or(String::new(), |slowest| {
+            format!(
+                "; filter `{}` takes {} % of the time, {} ns a line",
+                slowest.filter, slowest.share, slowest.nanos
+            )
+        });
         self.matching.tell.trouble(
             "shed",
-            "more lines than can be matched: some are passed on without; `pipeban status` counts \
-             them as shed",
+            &format!(
+                "more lines than can be matched: some are passed on without; `pipeban status` \
+                 counts them as shed{slowest}"
+            ),
         );
     }
 

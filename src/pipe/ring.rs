@@ -19,8 +19,10 @@ use crate::sys::region::{Lease, Region};
 
 /// Most bytes of one block: what is looked at in the pipe at once.
 pub(super) const MAX_BLOCK: usize = 256 * 1024;
-/// Bytes of blocks that wait to be matched or acknowledged.
-pub(super) const RING_BYTES: usize = 2 * 1024 * 1024;
+/// Bytes of blocks that wait to be matched or acknowledged. Memory is taken as it is needed.
+pub(super) const RING_BYTES: usize = 8 * 1024 * 1024;
+/// Memory beyond this is given back when nothing waits any more.
+const KEPT: u64 = 1024 * 1024;
 /// Bytes that wait while writing is stuck; more is given up and counted.
 pub(super) const MAX_UNWRITTEN: usize = 16 * 1024 * 1024;
 /// Most blocks at once. Few bytes each when lines come singly.
@@ -301,7 +303,12 @@ impl Ring {
         } else {
             before.waiting_end
         };
-        let place = self.capacity + MAX_BLOCK + usize::try_from(at).unwrap_or(usize::MAX);
+        let waited = self.capacity + MAX_BLOCK;
+        let place = waited + usize::try_from(at).unwrap_or(usize::MAX);
+        if at == 0 && before.waiting_end > KEPT {
+            self.region
+                .release(waited + KEPT as usize..waited + MAX_UNWRITTEN);
+        }
         let lease = (write && room)
             .then(|| self.lease(place..place.saturating_add(bytes.len())))
             .flatten();
@@ -656,7 +663,9 @@ impl Ring {
         self.word(HEAD).store(head, Release);
         if head == tail {
             self.word(BASE).store(head, Release);
-            self.word(DATA_TAIL).store(0, Relaxed);
+            if self.word(DATA_TAIL).swap(0, Relaxed) > KEPT {
+                self.region.release(KEPT as usize..self.capacity);
+            }
         }
     }
 

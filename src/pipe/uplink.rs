@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
 
 use super::engine_link;
-use super::matching::Done;
+use super::matching::{Done, Matching};
 use super::ring::Ring;
 use super::tell::Tell;
-use crate::control::{Counters, LineHit, MAX_WORKER_MESSAGE, Reply, Request, VERSION, WorkerHello};
+use crate::control::{
+    Counters, LineHit, MAX_WORKER_MESSAGE, Reply, Request, SlowestFilter, VERSION, WorkerHello,
+};
 use crate::jail::shared::Shared;
 use crate::record::Kind;
 use crate::sys::clock;
@@ -43,6 +45,8 @@ pub(super) struct Speaker {
     pub(super) socket: PathBuf,
     pub(super) kind: Kind,
     pub(super) path: Option<PathBuf>,
+    /// Whose slowest filter is told.
+    pub(super) matching: Arc<Matching>,
     /// Hash of the configuration that is matched with; the link keeps it up to date.
     pub(super) config: Arc<Mutex<Option<String>>>,
 }
@@ -403,6 +407,13 @@ impl Uplink {
         if self.line.as_ref().is_some_and(|line| line.welcome) && counters != self.counters_sent {
             self.counters_sent = counters;
             self.send(&Request::Counters(counters));
+            if let Some(slowest) = self.speaker.matching.slowest() {
+                self.send(&Request::Slowest(SlowestFilter {
+                    filter: slowest.filter,
+                    share: slowest.share,
+                    nanos: slowest.nanos,
+                }));
+            }
         }
     }
 

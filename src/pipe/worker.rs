@@ -108,7 +108,7 @@ impl Worker {
 
         let listener = Listener {
             link: Arc::clone(&link),
-            matching,
+            matching: Arc::clone(&matching),
             writer: Arc::clone(&writer),
             config: Arc::clone(&config),
             wake: wake.clone(),
@@ -126,6 +126,7 @@ impl Worker {
             socket: self.engine,
             kind: self.kind,
             path: self.path,
+            matching,
             config,
         };
         let (told_sender, told): (_, Receiver<Vec<String>>) = bounded(1);

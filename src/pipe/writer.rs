@@ -36,6 +36,8 @@ struct Shared {
     stuck: bool,
     file: Option<Arc<File>>,
     finished: bool,
+    /// Lines and bytes that had been lost when the last loss began.
+    lost_before: Option<(u64, u64)>,
 }
 
 impl Writer {
@@ -70,10 +72,12 @@ impl Writer {
         if self.wanted {
             drop(self.wait_while(|| !self.ring.has_room_to_write(bytes.len())));
         }
+        let before = self.lost();
         if self.ring.take_in(block, bytes, self.wanted) {
             self.changed.notify_all();
             return;
         }
+        self.lock().lost_before.get_or_insert(before);
         self.tell.trouble(
             "lost",
             "lines are being lost: the log file takes none, and the buffer is full",
@@ -167,10 +171,25 @@ impl Writer {
         self.ring.wrote(len, newlines);
         self.tell.over("write", "the log file can be written again");
         let mut shared = self.lock();
-        if std::mem::take(&mut shared.stuck) {
-            self.tell.over("lost", "the log file takes lines again");
+        shared.stuck = false;
+        if let Some(before) = shared.lost_before.take() {
+            let (lines, bytes) = self.lost();
+            self.tell.over(
+                "lost",
+                &format!(
+                    "the log file takes lines again; {} lines ({} bytes) were lost",
+                    lines.saturating_sub(before.0),
+                    bytes.saturating_sub(before.1)
+                ),
+            );
         }
         self.changed.notify_all();
+    }
+
+    /// Lines and bytes lost so far.
+    fn lost(&self) -> (u64, u64) {
+        let counters = self.ring.counters();
+        (counters.lines_lost, counters.lost)
     }
 
     fn pause(&self, error: &io::Error) {

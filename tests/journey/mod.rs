@@ -6,6 +6,7 @@ mod bans; // who is banned, who never is, and what a ban closes
 mod crashes; // whatever is killed, whenever: no line and no ban is lost
 mod debian; // Debian's own /etc/apache2 beside pipeban, and without it again
 mod endings; // bans that end, bans that come back
+mod faults; // a log file that takes nothing
 mod forged; // lines that are not Apache's own, or not whole
 mod hands; // the engine led by commands alone, and what it puts back
 mod passing; // every line Apache writes arrives, whatever is reloaded
