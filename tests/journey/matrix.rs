@@ -34,6 +34,7 @@ impl Program {
         let piped = |kind, name| self.piped(kind, name);
         format!(
             "ErrorLog {}\nCustomLog {} combined\nGlobalLog {} combined\n\
+             GlobalLog {LOGS}/reference combined\n\
              <VirtualHost [{SERVER6}]:80>\nServerName six.example.org\nErrorLog {}\n</VirtualHost>\n",
             piped("error", "main"),
             piped("access", "custom"),
@@ -43,7 +44,9 @@ impl Program {
     }
 }
 
-/// What was answered, and of it what stands in no log: for each of [`KINDS`].
+/// What was answered, and of it what is not logged: for each of [`KINDS`]. An access line that is
+/// not in Apache's own file either, which it writes last, was never written: a restart kills
+/// children between their answer and their log.
 type Lost = [(usize, usize); 4];
 
 #[test]
@@ -134,14 +137,20 @@ fn run(program: Program, mpm: Mpm, how: &str) -> Option<Lost> {
         }
     }
     let written = settled(&world);
-    let count = |log: &str, wanted: &dyn Fn(usize) -> bool| {
+    let text_of = |log: &str| {
         let text = written.iter().find(|(name, _)| name.starts_with(log));
-        let text = text.map_or("", |(_, text)| text.as_str());
+        text.map_or("", |(_, text)| text.as_str())
+    };
+    let reference = text_of("reference");
+    let count = |log: &str, wanted: &dyn Fn(usize) -> bool| {
+        let text = text_of(log);
+        let access = ["custom", "global"].contains(&log);
         let mut all = 0;
         let mut lost = 0;
         for (_, target) in answered.iter().filter(|(n, _)| wanted(*n)) {
             all += 1;
-            lost += usize::from(!text.contains(target.as_str()));
+            let written = !access || reference.contains(target.as_str());
+            lost += usize::from(written && !text.contains(target.as_str()));
         }
         (all, lost)
     };

@@ -76,6 +76,7 @@ fn measure_what_clients_feel_of_kills_stops_a_full_disk_and_no_engine() {
         engine.signal(Signal::SIGKILL);
         wait(60);
         world.must(&["mount", "--bind", "/mnt/pipeban", "/usr/bin/pipeban"]);
+        world.start_engine();
     });
 }
 
