@@ -10,6 +10,7 @@ mod file;
 mod glob;
 mod literals;
 pub mod matcher;
+mod near;
 mod options;
 mod pattern;
 mod read;
@@ -18,6 +19,7 @@ mod sequence;
 mod subject;
 mod torn;
 mod translate;
+mod why;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -28,10 +30,12 @@ pub use compile::Filter;
 pub use costs::{Nanos, Slowest};
 pub use dates::{Dates, Moment};
 pub use options::split_options;
+pub use pattern::Place;
 pub use read::read;
 pub use sequence::Sequence;
 pub use subject::Subject;
 pub use torn::Vouch;
+pub use why::{Near, Reason};
 
 /// A filter as read from its file: text only, nothing compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use regex::bytes::{Regex, RegexBuilder};
 
+use super::translate::Places;
+
 /// Compiled size of one pattern.
 const SIZE_LIMIT: usize = 4 << 20;
 /// Steps back that a pattern may take on one text. Each may look at the whole text.
@@ -141,7 +143,7 @@ impl Compiled {
 }
 
 /// With Unicode off, for speed; on where a class of the pattern holds letters beyond ASCII.
-fn linear(pattern: &str, manner: Manner) -> Result<Regex, regex::Error> {
+pub(super) fn linear(pattern: &str, manner: Manner) -> Result<Regex, regex::Error> {
     let with = |unicode: bool| {
         RegexBuilder::new(pattern)
             .unicode(unicode)
@@ -199,10 +201,17 @@ fn steps_back(pattern: &str) -> bool {
 
 /// The pattern without what looks around or back: whatever the pattern matches, this does.
 fn coarser(pattern: &str) -> String {
+    coarser_placed(pattern).0
+}
+
+/// As [`coarser`], with the places of the pieces.
+pub(super) fn coarser_placed(pattern: &str) -> (String, Places) {
     const ANYTHING: &str = "(?s-u:.*)";
     let mut out = String::with_capacity(pattern.len());
+    let mut places = Vec::new();
     let mut rest = pattern;
     while !rest.is_empty() {
+        places.push((out.len(), pattern.len() - rest.len()));
         if ["(?=", "(?!", "(?<=", "(?<!"]
             .iter()
             .any(|look| rest.starts_with(look))
@@ -224,7 +233,7 @@ fn coarser(pattern: &str) -> String {
             rest = rest.get(length..).unwrap_or_default();
         }
     }
-    out
+    (out, places)
 }
 
 /// Whether a group is referred to by its number.

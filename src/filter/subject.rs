@@ -1,6 +1,7 @@
 //! A line made ready for patterns.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::record::{self, Client, Record};
 
@@ -19,6 +20,8 @@ pub(super) const WHOLE: usize = 4096;
 #[derive(Debug)]
 pub struct Subject<'a> {
     text: Cow<'a, [u8]>,
+    /// What was cut out of the line.
+    cut: Range<usize>,
     own: usize,
     client: Option<Client<'a>>,
     raw: bool,
@@ -39,6 +42,7 @@ impl<'a> Subject<'a> {
         let own = mixed.map_or(text.len(), |at| at.saturating_sub(cut));
         Subject {
             text,
+            cut: record.time.clone().unwrap_or_default(),
             own,
             client: record.client,
             raw: false,
@@ -47,14 +51,15 @@ impl<'a> Subject<'a> {
 
     /// Of a line that no record is known for: the pattern's `<HOST>` decides. Never on the live
     /// path. `time`: where it stands ([`super::Dates::find`]).
-    pub fn raw(line: &'a [u8], time: Option<std::ops::Range<usize>>) -> Subject<'a> {
-        let text = match time {
-            Some(time) => without(line, &time),
+    pub fn raw(line: &'a [u8], time: Option<Range<usize>>) -> Subject<'a> {
+        let text = match &time {
+            Some(time) => without(line, time),
             None => Cow::Borrowed(line),
         };
         Subject {
             own: text.len(),
             text,
+            cut: time.unwrap_or_default(),
             client: None,
             raw: true,
         }
@@ -72,12 +77,21 @@ impl<'a> Subject<'a> {
         self.client
     }
 
+    /// Where in the line a place in the text stands; the time stands before what follows it.
+    pub(super) fn in_line(&self, at: usize) -> usize {
+        if at < self.cut.start {
+            at
+        } else {
+            at + self.cut.len()
+        }
+    }
+
     pub(super) fn is_raw(&self) -> bool {
         self.raw
     }
 }
 
-fn without<'a>(line: &'a [u8], time: &std::ops::Range<usize>) -> Cow<'a, [u8]> {
+fn without<'a>(line: &'a [u8], time: &Range<usize>) -> Cow<'a, [u8]> {
     match (line.get(..time.start), line.get(time.end..)) {
         (Some(before), Some(after)) => Cow::Owned([before, after].concat()),
         _ => Cow::Borrowed(line),
