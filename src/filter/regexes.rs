@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use regex::bytes::{Regex, RegexBuilder};
+use regex_syntax::hir::Hir;
 
 use super::translate::Places;
 
@@ -86,6 +87,19 @@ impl Compiled {
         fine.is_match(text).unwrap_or_else(|_| self.limit())
     }
 
+    /// Whether a bound keeps it from an answer.
+    pub(super) fn gives_up(&self, text: &[u8]) -> bool {
+        let Some(fine) = &self.fine else {
+            return false;
+        };
+        let up =
+            self.coarse.is_match(text) && (text.len() > LONGEST || fine.is_match(text).is_err());
+        if up {
+            self.limit();
+        }
+        up
+    }
+
     /// The groups of the first match.
     pub(super) fn spans(&self, text: &[u8]) -> Option<Spans> {
         let Some(fine) = &self.fine else {
@@ -125,15 +139,8 @@ impl Compiled {
     }
 
     /// For the search of literals.
-    pub(super) fn hir(&self) -> Option<regex_syntax::hir::Hir> {
-        let with = |unicode: bool| {
-            let mut parser = regex_syntax::ParserBuilder::new()
-                .utf8(false)
-                .unicode(unicode)
-                .build();
-            parser.parse(&self.source).ok()
-        };
-        with(false).or_else(|| with(true))
+    pub(super) fn hir(&self) -> Option<Hir> {
+        syntax(&self.source)
     }
 
     fn limit(&self) -> bool {
@@ -141,6 +148,47 @@ impl Compiled {
         false
     }
 }
+
+/// The structure of a pattern in Rust's spelling without what looks around or back: whatever the
+/// pattern matches, this does.
+pub(super) fn coarse_syntax(pattern: &str) -> Option<Hir> {
+    syntax(&coarser(pattern))
+}
+
+fn syntax(pattern: &str) -> Option<Hir> {
+    let with = |unicode: bool| {
+        let mut parser = regex_syntax::ParserBuilder::new()
+            .utf8(false)
+            .unicode(unicode)
+            .build();
+        parser.parse(pattern).ok()
+    };
+    with(false).or_else(|| with(true))
+}
+
+/// The first thing for which a pattern in Rust's spelling takes `fancy-regex`, and what it is
+/// called.
+pub(super) fn what_steps_back(pattern: &str) -> Option<(&str, &'static str)> {
+    let mut rest = pattern;
+    while !rest.is_empty() {
+        if let Some((_, name)) = STEPS_BACK.iter().find(|(front, _)| rest.starts_with(front)) {
+            return Some((rest.get(..group_end(rest)).unwrap_or(rest), name));
+        }
+        rest = rest.get(atom(rest)..).unwrap_or_default();
+    }
+    None
+}
+
+/// What looks around or back, by how it begins.
+const STEPS_BACK: [(&str, &str); 7] = [
+    ("(?=", "look-ahead"),
+    ("(?!", "look-ahead"),
+    ("(?<=", "look-behind"),
+    ("(?<!", "look-behind"),
+    ("(?P=", "back reference"),
+    ("(?(", "conditional"),
+    ("(?>", "atomic group"),
+];
 
 /// With Unicode off, for speed; on where a class of the pattern holds letters beyond ASCII.
 pub(super) fn linear(pattern: &str, manner: Manner) -> Result<Regex, regex::Error> {
@@ -346,6 +394,23 @@ mod tests {
         assert_eq!(regex.groups(|name| name == "rest"), [2]);
         let spans = regex.spans(b"user \xff\xfe x").unwrap();
         assert_eq!(spans, [Some((0, 9)), Some((5, 7)), Some((8, 9))]);
+    }
+
+    #[test]
+    fn what_makes_a_pattern_step_back_is_named() {
+        for (pattern, what) in [
+            (r"^a(?:b)\(?=c", None),
+            (r"^a(?![)]x)b(?<=c)", Some(("(?![)]x)", "look-ahead"))),
+            (r"[(?=]a(?<!b)", Some(("(?<!b)", "look-behind"))),
+            (r"(?P<q>')(?P=q)", Some(("(?P=q)", "back reference"))),
+            (
+                r"(?P<q>')?(?(<q>)b|c)",
+                Some(("(?(<q>)b|c)", "conditional")),
+            ),
+            (r"(?>a)", Some(("(?>a)", "atomic group"))),
+        ] {
+            assert_eq!(what_steps_back(pattern), what, "{pattern}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::ring::{Counter, Job, Ring, Tally};
 use super::tell::Tell;
 use crate::config::Config;
 use crate::control::LineHit;
+use crate::filter::PatternAt;
 use crate::filter::matcher::{BlockResult, Matcher};
 use crate::filter::{Slowest, Vouch};
 use crate::record::{Parser, display};
@@ -31,6 +32,8 @@ const MAX_RESULTS: usize = 1024;
 /// Examines blocks of whole lines. Implemented by [`Matcher`]; tests bring their own.
 pub(super) trait Examine: Send + Sync {
     fn examine(&self, block: &[u8]) -> BlockResult;
+    /// See [`Matcher::take_limits`].
+    fn take_limits(&self) -> Vec<(String, PatternAt, u64)>;
 
     /// The filter that takes most of the time, where that is known.
     fn slowest(&self) -> Option<Slowest> {
@@ -45,6 +48,10 @@ impl Examine for Matcher {
 
     fn slowest(&self) -> Option<Slowest> {
         Matcher::slowest(self)
+    }
+
+    fn take_limits(&self) -> Vec<(String, PatternAt, u64)> {
+        Matcher::take_limits(self)
     }
 }
 
@@ -102,6 +109,7 @@ pub(super) struct Done {
     pub(super) number: u64,
     pub(super) hits: Vec<LineHit>,
     pub(super) good: Vec<(std::net::IpAddr, u64)>,
+    pub(super) limits: Vec<(String, PatternAt, u64)>,
 }
 
 /// Shared by reader, link and match threads.
@@ -231,6 +239,7 @@ impl Matching {
             number: job.number,
             hits: Vec::new(),
             good: Vec::new(),
+            limits: Vec::new(),
         };
         let lines = lines_in(&job.bytes);
         let mut tally = Tally {
@@ -265,6 +274,10 @@ impl Matching {
                 config: active.hash.clone(),
                 evidence: display(bytes.get(hit.line).unwrap_or_default(), EVIDENCE),
             }));
+        }
+        done.limits = active.examine.take_limits();
+        for (_, _, times) in &done.limits {
+            self.ring.count(Counter::Undecided, *times);
         }
         // The bytes are given back before the block is: its place may be used at once.
         drop(job.bytes);

@@ -38,6 +38,7 @@ pub(super) enum Counter {
     Matching,
     /// Keepers that ever came to this ring: a worker whose keeper is gone sees that one waits.
     Keepers,
+    Undecided,
 }
 
 // Words of the region before the descriptors; counters stand from 8 on.
@@ -235,6 +236,7 @@ impl Ring {
             spoofed: books.spoofed,
             hits: books.hits,
             unsent: books.unsent,
+            undecided: self.get(Counter::Undecided),
             restarts: self.get(Counter::Restarts),
             matching: self.get(Counter::Matching) == 1,
         }

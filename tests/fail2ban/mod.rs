@@ -3,6 +3,7 @@
 //!
 //! A line that is Apache's is judged with its record, as behind Apache; any other as text.
 
+mod lints;
 mod samples;
 mod side_by_side;
 mod spoofing;
