@@ -96,7 +96,9 @@ fn show(status: &Status, one_jail: bool) {
 
 fn workers(workers: &[WorkerStatus]) -> Table {
     let mut table = table();
-    table.set_header(["worker", "log", "to", "lines", "bytes", "unparsed", "shed"]);
+    table.set_header([
+        "worker", "log", "to", "lines", "bytes", "waiting", "lost", "unparsed", "torn", "shed",
+    ]);
     for worker in workers {
         let counters = &worker.counters;
         let log = if counters.matching {
@@ -111,7 +113,10 @@ fn workers(workers: &[WorkerStatus]) -> Table {
             path.unwrap_or_else(|| "matcher only".into()),
             counters.lines.to_string(),
             counters.bytes.to_string(),
+            counters.lines_waiting.to_string(),
+            counters.lines_lost.to_string(),
             counters.unparsed.to_string(),
+            counters.torn.to_string(),
             counters.shed.to_string(),
         ]);
     }

@@ -52,6 +52,8 @@ pub enum Request {
     Counters(Counters),
     /// How a worker reads its lines, when that changes.
     Reading(Reading),
+    /// With the counters: the filter that takes most of a worker's time.
+    Slowest(SlowestFilter),
     /// Patterns of a worker that gave up on lines since it last said so, in the order of the
     /// configuration; at most once a second, at most [`MAX_UNDECIDED`].
     Undecided(Vec<Undecided>),
@@ -111,25 +113,48 @@ pub struct Undecided {
     pub times: u64,
 }
 
-/// A worker's counters since its keeper started.
+/// A worker's counters since Apache started its pipe; a worker that is started again goes on with
+/// them. At any moment, also in the middle of a load,
+///
+/// - `lines = lines_written + lines_lost + lines_waiting` and
+///   `bytes = written + lost + waiting`, where the log has a path;
+/// - `lines = matched + unparsed + torn + shed + pending`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counters {
-    /// Whole lines read from the pipe.
+    /// Lines read from the pipe. A line counts when its end is there.
     pub lines: u64,
     /// Bytes read from the pipe.
     pub bytes: u64,
+    /// Lines written to the log file.
+    pub lines_written: u64,
     /// Bytes written to the log file.
     pub written: u64,
+    /// Lines that could not be written and were given up.
+    pub lines_lost: u64,
     /// Bytes that could not be written and were given up.
     pub lost: u64,
+    /// Lines that wait to be written.
+    pub lines_waiting: u64,
+    /// Bytes that wait to be written.
+    pub waiting: u64,
+    /// Lines that the filters saw, whatever came of it.
+    pub matched: u64,
     /// Lines no parser understood.
     pub unparsed: u64,
-    /// Lines that matched only with an address that is not Apache's client field.
-    pub spoofed: u64,
-    /// Lines that were not matched because matching was behind or had crashed on them.
+    /// Lines that are too long to be matched.
+    pub torn: u64,
+    /// Lines that were not matched: matching was behind, had crashed on them, or is off.
     pub shed: u64,
+    /// Lines that wait to be matched.
+    pub pending: u64,
+    /// Of the matched: only with an address that is not Apache's client field.
+    pub spoofed: u64,
+    /// Of the matched: lines that hit.
+    pub hits: u64,
+    /// Of the hits: given up, because the engine did not answer.
+    pub unsent: u64,
     /// Times a pattern that looks around or back gave up on a line: such a line hits nobody.
-    #[serde(default)]
     pub undecided: u64,
     /// Times the worker was started again.
     pub restarts: u64,
@@ -179,6 +204,17 @@ impl Reading {
         }
         self
     }
+}
+
+/// The filter that takes most of a worker's time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowestFilter {
+    /// Its name.
+    pub filter: String,
+    /// Percent of the time of all filters.
+    pub share: u64,
+    /// Nanoseconds for one line that it looked at.
+    pub nanos: u64,
 }
 
 /// What a person asks for. Answer: [`Reply::Done`], [`Reply::Status`] or [`Reply::Refused`].
@@ -353,6 +389,9 @@ pub struct WorkerStatus {
     /// How it reads lines.
     #[serde(flatten)]
     pub reading: Reading,
+    /// The filter that takes most of its time; `None` while too little is known.
+    #[serde(default)]
+    pub slowest: Option<SlowestFilter>,
 }
 
 /// One jail.

@@ -20,7 +20,9 @@ use super::stop::Stop;
 use super::surge::Surges;
 use crate::alert::{Alerts, Severity};
 use crate::config::Paths;
-use crate::control::{Counters, OffStatus, Reading, Reply, Request, VERSION, WorkerHello, encode};
+use crate::control::{
+    Counters, OffStatus, Reading, Reply, Request, SlowestFilter, VERSION, WorkerHello, encode,
+};
 use crate::firewall::{Firewall, Notice};
 use crate::jail::{BanId, Given, Jails, Moment, Now};
 use crate::store::{Allowed, Done, MAX_STREAMS, Op, Saved, Store};
@@ -28,6 +30,8 @@ use crate::sys;
 
 /// Submissions to the store that may wait before workers are not read any more.
 const MAX_WAITING: usize = 4_096;
+/// Bytes shown of a filter's name that a worker tells.
+const MAX_FILTER_NAME: usize = 64;
 
 /// Between two tries of what the firewall refused.
 const RETRY: Duration = Duration::from_secs(5);
@@ -76,8 +80,9 @@ pub(super) enum Role {
     Unknown,
     Worker {
         hello: WorkerHello,
-        counters: Counters,
+        counters: Box<Counters>,
         reading: Box<Reading>,
+        slowest: Option<SlowestFilter>,
     },
     Keeper,
     /// Its answer is under way.
@@ -437,9 +442,14 @@ impl Engine {
                 let (stream, kind) = (hello.stream, hello.kind);
                 self.hits(id, stream, kind, &hits);
             }
-            (Some(Role::Worker { counters, .. }), Request::Counters(new)) => *counters = new,
+            (Some(Role::Worker { counters, .. }), Request::Counters(new)) => **counters = new,
             (Some(Role::Worker { reading, .. }), Request::Reading(new)) => {
                 **reading = new.bounded();
+            }
+            (Some(Role::Worker { slowest, .. }), Request::Slowest(new)) => {
+                // Nobody's word but the worker's: shown, and nothing else.
+                let filter = crate::record::display(new.filter.as_bytes(), MAX_FILTER_NAME);
+                *slowest = Some(SlowestFilter { filter, ..new });
             }
             (Some(Role::Worker { .. }), Request::Undecided(patterns)) => self.undecided(patterns),
             (Some(Role::Worker { .. }), Request::Shared { addr }) => {
@@ -457,8 +467,9 @@ impl Engine {
         let high_water = self.stream(hello.stream, now()).committed;
         let role = Role::Worker {
             hello,
-            counters: Counters::default(),
+            counters: Box::default(),
             reading: Box::default(),
+            slowest: None,
         };
         self.roles.insert(id, role);
         self.parts.server.introduced(id, true);

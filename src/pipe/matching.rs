@@ -5,16 +5,21 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use nix::unistd::Pid;
 
+use super::Log;
+use super::family::Family;
 use super::reader::lines_in;
 use super::reading::Reading;
-use super::ring::{Counter, Job, Ring};
+use super::ring::{Counter, Job, Ring, Tally};
 use super::tell::Tell;
 use crate::config::Config;
 use crate::control::LineHit;
 use crate::filter::PatternAt;
 use crate::filter::matcher::{BlockResult, Matcher};
-use crate::record::{Kind, Parser, display};
+use crate::filter::{Slowest, Vouch};
+use crate::record::{Parser, display};
+use crate::sys::clock;
 
 /// Longer lines are passed, not matched.
 pub(super) const MAX_LINE: usize = 64 * 1024;
@@ -35,6 +40,11 @@ pub(super) trait Examine: Send + Sync {
     fn parser(&self) -> Option<&Parser> {
         None
     }
+
+    /// The filter that takes most of the time, where that is known.
+    fn slowest(&self) -> Option<Slowest> {
+        None
+    }
 }
 
 impl Examine for Matcher {
@@ -46,6 +56,10 @@ impl Examine for Matcher {
         Some(Matcher::parser(self))
     }
 
+    fn slowest(&self) -> Option<Slowest> {
+        Matcher::slowest(self)
+    }
+
     fn take_limits(&self) -> Vec<(String, PatternAt, u64)> {
         Matcher::take_limits(self)
     }
@@ -54,14 +68,22 @@ impl Examine for Matcher {
 /// Compiles the JSON of a configuration.
 pub(super) type Compile = dyn Fn(&[u8]) -> Result<Arc<dyn Examine>, String> + Send + Sync;
 
-/// What the live path matches with.
-pub(super) fn compiler(kind: Kind, format: String) -> Arc<Compile> {
+/// What the live path matches with. `apache`: the main process whose children write the log.
+pub(super) fn compiler(log: &Log, apache: Option<Pid>) -> Arc<Compile> {
+    let (kind, format) = (log.kind, log.format.clone());
     Arc::new(move |text| {
         let config: Config =
             serde_json::from_slice(text).map_err(|e| format!("the configuration: {e}"))?;
         let parser = Parser::new(kind, &format)?;
-        Ok(Arc::new(Matcher::new(&config, kind, parser)))
+        let vouch = apache.and_then(Family::of);
+        let vouch = vouch.map(|family| Arc::new(family) as Arc<dyn Vouch>);
+        let matcher = Matcher::new(&config, kind, parser).with_vouch(vouch);
+        Ok(Arc::new(matcher.with_clock(nanos)))
     })
+}
+
+fn nanos() -> u64 {
+    u64::try_from(clock::boottime().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A configuration as the keeper hands it over.
@@ -222,6 +244,14 @@ impl Matching {
         self.mode.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The filter that takes most of the time, where lines are matched and that is known.
+    pub(super) fn slowest(&self) -> Option<Slowest> {
+        match &*self.lock() {
+            Mode::Active(active) => active.examine.slowest(),
+            _ => None,
+        }
+    }
+
     /// Everything a match thread does with one block; so many lines came before it.
     fn work(&self, job: Job, seq: u64, before: u64) -> Done {
         let mut done = Done {
@@ -231,18 +261,22 @@ impl Matching {
             good: Vec::new(),
             limits: Vec::new(),
         };
+        let lines = lines_in(&job.bytes);
+        let mut tally = Tally {
+            lines,
+            ..Tally::default()
+        };
         let Some(active) = self.active() else {
-            let lines = lines_in(&job.bytes);
-            self.ring.count(Counter::Shed, lines);
+            tally.shed = lines;
             drop(job.bytes);
-            self.ring.matched(job.number, false);
+            self.ring.matched(job.number, tally, false);
             return done;
         };
         self.ring.attempt(job.number);
         let mut before = before;
         for run in matchable(&job.bytes) {
             let Some(bytes) = run.as_ref().ok().and_then(|run| job.bytes.get(run.clone())) else {
-                self.ring.count(Counter::Unparsed, 1);
+                tally.torn += 1;
                 before += 1;
                 continue;
             };
@@ -254,8 +288,10 @@ impl Matching {
                     .could_not_read(before + unread.number + 1, line, unread.why);
             }
             before += result.lines;
-            self.ring.count(Counter::Unparsed, result.unparsed);
-            self.ring.count(Counter::Spoofed, result.spoofed);
+            tally.unparsed += result.unparsed;
+            tally.torn += result.torn;
+            tally.spoofed += result.spoofed;
+            tally.hits += result.hits.len() as u64;
             done.good.extend(result.good);
             done.hits.extend(result.hits.into_iter().map(|hit| LineHit {
                 offset: job.start + (offset + hit.line.start) as u64,
@@ -276,7 +312,7 @@ impl Matching {
         }
         // The bytes are given back before the block is: its place may be used at once.
         drop(job.bytes);
-        self.ring.matched(job.number, !done.hits.is_empty());
+        self.ring.matched(job.number, tally, !done.hits.is_empty());
         done
     }
 }
@@ -354,19 +390,32 @@ impl Feed {
                 let (_, _, job) = refused.into_inner();
                 let lines = lines_in(&job.bytes);
                 drop(job.bytes);
-                self.matching.ring.matched(job.number, false);
-                self.shed(lines);
+                let shed = lines;
+                let tally = Tally {
+                    lines,
+                    shed,
+                    ..Tally::default()
+                };
+                self.matching.ring.matched(job.number, tally, false);
+                self.tell_of_shed();
             }
         }
     }
 
-    /// Counts lines that are not matched because matching is behind.
-    pub(super) fn shed(&self, lines: u64) {
-        self.matching.ring.count(Counter::Shed, lines);
+    /// Tells that lines are not matched because matching is behind.
+    pub(super) fn tell_of_shed(&self) {
+        let slowest = self.matching.slowest().map_or(String::new(), |slowest| {
+            format!(
+                "; filter `{}` takes {} % of the time, {} ns a line",
+                slowest.filter, slowest.share, slowest.nanos
+            )
+        });
         self.matching.tell.trouble(
             "shed",
-            "more lines than can be matched: some are passed on without; `pipeban status` counts \
-             them as shed",
+            &format!(
+                "more lines than can be matched: some are passed on without; `pipeban status` \
+                 counts them as shed{slowest}"
+            ),
         );
     }
 

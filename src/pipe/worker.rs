@@ -109,7 +109,7 @@ impl Worker {
 
         let listener = Listener {
             link: Arc::clone(&link),
-            matching,
+            matching: Arc::clone(&matching),
             writer: Arc::clone(&writer),
             config: Arc::clone(&config),
             wake: wake.clone(),
@@ -127,6 +127,7 @@ impl Worker {
             socket: self.engine,
             kind: self.kind,
             path: self.path,
+            matching,
             config,
             reading,
         };
