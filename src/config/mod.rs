@@ -237,7 +237,7 @@ mod schema;
 mod show;
 mod words;
 
-pub use load::{Problem, filter_directories, load, load_with_origins, paths_of};
+pub use load::{OnDisk, Problem, filter_directories, load, load_with_origins, paths_of};
 pub use merge::{MANUAL_JAIL, Origin, Origins};
 pub use show::show_jail;
 

@@ -1,8 +1,9 @@
 //! A filter compiled, and what comes of a line.
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
-use super::pattern::{Decision, Pattern};
+use super::pattern::{Decision, Pattern, content_at};
 use super::regexes::Limits;
 use super::subject::Subject;
 use super::{Definition, Outcome, PatternText};
@@ -134,11 +135,16 @@ impl Filter {
         client: Client<'_>,
         patterns: impl Iterator<Item = &'p Pattern>,
     ) -> Outcome {
-        let (mut own, mut all) = (Some(subject.own_text()), Some(subject.text()));
+        let whole = (subject.own_text(), subject.text());
+        let contents;
+        let (mut own, mut all) = (Some(whole.0), Some(whole.1));
         let mut named = false;
         if let Some(prefix) = &self.prefix {
-            own = own.and_then(|own| prefix.content_for(own, client));
-            all = all.and_then(|all| prefix.content_with_any(all));
+            contents = (
+                prefix.content_for(whole.0, client),
+                prefix.content_with_any(whole.1),
+            );
+            (own, all) = (contents.0.as_deref(), contents.1.as_deref());
             named = prefix.names_somebody();
             if own.is_none() && all.is_none() {
                 return Outcome::Miss;
@@ -186,30 +192,29 @@ impl Filter {
     ) -> Outcome {
         let content = match &self.prefix {
             Some(prefix) => prefix.content_with_any(text),
-            None => Some(text),
+            None => Some(text.into()),
         };
         let Some(content) = content else {
             return Outcome::Miss;
         };
         patterns
-            .find(|pattern| pattern.matches_with_any(content))
+            .find(|pattern| pattern.matches_with_any(&content))
             .map_or(Outcome::Miss, |pattern| Outcome::Spoof {
                 pattern: pattern.number,
             })
     }
 
     fn of_text<'p>(&self, text: &[u8], patterns: impl Iterator<Item = &'p Pattern>) -> Outcome {
-        let (mut content, mut before) = (text, None);
+        let (mut content, mut before) = (Cow::from(text), None);
         if let Some(prefix) = &self.prefix {
             let Some(found) = prefix.find(text) else {
                 return Outcome::Miss;
             };
             before = found.host;
-            let span = found.content.and_then(|(from, to)| text.get(from..to));
-            content = span.unwrap_or(text);
+            content = content_at(text, found.content);
         }
         for pattern in patterns {
-            let Some(found) = pattern.find(content) else {
+            let Some(found) = pattern.find(&content) else {
                 continue;
             };
             let Some(host) = found.host.or(before) else {
@@ -218,7 +223,7 @@ impl Filter {
             if found.nofail {
                 return Outcome::Miss;
             }
-            return if self.ignores(content, text) {
+            return if self.ignores(&content, text) {
                 Outcome::Ignored
             } else {
                 let pattern = pattern.number;

@@ -14,6 +14,7 @@ mod pattern;
 mod read;
 mod regexes;
 mod sequence;
+mod spelling;
 mod subject;
 mod torn;
 mod translate;
@@ -26,7 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use compile::Filter;
 pub use dates::{Dates, Moment};
 pub use options::split_options;
-pub use read::read;
+pub use read::{Texts, read, read_from};
 pub use sequence::Sequence;
 pub use subject::Subject;
 

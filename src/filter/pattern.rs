@@ -1,5 +1,6 @@
 //! One pattern, and the decision whom a text hits by it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -94,7 +95,7 @@ impl Pattern {
             _ => any.groups(|name| name.starts_with(GROUP)),
         };
         let hir = any.hir();
-        // A look around would see the mark, where a newline is a mark and no end of a line.
+        // A look around would see the mark.
         let one_mark_tells = hosts == 1
             && !multi_line
             && !any.steps_back()
@@ -160,7 +161,7 @@ impl Pattern {
     }
 
     /// `<F-CONTENT>` of a match with any address; of all the text where there is none.
-    pub(super) fn content_with_any<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
+    pub(super) fn content_with_any<'t>(&self, text: &'t [u8]) -> Option<Cow<'t, [u8]>> {
         if self.any.is_match(text) {
             let spans = self.any.spans(text)?;
             Some(self.content_of(text, &spans))
@@ -170,7 +171,11 @@ impl Pattern {
     }
 
     /// `<F-CONTENT>` of a match with exactly the client's text for `<HOST>`.
-    pub(super) fn content_for<'t>(&self, text: &'t [u8], client: Client<'_>) -> Option<&'t [u8]> {
+    pub(super) fn content_for<'t>(
+        &self,
+        text: &'t [u8],
+        client: Client<'_>,
+    ) -> Option<Cow<'t, [u8]>> {
         if !self.any.is_match(text) {
             return None;
         }
@@ -182,13 +187,11 @@ impl Pattern {
         // Groups are fewer there: the content keeps its name, not its number.
         let content = self.exact(client)?.groups(|name| name == "content");
         let span = content.first().and_then(|group| filled(&spans, *group));
-        span.map_or(Some(text), |(from, to)| text.get(from..to))
+        Some(content_at(text, span))
     }
 
-    fn content_of<'t>(&self, text: &'t [u8], spans: &Spans) -> &'t [u8] {
-        let span = self.content.and_then(|group| filled(spans, group));
-        span.and_then(|(from, to)| text.get(from..to))
-            .unwrap_or(text)
+    fn content_of<'t>(&self, text: &'t [u8], spans: &Spans) -> Cow<'t, [u8]> {
+        content_at(text, self.content.and_then(|group| filled(spans, group)))
     }
 
     /// Whether the pattern matches with exactly the client's text for `<HOST>`; `any` does.
@@ -216,13 +219,13 @@ impl Pattern {
         };
         let marked = self.marked.as_ref()?.get(usize::from(v4))?;
         let marked = marked.get_or_init(compile).as_ref()?;
-        if memchr::memchr(b'\n', text).is_some() {
+        if memchr::memchr(0, text).is_some() {
             return None;
         }
         let mut places = memchr::memmem::find_iter(text, client.text);
         for at in places.by_ref().take(MOST_MARKS) {
             let (before, after) = (text.get(..at)?, text.get(at + client.text.len()..)?);
-            if marked.is_match(&[before, b"\n", after].concat()) {
+            if marked.is_match(&[before, b"\0", after].concat()) {
                 return Some(true);
             }
         }
@@ -306,10 +309,26 @@ impl Pattern {
     }
 }
 
+/// A part of a text as a text of its own, with a newline at its end; all of it where there is no
+/// such part.
+pub(super) fn content_at(text: &[u8], span: Option<(usize, usize)>) -> Cow<'_, [u8]> {
+    let Some((from, to)) = span else {
+        return text.into();
+    };
+    match text.get(from..) {
+        Some(rest) if rest.get(to - from..) == Some(b"\n") => rest.into(),
+        Some(rest) => [rest.get(..to - from).unwrap_or(rest), b"\n"]
+            .concat()
+            .into(),
+        None => text.into(),
+    }
+}
+
 fn manner(dfa_limit: usize, multi_line: bool) -> Manner {
     Manner {
         dfa_limit,
         multi_line,
+        letters: true,
     }
 }
 

@@ -1,8 +1,13 @@
 //! A pattern in Rust's spelling, compiled: by `regex`, in linear time; and where it looks around
 //! or back, by `fancy-regex`, within bounds.
+//!
+//! Each is compiled for ASCII, as all that Apache writes is. Texts with other letters are given to
+//! a second form, in which `\w`, `\d`, `\s` and `.` know them as Python's do; it is compiled when
+//! the first such text comes. Such texts must be UTF-8: who reads them puts U+FFFD for what is not
+//! ([`super::Subject`]), as fail2ban does.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -24,16 +29,37 @@ pub(super) struct Manner {
     pub(super) dfa_limit: usize,
     /// `^` and `$` are the ends of lines, as for patterns over several lines.
     pub(super) multi_line: bool,
+    /// Texts beyond ASCII have a form of their own.
+    pub(super) letters: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Compiled {
+    pattern: String,
+    manner: Manner,
+    ascii: Form,
+    /// `None`: too large; then the form for ASCII does.
+    letters: OnceLock<Option<Form>>,
+    limits: Limits,
+}
+
+#[derive(Debug)]
+struct Form {
     /// The pattern itself, or without what looks around and back: matches whatever it matches.
     coarse: Regex,
-    /// The text of `coarse`.
-    source: String,
     fine: Option<fancy_regex::Regex>,
-    limits: Limits,
+}
+
+impl Form {
+    fn new(pattern: &str, manner: Manner, letters: bool) -> Result<Form, String> {
+        let source = coarser(pattern);
+        let coarse = linear(&source, manner, letters).map_err(|error| explain(&error))?;
+        let fine = match source == pattern {
+            true => None,
+            false => Some(backtracking(pattern, manner, letters)?),
+        };
+        Ok(Form { coarse, fine })
+    }
 }
 
 /// What the groups of a match hold, by number.
@@ -43,39 +69,42 @@ impl Compiled {
     /// # Errors
     /// Why the pattern is none, for the operator.
     pub(super) fn new(pattern: &str, manner: Manner, limits: &Limits) -> Result<Compiled, String> {
-        let (coarse, source, fine) = match linear(pattern, manner) {
-            Ok(regex) => (regex, pattern.to_owned(), None),
-            Err(_) if refers_by_number(pattern) => {
-                return Err("a reference back by number (`\\1`): name the group, \
-                            `(?P<name>...)`, and refer to it by `(?P=name)`, because <HOST> \
-                            brings groups of its own"
-                    .to_owned());
-            }
-            Err(error) if !steps_back(pattern) => return Err(explain(&error)),
-            Err(_) => {
-                let source = coarser(pattern);
-                let coarse = linear(&source, manner).map_err(|error| explain(&error))?;
-                (coarse, source, Some(backtracking(pattern, manner)?))
-            }
-        };
+        if refers_by_number(pattern) {
+            return Err(
+                "a reference back by number (`\\1`) to no group before it, or to one of \
+                        <HOST>'s: name the group, `(?P<name>...)`, and refer to it by `(?P=name)`"
+                    .to_owned(),
+            );
+        }
         Ok(Compiled {
-            coarse,
-            source,
-            fine,
+            ascii: Form::new(pattern, manner, false)?,
+            letters: OnceLock::new(),
+            pattern: pattern.to_owned(),
+            manner,
             limits: Arc::clone(limits),
         })
     }
 
     /// Whether it takes `fancy-regex`.
     pub(super) fn steps_back(&self) -> bool {
-        self.fine.is_some()
+        self.ascii.fine.is_some()
+    }
+
+    fn form(&self, text: &[u8]) -> &Form {
+        if !self.manner.letters || text.is_ascii() {
+            return &self.ascii;
+        }
+        let compile = || Form::new(&self.pattern, self.manner, true).ok();
+        let letters = self.letters.get_or_init(compile).as_ref();
+        letters.unwrap_or(&self.ascii)
     }
 
     pub(super) fn is_match(&self, text: &[u8]) -> bool {
-        if !self.coarse.is_match(text) {
+        let form = self.form(text);
+        if !form.coarse.is_match(text) {
             return false;
         }
-        let Some(fine) = &self.fine else {
+        let Some(fine) = &form.fine else {
             return true;
         };
         if text.len() > LONGEST {
@@ -86,12 +115,13 @@ impl Compiled {
 
     /// The groups of the first match.
     pub(super) fn spans(&self, text: &[u8]) -> Option<Spans> {
-        let Some(fine) = &self.fine else {
-            let mut locations = self.coarse.capture_locations();
-            self.coarse.captures_read(&mut locations, text)?;
+        let form = self.form(text);
+        let Some(fine) = &form.fine else {
+            let mut locations = form.coarse.capture_locations();
+            form.coarse.captures_read(&mut locations, text)?;
             return Some((0..locations.len()).map(|at| locations.get(at)).collect());
         };
-        if !self.coarse.is_match(text) {
+        if !form.coarse.is_match(text) {
             return None;
         }
         if text.len() > LONGEST {
@@ -116,9 +146,9 @@ impl Compiled {
                 .map(|(number, _)| number)
                 .collect()
         };
-        match &self.fine {
+        match &self.ascii.fine {
             Some(fine) => numbers(&mut fine.capture_names()),
-            None => numbers(&mut self.coarse.capture_names()),
+            None => numbers(&mut self.ascii.coarse.capture_names()),
         }
     }
 
@@ -129,7 +159,7 @@ impl Compiled {
                 .utf8(false)
                 .unicode(unicode)
                 .build();
-            parser.parse(&self.source).ok()
+            parser.parse(self.ascii.coarse.as_str()).ok()
         };
         with(false).or_else(|| with(true))
     }
@@ -140,8 +170,8 @@ impl Compiled {
     }
 }
 
-/// With Unicode off, for speed; on where a class of the pattern holds letters beyond ASCII.
-fn linear(pattern: &str, manner: Manner) -> Result<Regex, regex::Error> {
+/// For ASCII with Unicode off, for speed; but on where a class of the pattern holds other letters.
+fn linear(pattern: &str, manner: Manner, letters: bool) -> Result<Regex, regex::Error> {
     let with = |unicode: bool| {
         RegexBuilder::new(pattern)
             .unicode(unicode)
@@ -150,8 +180,8 @@ fn linear(pattern: &str, manner: Manner) -> Result<Regex, regex::Error> {
             .dfa_size_limit(manner.dfa_limit)
             .build()
     };
-    with(false).or_else(|error| {
-        if pattern.is_ascii() {
+    with(letters).or_else(|error| {
+        if letters || pattern.is_ascii() {
             Err(error)
         } else {
             with(true)
@@ -159,7 +189,11 @@ fn linear(pattern: &str, manner: Manner) -> Result<Regex, regex::Error> {
     })
 }
 
-fn backtracking(pattern: &str, manner: Manner) -> Result<fancy_regex::Regex, String> {
+fn backtracking(
+    pattern: &str,
+    manner: Manner,
+    letters: bool,
+) -> Result<fancy_regex::Regex, String> {
     let with = |mode| {
         fancy_regex::RegexBuilder::new(pattern)
             .bytes_mode(mode)
@@ -169,9 +203,13 @@ fn backtracking(pattern: &str, manner: Manner) -> Result<fancy_regex::Regex, Str
             .delegate_dfa_size_limit(manner.dfa_limit)
             .build()
     };
-    with(fancy_regex::BytesMode::Ascii)
+    let first = match letters {
+        true => fancy_regex::BytesMode::UnicodeBytes,
+        false => fancy_regex::BytesMode::Ascii,
+    };
+    with(first)
         .or_else(|error| {
-            if pattern.is_ascii() {
+            if letters || pattern.is_ascii() {
                 Err(error)
             } else {
                 with(fancy_regex::BytesMode::UnicodeBytes)
@@ -193,16 +231,15 @@ fn explain(error: &regex::Error) -> String {
     format!("no valid pattern: {}", last.trim_start_matches("error: "))
 }
 
-fn steps_back(pattern: &str) -> bool {
-    coarser(pattern) != pattern
-}
-
 /// The pattern without what looks around or back: whatever the pattern matches, this does.
 fn coarser(pattern: &str) -> String {
     const ANYTHING: &str = "(?s-u:.*)";
     let mut out = String::with_capacity(pattern.len());
     let mut rest = pattern;
+    // Whether a count ends here: a `+` behind it forbids to step back into what it took.
+    let mut counted = false;
     while !rest.is_empty() {
+        let after_count = std::mem::take(&mut counted);
         if ["(?=", "(?!", "(?<=", "(?<!"]
             .iter()
             .any(|look| rest.starts_with(look))
@@ -218,8 +255,11 @@ fn coarser(pattern: &str) -> String {
         } else if let Some(after) = rest.strip_prefix("(?>") {
             out.push_str("(?:");
             rest = after;
+        } else if let Some(after) = rest.strip_prefix('+').filter(|_| after_count) {
+            rest = after;
         } else {
             let length = atom(rest);
+            counted = !after_count && rest.starts_with(['*', '+', '?', '}']);
             out.push_str(rest.get(..length).unwrap_or(rest));
             rest = rest.get(length..).unwrap_or_default();
         }
@@ -228,7 +268,7 @@ fn coarser(pattern: &str) -> String {
 }
 
 /// Whether a group is referred to by its number.
-fn refers_by_number(pattern: &str) -> bool {
+pub(super) fn refers_by_number(pattern: &str) -> bool {
     let mut rest = pattern;
     while !rest.is_empty() {
         let length = atom(rest);
@@ -295,6 +335,7 @@ mod tests {
         let manner = Manner {
             dfa_limit: 1 << 20,
             multi_line: false,
+            letters: true,
         };
         Compiled::new(pattern, manner, &Limits::default()).expect(pattern)
     }
@@ -307,6 +348,8 @@ mod tests {
             (r"(?P<n>a)?(?(<n>)b|c)\\1", r"(?P<n>a)?(?:|b|c)\\1"),
             (r"(?>a+)(?<name>b)", "(?:a+)(?<name>b)"),
             (r"\(?!a(?:b)", r"\(?!a(?:b)"),
+            ("a++b*+c?+d{1,2}+e?", "a+b*c?d{1,2}e?"),
+            ("(?:a+)+b+?c*?+", "(?:a+)+b+?c*?+"),
         ] {
             assert_eq!(coarser(pattern), coarse, "{pattern}");
         }
@@ -323,6 +366,8 @@ mod tests {
             (r"^(?P<q>')?a(?(<q>)'|x)", "ax", true),
             (r"^(?P<q>')?a(?(<q>)'|x)", "a'", false),
             (r"^(?>a+)ab", "aaab", false),
+            (r"^a++ab", "aaab", false),
+            (r"^a{1,2}+ab", "aaab", true),
         ] {
             let regex = compiled(pattern);
             assert!(regex.steps_back());
@@ -335,7 +380,7 @@ mod tests {
         }
         let regex = compiled(r"^user (?!`)(?P<user>\S+) (?P<rest>x)$");
         assert_eq!(regex.groups(|name| name == "rest"), [2]);
-        let spans = regex.spans(b"user \xff\xfe x").unwrap();
+        let spans = regex.spans("user é x".as_bytes()).unwrap();
         assert_eq!(spans, [Some((0, 9)), Some((5, 7)), Some((8, 9))]);
     }
 
@@ -357,6 +402,7 @@ mod tests {
         let manner = Manner {
             dfa_limit: 1 << 20,
             multi_line: false,
+            letters: true,
         };
         let regex = Compiled::new(r"^(?:(?P<a>a+)+(?P=a))+$", manner, &limits).unwrap();
         let hard = format!("{}b", "a".repeat(100));

@@ -3,6 +3,8 @@
 //!
 //! A line that is Apache's is judged with its record, as behind Apache; any other as text.
 
+mod differential;
+mod oracle;
 mod samples;
 mod spoofing;
 
