@@ -1,6 +1,5 @@
 //! A filter compiled, and what comes of a line.
 
-use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
 use super::pattern::{Decision, Pattern, content_at};
@@ -107,7 +106,13 @@ impl Filter {
     /// What comes of a line: the first failregex that hits its client, unless an ignoreregex
     /// matches too.
     pub fn examine(&self, subject: &Subject<'_>) -> Outcome {
-        self.examine_some(subject, |_| true)
+        let text = subject.text().to_ascii_lowercase();
+        let stands = |literal: &Vec<u8>| memchr::memmem::find(&text, literal).is_some();
+        let literals = self.literals();
+        let may_match: Vec<bool> = literals
+            .map(|texts| texts.is_none_or(|texts| texts.iter().any(stands)))
+            .collect();
+        self.examine_some(subject, |at| may_match.get(at).is_some_and(|may| *may))
     }
 
     /// As [`Filter::examine`], with only those of the compiled patterns (counted from 0) that may match.
@@ -116,12 +121,17 @@ impl Filter {
         subject: &Subject<'_>,
         may_match: impl Fn(usize) -> bool,
     ) -> Outcome {
-        let may_match = self
+        let mut may_match = self
             .fail
             .iter()
             .enumerate()
             .filter(|(at, _)| may_match(*at))
-            .map(|(_, pattern)| pattern);
+            .map(|(_, pattern)| pattern)
+            .peekable();
+        // A prefix may take long on a line that comes to nothing.
+        if may_match.peek().is_none() {
+            return Outcome::Miss;
+        }
         match subject.client() {
             Some(client) => self.of_client(subject, client, may_match),
             None if subject.is_raw() => self.of_text(subject.text(), may_match),
@@ -135,16 +145,11 @@ impl Filter {
         client: Client<'_>,
         patterns: impl Iterator<Item = &'p Pattern>,
     ) -> Outcome {
-        let whole = (subject.own_text(), subject.text());
-        let contents;
-        let (mut own, mut all) = (Some(whole.0), Some(whole.1));
+        let (mut own, mut all) = (Some(subject.own_text()), Some(subject.text()));
         let mut named = false;
         if let Some(prefix) = &self.prefix {
-            contents = (
-                prefix.content_for(whole.0, client),
-                prefix.content_with_any(whole.1),
-            );
-            (own, all) = (contents.0.as_deref(), contents.1.as_deref());
+            own = own.and_then(|own| prefix.content_for(own, client));
+            all = all.and_then(|all| prefix.content_with_any(all));
             named = prefix.names_somebody();
             if own.is_none() && all.is_none() {
                 return Outcome::Miss;
@@ -192,20 +197,20 @@ impl Filter {
     ) -> Outcome {
         let content = match &self.prefix {
             Some(prefix) => prefix.content_with_any(text),
-            None => Some(text.into()),
+            None => Some(text),
         };
         let Some(content) = content else {
             return Outcome::Miss;
         };
         patterns
-            .find(|pattern| pattern.matches_with_any(&content))
+            .find(|pattern| pattern.matches_with_any(content))
             .map_or(Outcome::Miss, |pattern| Outcome::Spoof {
                 pattern: pattern.number,
             })
     }
 
     fn of_text<'p>(&self, text: &[u8], patterns: impl Iterator<Item = &'p Pattern>) -> Outcome {
-        let (mut content, mut before) = (Cow::from(text), None);
+        let (mut content, mut before) = (text, None);
         if let Some(prefix) = &self.prefix {
             let Some(found) = prefix.find(text) else {
                 return Outcome::Miss;
@@ -214,7 +219,7 @@ impl Filter {
             content = content_at(text, found.content);
         }
         for pattern in patterns {
-            let Some(found) = pattern.find(&content) else {
+            let Some(found) = pattern.find(content) else {
                 continue;
             };
             let Some(host) = found.host.or(before) else {
@@ -223,7 +228,7 @@ impl Filter {
             if found.nofail {
                 return Outcome::Miss;
             }
-            return if self.ignores(&content, text) {
+            return if self.ignores(content, text) {
                 Outcome::Ignored
             } else {
                 let pattern = pattern.number;

@@ -190,8 +190,11 @@ fn longest_part(text: &[u8]) -> &[u8] {
     let mut longest: &[u8] = &[];
     let mut start = 0;
     let cuts = memchr::memmem::find_iter(text, b"[]").map(|at| at + 1);
-    let lines = memchr::memchr_iter(b'\n', text).flat_map(|at| [at, at + 1]);
-    let mut cuts: Vec<usize> = cuts.chain(lines).chain([text.len()]).collect();
+    // Nor do letters beyond ASCII tell: the search does not know their cases.
+    let others = text.iter().enumerate();
+    let others = others.filter(|(_, byte)| **byte == b'\n' || !byte.is_ascii());
+    let others = others.flat_map(|(at, _)| [at, at + 1]);
+    let mut cuts: Vec<usize> = cuts.chain(others).chain([text.len()]).collect();
     cuts.sort_unstable();
     for end in cuts {
         let part = text.get(start..end).unwrap_or_default();
@@ -263,6 +266,7 @@ mod tests {
             (r"abc?de", Some(vec!["abcde", "abde"])),
             (r"abcd(?:$|\n\z)", Some(vec!["abcd"])),
             (r"abcd\n(?:.*\n)*?xyz", Some(vec!["abcd"])),
+            ("abcdéfgh.*é", Some(vec!["abcd"])),
         ] {
             let expected = expected.map(|set| set.into_iter().map(str::to_owned).collect());
             let mut found = texts(pattern);

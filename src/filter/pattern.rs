@@ -1,6 +1,5 @@
 //! One pattern, and the decision whom a text hits by it.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -161,7 +160,7 @@ impl Pattern {
     }
 
     /// `<F-CONTENT>` of a match with any address; of all the text where there is none.
-    pub(super) fn content_with_any<'t>(&self, text: &'t [u8]) -> Option<Cow<'t, [u8]>> {
+    pub(super) fn content_with_any<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
         if self.any.is_match(text) {
             let spans = self.any.spans(text)?;
             Some(self.content_of(text, &spans))
@@ -171,11 +170,7 @@ impl Pattern {
     }
 
     /// `<F-CONTENT>` of a match with exactly the client's text for `<HOST>`.
-    pub(super) fn content_for<'t>(
-        &self,
-        text: &'t [u8],
-        client: Client<'_>,
-    ) -> Option<Cow<'t, [u8]>> {
+    pub(super) fn content_for<'t>(&self, text: &'t [u8], client: Client<'_>) -> Option<&'t [u8]> {
         if !self.any.is_match(text) {
             return None;
         }
@@ -190,7 +185,7 @@ impl Pattern {
         Some(content_at(text, span))
     }
 
-    fn content_of<'t>(&self, text: &'t [u8], spans: &Spans) -> Cow<'t, [u8]> {
+    fn content_of<'t>(&self, text: &'t [u8], spans: &Spans) -> &'t [u8] {
         content_at(text, self.content.and_then(|group| filled(spans, group)))
     }
 
@@ -309,19 +304,13 @@ impl Pattern {
     }
 }
 
-/// A part of a text as a text of its own, with a newline at its end; all of it where there is no
-/// such part.
-pub(super) fn content_at(text: &[u8], span: Option<(usize, usize)>) -> Cow<'_, [u8]> {
-    let Some((from, to)) = span else {
-        return text.into();
-    };
-    match text.get(from..) {
-        Some(rest) if rest.get(to - from..) == Some(b"\n") => rest.into(),
-        Some(rest) => [rest.get(..to - from).unwrap_or(rest), b"\n"]
-            .concat()
-            .into(),
-        None => text.into(),
-    }
+/// A part of a text, with the newline where that follows; all of it where there is no such part.
+pub(super) fn content_at(text: &[u8], span: Option<(usize, usize)>) -> &[u8] {
+    let part = span.and_then(|(from, to)| {
+        let newline = text.get(to..) == Some(b"\n");
+        text.get(from..to + usize::from(newline))
+    });
+    part.unwrap_or(text)
 }
 
 fn manner(dfa_limit: usize, multi_line: bool) -> Manner {

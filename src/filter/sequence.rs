@@ -4,7 +4,6 @@
 //! Only `pipeban test --kind raw` does this. In Apache's logs the lines of many clients stand
 //! between each other, and each line has its own client.
 
-use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
@@ -49,7 +48,7 @@ impl Sequence {
         self.lines.drain(..surplus);
         let mut whole = self.lines.join(&b'\n');
         whole.push(b'\n');
-        let (mut text, mut before) = (Cow::from(&whole), Found::default());
+        let (mut text, mut before) = (whole.as_slice(), Found::default());
         if let Some(prefix) = &filter.prefix {
             let Some(found) = prefix.find(&whole) else {
                 return Outcome::Miss;
@@ -58,10 +57,10 @@ impl Sequence {
             before = found;
         }
         for pattern in &filter.fail {
-            let Some(found) = pattern.find(&text) else {
+            let Some(found) = pattern.find(text) else {
                 continue;
             };
-            if filter.ignores(&text, &whole) {
+            if filter.ignores(text, &whole) {
                 return Outcome::Ignored;
             }
             if filter.maxlines > 1 {

@@ -5,6 +5,7 @@
 
 mod differential;
 mod oracle;
+mod own_text;
 mod samples;
 mod spoofing;
 

@@ -65,7 +65,11 @@ def hosts(ask):
             judge.setMaxLines(int(value))
     found = []
     for line in ask["lines"]:
-        failures = judge.processLine(line)
+        try:
+            failures = judge.processLine(line)
+        except Exception:
+            # As the server does, which passes over such a line.
+            failures = []
         found.append([str(failure[1]) for failure in failures if isinstance(failure[1], IPAddr)])
     return {"hosts": found}
 
