@@ -3,6 +3,7 @@
 
 CARGO ?= cargo
 BIN   ?= target/release/pipeban
+TESTS ?=
 
 # install, uninstall
 include packaging/install.mk
@@ -29,14 +30,14 @@ demo: build
 	@tests/demo.sh $(BIN)
 
 # Installs what is missing (as root, on Debian; starts no service). What has to be skipped is said
-# loudly, on a line that begins with SKIPPED or MISSING.
-test:
+# loudly, on a line that begins with SKIPPED or MISSING. TESTS=NAME runs those of that name only.
+test: build
 	@tests/prepare.sh a2enconf=apache2 ufw=ufw nft=nftables iptables=iptables rsyslogd=rsyslog \
 	    ip=iproute2 ps=procps curl=curl fail2ban-regex=fail2ban
 	@tests/tool.sh fmt --check
 	@tests/tool.sh clippy --all-targets --locked -- -D warnings
 	@tests/tool.sh deny check licenses bans sources
-	$(CARGO) test --locked
+	$(CARGO) test --locked $(TESTS)
 
 # Measurements, as root: from the attack to the first refused packet, from the line to the decision.
 bench:

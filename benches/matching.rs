@@ -175,11 +175,7 @@ fn config(kind: Kind, filter: &str) -> Option<Config> {
             max_rules: 0,
             mirror: false,
         },
-        syslog: Syslog {
-            socket: "/dev/null".into(),
-            facility: 10,
-            log_file: None,
-        },
+        syslog: Syslog::default(),
         trusted_proxies: Vec::new(),
         defaults: jail.clone(),
         jails: BTreeMap::from([("bench".parse().ok()?, jail)]),

@@ -56,7 +56,7 @@ pub enum Severity {
 pub fn tell(settings: &config::Syslog, severity: Severity, line: &str) {
     let line = line_now(severity, line);
     // There is nobody left to tell a failure to.
-    let _ = Syslog::new(&settings.socket, settings.facility).send(&line);
+    let _ = Syslog::new(settings).send(&line);
     if let Some(path) = &settings.log_file {
         let _ = LogFile::new(path).append(&line);
     }
@@ -223,7 +223,7 @@ struct Teller {
 impl Teller {
     fn new(settings: &config::Syslog, shared: Arc<Shared>) -> Teller {
         Teller {
-            syslog: Syslog::new(&settings.socket, settings.facility),
+            syslog: Syslog::new(settings),
             file: settings.log_file.as_deref().map(LogFile::new),
             backlog: VecDeque::new(),
             settings: settings.clone(),
@@ -285,9 +285,12 @@ impl Teller {
         let mut trouble = None;
         while let Some(line) = self.backlog.front() {
             if let Err(error) = self.syslog.send(line) {
-                let socket = self.settings.socket.display();
+                let target = match &self.settings.target {
+                    config::SyslogTarget::Unix(path) => path.display().to_string(),
+                    config::SyslogTarget::Udp(address) => format!("udp://{address}"),
+                };
                 trouble = Some(format!(
-                    "syslog at {socket} takes nothing: {error}; is the syslog daemon running?"
+                    "syslog at {target} takes nothing: {error}; is the syslog daemon running?"
                 ));
                 break;
             }

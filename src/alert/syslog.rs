@@ -1,9 +1,9 @@
-//! Lines to the local syslog daemon, by the `syslog` crate with an own format and an own socket.
+//! Lines to a syslog daemon, by the `syslog` crate with an own format and an own socket.
 
 use std::io::{self, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -11,6 +11,7 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use syslog::{LogFormat, Logger};
 
 use super::Severity;
+use crate::config::{self, SyslogFormat, SyslogTarget};
 
 /// A line and when it was said.
 #[derive(Debug, Clone)]
@@ -20,14 +21,36 @@ pub(super) struct Line {
     pub(super) text: String,
 }
 
-/// RFC 3164 as journald and rsyslog expect it on /dev/log: local time, no host name.
+/// What stands around the text.
 #[derive(Debug)]
-struct Local3164 {
+struct Form {
+    format: SyslogFormat,
     facility: u8,
+    /// `None`: a daemon on this host knows it.
+    host: Option<String>,
     pid: u32,
 }
 
-impl LogFormat<&Line> for Local3164 {
+impl Form {
+    fn new(settings: &config::Syslog) -> Form {
+        let local = matches!(settings.target, SyslogTarget::Unix(_));
+        let named = !local || settings.format == SyslogFormat::Rfc5424;
+        let host = || {
+            let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
+            // RFC 5424 section 6.2.4: printable ASCII, `-` where it is not known.
+            let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic());
+            plain.then_some(name)
+        };
+        Form {
+            format: settings.format,
+            facility: settings.facility,
+            host: named.then(|| host().unwrap_or_else(|| "-".to_owned())),
+            pid: std::process::id(),
+        }
+    }
+}
+
+impl LogFormat<&Line> for Form {
     fn format<W: Write>(
         &self,
         w: &mut W,
@@ -36,9 +59,21 @@ impl LogFormat<&Line> for Local3164 {
     ) -> syslog::Result<()> {
         let priority = self.facility.wrapping_mul(8) | severity as u8;
         let time = line.time.to_zoned(TimeZone::system());
-        let time = time.strftime("%b %e %H:%M:%S");
         let (pid, text) = (self.pid, &line.text);
-        write!(w, "<{priority}>{time} pipeban[{pid}]: {text}").map_err(syslog::Error::Write)
+        let host = self.host.as_deref().unwrap_or_default();
+        match self.format {
+            // Local time. On /dev/log no host name stands there, over the network one does.
+            SyslogFormat::Rfc3164 => {
+                let time = time.strftime("%b %e %H:%M:%S");
+                let space = if host.is_empty() { "" } else { " " };
+                write!(w, "<{priority}>{time}{space}{host} pipeban[{pid}]: {text}")
+            }
+            SyslogFormat::Rfc5424 => {
+                let time = time.strftime("%Y-%m-%dT%H:%M:%S%.6f%:z");
+                write!(w, "<{priority}>1 {time} {host} pipeban {pid} - - {text}")
+            }
+        }
+        .map_err(syslog::Error::Write)
     }
 }
 
@@ -46,13 +81,14 @@ impl LogFormat<&Line> for Local3164 {
 enum Socket {
     Datagram(UnixDatagram),
     Stream(UnixStream),
+    Udp(UdpSocket),
 }
 
 /// The daemon's socket. Never blocks; connects again when the daemon was started anew. Each
 /// message is one datagram, also through `write_fmt`.
 #[derive(Debug)]
 struct Daemon {
-    path: PathBuf,
+    target: SyslogTarget,
     socket: Option<Socket>,
 }
 
@@ -60,13 +96,13 @@ impl Daemon {
     fn send(&mut self, message: &[u8]) -> io::Result<()> {
         let mut socket = match self.socket.take() {
             Some(socket) => socket,
-            None => connect(&self.path)?,
+            None => connect(&self.target)?,
         };
         let sent = socket.send(message).or_else(|error| {
             if error.kind() == io::ErrorKind::WouldBlock {
                 return Err(error);
             }
-            socket = connect(&self.path)?;
+            socket = connect(&self.target)?;
             socket.send(message)
         });
         if sent.is_ok() || matches!(&sent, Err(e) if e.kind() == io::ErrorKind::WouldBlock) {
@@ -80,6 +116,7 @@ impl Socket {
     fn send(&mut self, message: &[u8]) -> io::Result<()> {
         match self {
             Socket::Datagram(socket) => socket.send(message).map(drop),
+            Socket::Udp(socket) => socket.send(message).map(drop),
             Socket::Stream(stream) => {
                 // On a stream a NUL ends a message. A part that did not fit would tear it: the
                 // connection is given up then.
@@ -93,7 +130,20 @@ impl Socket {
     }
 }
 
-fn connect(path: &Path) -> io::Result<Socket> {
+fn connect(target: &SyslogTarget) -> io::Result<Socket> {
+    let path = match target {
+        SyslogTarget::Unix(path) => path,
+        SyslogTarget::Udp(address) => {
+            let any: SocketAddr = match address {
+                SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+                SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            };
+            let socket = UdpSocket::bind(any)?;
+            socket.set_nonblocking(true)?;
+            socket.connect(address)?;
+            return Ok(Socket::Udp(socket));
+        }
+    };
     let datagram = UnixDatagram::unbound()?;
     match datagram.connect(path) {
         Ok(()) => {
@@ -108,7 +158,7 @@ fn connect(path: &Path) -> io::Result<Socket> {
                 SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
                 None,
             )?;
-            socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+            socket::connect(stream.as_raw_fd(), &UnixAddr::new(path.as_path())?)?;
             Ok(Socket::Stream(stream.into()))
         }
         Err(error) => Err(error),
@@ -131,19 +181,18 @@ impl Write for Daemon {
 
 /// The way to the daemon.
 pub(super) struct Syslog {
-    logger: Logger<Daemon, Local3164>,
+    logger: Logger<Daemon, Form>,
 }
 
 impl Syslog {
     /// Connects at the first line.
-    pub(super) fn new(path: &Path, facility: u8) -> Syslog {
+    pub(super) fn new(settings: &config::Syslog) -> Syslog {
         let daemon = Daemon {
-            path: path.to_owned(),
+            target: settings.target.clone(),
             socket: None,
         };
-        let pid = std::process::id();
         Syslog {
-            logger: Logger::new(daemon, Local3164 { facility, pid }),
+            logger: Logger::new(daemon, Form::new(settings)),
         }
     }
 

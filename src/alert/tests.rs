@@ -7,9 +7,9 @@ use std::time::Instant;
 
 fn settings(dir: &Path) -> config::Syslog {
     config::Syslog {
-        socket: dir.join("log.sock"),
-        facility: 10,
+        target: config::SyslogTarget::Unix(dir.join("log.sock")),
         log_file: Some(dir.join("pipeban.log")),
+        ..config::Syslog::default()
     }
 }
 
@@ -165,10 +165,16 @@ struct Rsyslogd(Child);
 
 impl Rsyslogd {
     fn start(dir: &Path) -> Rsyslogd {
+        Rsyslogd::with(dir, "")
+    }
+
+    /// With one more statement.
+    fn with(dir: &Path, more: &str) -> Rsyslogd {
         let conf = format!(
             "module(load=\"imuxsock\" SysSock.Use=\"off\")\n\
              input(type=\"imuxsock\" Socket=\"{0}/log.sock\" CreatePath=\"off\")\n\
-             template(name=\"t\" type=\"string\" string=\"%programname%|%syslogtag%|%syslogfacility-text%.%syslogseverity-text%|%timegenerated%|%timereported%|%msg%\\n\")\n\
+             {more}\n\
+             template(name=\"t\" type=\"string\" string=\"%programname%|%syslogtag%|%syslogfacility-text%.%syslogseverity-text%|%timegenerated%|%timereported%|%hostname%|%procid%|%msg%\\n\")\n\
              *.* action(type=\"omfile\" file=\"{0}/out.log\" template=\"t\")\n",
             dir.display()
         );
@@ -213,15 +219,65 @@ fn a_real_rsyslogd_reads_tag_priority_and_time_also_after_its_restart() {
     until("the second line", || out().contains("203.0.113.10"));
     alerts.finish();
     let text = out();
-    let lines: Vec<Vec<&str>> = text.lines().map(|l| l.splitn(6, '|').collect()).collect();
+    let lines: Vec<Vec<&str>> = text.lines().map(|l| l.splitn(8, '|').collect()).collect();
     let ours: Vec<_> = lines.iter().filter(|l| l[0] == "pipeban").collect();
     assert_eq!(ours.len(), 2, "{lines:?}");
     for line in &ours {
         assert_eq!(line[1], format!("pipeban[{}]:", std::process::id()));
         assert_eq!(line[2], "authpriv.notice");
-        assert!(line[5].starts_with(" [a] Ban 203.0.113."), "{line:?}");
+        assert!(line[7].starts_with(" [a] Ban 203.0.113."), "{line:?}");
     }
     // without an error the reported time is the time of reading, to the second or nearly so
     assert_eq!(ours[0][3].len(), ours[0][4].len());
     assert_eq!(ours[0][3][..10], ours[0][4][..10]);
+}
+
+#[test]
+fn a_real_rsyslogd_reads_both_forms_over_udp() {
+    if !Path::new("/usr/sbin/rsyslogd").exists() {
+        eprintln!("SKIPPED: no /usr/sbin/rsyslogd (apt-get install rsyslog)");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // A port that was free a moment ago.
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let input = format!(
+        "module(load=\"imudp\") input(type=\"imudp\" address=\"127.0.0.1\" port=\"{}\")",
+        address.port()
+    );
+    let _daemon = Rsyslogd::with(dir.path(), &input);
+    let host = nix::unistd::gethostname().unwrap();
+    let host = host.to_str().unwrap();
+    for (format, space) in [
+        (config::SyslogFormat::Rfc3164, " "),
+        (config::SyslogFormat::Rfc5424, ""),
+    ] {
+        let settings = config::Syslog {
+            target: config::SyslogTarget::Udp(address),
+            format,
+            ..settings(dir.path())
+        };
+        tell(&settings, Severity::Notice, &format!("[a] Ban {format:?}"));
+        let mut last = Vec::new();
+        until("the line", || {
+            let out = std::fs::read_to_string(dir.path().join("out.log")).unwrap_or_default();
+            let line = out
+                .lines()
+                .find(|line| line.ends_with(&format!("{format:?}")));
+            last = line
+                .iter()
+                .flat_map(|l| l.splitn(8, '|'))
+                .map(str::to_owned)
+                .collect();
+            !last.is_empty()
+        });
+        let pid = std::process::id().to_string();
+        assert_eq!(last[0], "pipeban");
+        assert_eq!(last[2], "authpriv.notice");
+        assert_eq!(last[3][..10], last[4][..10]);
+        assert_eq!(last[5..7], [host, &pid]);
+        assert_eq!(last[7], format!("{space}[a] Ban {format:?}"));
+    }
 }

@@ -1,5 +1,7 @@
 //! What people who come from fail2ban type, and the command they mean.
 
+use super::test::habit;
+
 /// The command that was meant; `None`: nobody's word. `words` are the arguments without options.
 pub(super) fn meant(words: &[String]) -> Option<String> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -58,10 +60,10 @@ pub(super) fn meant(words: &[String]) -> Option<String> {
         ["add", jail, ..] => {
             format!("[jails.{jail}] in /etc/pipeban/pipeban.toml, then: pipeban reload")
         }
-        ["regex" | "fail2ban-regex", log, filter, ..] => {
-            format!("pipeban test --filter {} {}", quoted(filter), quoted(log))
+        ["regex" | "fail2ban-regex", words @ ..] => {
+            habit::meant(words).unwrap_or_else(|| "pipeban test --filter FILTER FILE".to_owned())
         }
-        ["regex" | "fail2ban-regex", ..] => "pipeban test --filter FILTER FILE".to_owned(),
+        ["test", words @ ..] => habit::meant(words)?,
         ["flushlogs", ..] => "nothing: log_file is opened anew when it was rotated".to_owned(),
         ["version"] => "pipeban --version".to_owned(),
         ["help", ..] => "pipeban --help".to_owned(),
@@ -84,7 +86,7 @@ fn each(command: &str, who: &[&str], rest: &str) -> String {
 }
 
 /// As a shell takes it for one word.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-:,@".contains(&b);
     if !word.is_empty() && word.bytes().all(plain) {
         word.to_owned()
@@ -163,6 +165,11 @@ mod tests {
                 "regex /var/log/x.log a[b=c]",
                 Some("pipeban test --filter 'a[b=c]' /var/log/x.log"),
             ),
+            (
+                "test x.log apache-auth",
+                Some("pipeban test --filter apache-auth x.log"),
+            ),
+            ("test --flie x.log", None),
             ("nonsense", None),
             ("", None),
         ] {

@@ -146,7 +146,7 @@ fn refuse(error: &clap::Error) -> Exit {
         .collect();
     match fail2ban::meant(without_globals(&words)) {
         Some(meant) => {
-            eprintln!("pipeban: that is how fail2ban-client says it. Here it is:\n\n    {meant}\n")
+            eprintln!("pipeban: that is how fail2ban says it. Here it is:\n\n    {meant}\n")
         }
         None => {
             let _ = error.print();

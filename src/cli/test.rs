@@ -1,26 +1,31 @@
 //! `pipeban test`
 
-use std::cell::RefCell;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+use anstream::AutoStream;
 
 use super::Global;
 use super::exit::Exit;
 use super::problems;
-use crate::config::{self, Config, DEFAULT_FILE, JailName, Problem};
-use crate::filter::{self, Dates, Definition, Filter};
+use crate::config::{JailName, Problem};
 use crate::record::{self, Parser};
-use judge::{Judge, Rule, Sight};
+use judge::{Judge, Rule, Sight, Word};
+use lines::Lines;
 
+pub(super) mod habit;
 mod judge;
+mod lines;
+mod paint;
+mod rules;
 mod summary;
+mod why;
 
 /// Which lines match, and whom they hit
 ///
-/// Runs the very code that runs behind Apache, and touches nothing. With --filter only the filter
-/// is asked; with --jail also the jail's virtual hosts and its ignoreip; without both, every
-/// enabled jail of the kind of log. Ends with 0 when a line matched and 1 when none did.
+/// Runs the very code that runs behind Apache, and touches nothing. With --filter or --pattern
+/// only that is asked; with --jail also the jail's virtual hosts and its ignoreip; without any,
+/// every enabled jail of the kind of log. Ends with 0 when a line matched and 1 when none did.
 ///
 /// A line is `spoof` when it matches only with another address than the one Apache itself names
 /// as the client: it hits nobody.
@@ -28,27 +33,47 @@ mod summary;
 #[command(after_help = "Examples:
   pipeban test --jail apache-auth /var/log/apache2/error.log
   pipeban test --filter ./my-filter.conf --kind raw --line 'login failed: 192.0.2.1'
+  pipeban test --pattern '^<HOST> .*\"GET /x' --show missed access.log
+  pipeban test --jail apache-auth --near 12 error.log      why line 12 is missed
   tail -n 1000 /var/log/apache2/access.log | pipeban test --json -")]
 pub(super) struct Args {
     /// Only this jail, also when it is not enabled
-    #[arg(long, value_name = "JAIL", conflicts_with = "filter")]
+    #[arg(long, value_name = "JAIL", conflicts_with_all = ["filter", "pattern", "ignore"])]
     jail: Option<JailName>,
     /// Only this filter: a name, or a file in fail2ban's format, with options as fail2ban writes
     /// them: `name[mode="aggressive"]`
-    #[arg(long, value_name = "FILTER")]
+    #[arg(long, value_name = "FILTER", conflicts_with = "pattern")]
     filter: Option<String>,
+    /// Only this failregex; several in order
+    #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
+    pattern: Vec<String>,
+    /// An ignoreregex more, with --filter or --pattern
+    #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
+    ignore: Vec<String>,
     /// Kind of log; by default the jail's, else what the first lines are. With `raw`, for
-    /// filters alone, lines need not be Apache's, and the pattern's `<HOST>` decides
+    /// filters and patterns alone, lines need not be Apache's, and the pattern's `<HOST>` decides;
+    /// by default that goes for logs without a line of Apache's
     #[arg(long, value_enum)]
     kind: Option<Kind>,
     /// Format of an access log: a name or a LogFormat string
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     format: String,
+    /// Print every line of this sort, not only the first few
+    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
+    show: Vec<Show>,
+    /// Explain why this line of the file, counted from 1, does not match, as --line does
+    #[arg(long, value_name = "N", conflicts_with = "line", value_parser = clap::value_parser!(u64).range(1..))]
+    near: Option<u64>,
     /// Log file, or - for standard input
     #[arg(value_name = "FILE", required_unless_present = "line")]
     file: Option<PathBuf>,
     /// One line instead of a file
-    #[arg(long, value_name = "TEXT", conflicts_with = "file")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        conflicts_with = "file",
+        allow_hyphen_values = true
+    )]
     line: Option<String>,
 }
 
@@ -59,8 +84,28 @@ enum Kind {
     Raw,
 }
 
-/// Lines looked at to tell the kind of a log.
-const LINES_TO_GUESS: usize = 1000;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Show {
+    Matched,
+    Missed,
+    Ignored,
+    Spoof,
+    Unparsed,
+    All,
+}
+
+impl Show {
+    fn is(self, word: Word) -> bool {
+        match self {
+            Show::Matched => word == Word::Match,
+            Show::Missed => word == Word::Miss,
+            Show::Ignored => word == Word::Ignored,
+            Show::Spoof => word == Word::Spoof,
+            Show::Unparsed => word == Word::Unparsed,
+            Show::All => true,
+        }
+    }
+}
 
 /// Why there is nothing to show.
 enum Failure {
@@ -98,220 +143,119 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
 
 /// Whether a line matched.
 fn test(args: &Args, global: &Global) -> Result<bool, Failure> {
-    if args.kind == Some(Kind::Raw) && args.filter.is_none() {
-        return Err(Failure::Usage(
-            "--kind raw goes with --filter only: a jail takes the client from Apache's records"
-                .to_owned(),
-        ));
-    }
-    let config = load_config(args, global)?;
-    let mut rules = rules(args, global, config.as_ref())?;
-    let mut lines = open(args)?;
-    let (kind, first) = kind(args, &rules, &mut lines)?;
-    let sight = match kind {
-        Kind::Raw => Sight::Raw,
-        Kind::Access => Sight::Apache(parser(record::Kind::Access, &args.format)?),
-        Kind::Error => {
-            // `combined` and the like are formats of the other kind of log.
-            let known = args.format == "auto" || args.kind == Some(Kind::Error);
-            let format = if known { &args.format } else { "auto" };
-            Sight::Apache(parser(record::Kind::Error, format)?)
+    together(args, global)?;
+    let rules = rules::of(args, global)?;
+    let prints = global.json || !args.show.is_empty();
+    let mut lines = Lines::open(args, !prints || !is_terminal())?;
+    let kind = kind(args, &rules, &mut lines)?;
+    let judge = judge(args, kind, rules)?;
+    if global.json {
+        if kind == Kind::Raw && args.kind.is_none() {
+            eprintln!(
+                "pipeban: no line is Apache's: read as with --kind raw, the pattern's <HOST> decides"
+            );
         }
+        json(&judge, &mut lines)
+    } else {
+        people(args, &judge, &mut lines)
+    }
+}
+
+/// What cannot go together, beyond what `clap` tells.
+fn together(args: &Args, global: &Global) -> Result<(), Failure> {
+    let alone = args.filter.is_some() || !args.pattern.is_empty();
+    let wrong = if args.kind == Some(Kind::Raw) && !alone {
+        "--kind raw goes with --filter or --pattern only: a jail takes the client from Apache's \
+         records"
+    } else if !args.ignore.is_empty() && !alone {
+        "--ignore goes with --filter or --pattern"
+    } else if global.json && (!args.show.is_empty() || args.near.is_some()) {
+        "--show and --near are for people: --json prints every line as it is judged"
+    } else {
+        return Ok(());
     };
-    rules.retain(|rule| match (rule.log, kind) {
-        (None, _) => true,
-        (Some(log), Kind::Access) => log == record::Kind::Access,
-        (Some(log), Kind::Error) => log == record::Kind::Error,
-        (Some(_), Kind::Raw) => false,
-    });
-    let judge = Judge { sight, rules };
+    Err(Failure::Usage(wrong.to_owned()))
+}
+
+fn json(judge: &Judge, lines: &mut Lines) -> Result<bool, Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut summary = summary::Summary::new(&judge);
+    let mut matched = false;
     let mut number = 0;
-    let mut each = |line: &[u8], out: &mut dyn Write| -> Result<(), Failure> {
+    while let Some(line) = lines.next()? {
         number += 1;
-        let verdict = judge.line(number, line);
-        if global.json {
-            let text = serde_json::to_string(&verdict).map_err(io::Error::other)?;
-            writeln!(out, "{text}")?;
+        let verdict = judge.line(number, &line);
+        matched |= verdict.verdict == Word::Match;
+        let text = serde_json::to_string(&verdict).map_err(io::Error::other)?;
+        writeln!(out, "{text}")?;
+    }
+    out.flush()?;
+    Ok(matched)
+}
+
+fn people(args: &Args, judge: &Judge, lines: &mut Lines) -> Result<bool, Failure> {
+    let mut out = BufWriter::new(AutoStream::auto(io::stdout().lock()));
+    let mut summary = summary::Summary::new(judge, &args.show);
+    let mut chosen = None;
+    let mut number = 0;
+    while let Some(line) = lines.next()? {
+        number += 1;
+        let verdict = judge.line(number, &line);
+        summary.add(judge, &line, &verdict, &mut out)?;
+        let one = args.line.is_some() && verdict.verdict != Word::Match;
+        if one || args.near == Some(number) {
+            chosen = Some((line, verdict));
         }
-        summary.add(line, &verdict);
-        Ok(())
-    };
-    for line in &first {
-        each(line, &mut out)?;
     }
-    while let Some(line) = next_line(&mut lines, args)? {
-        each(&line, &mut out)?;
-    }
-    if !global.json {
-        summary.print(&judge, &mut out)?;
+    summary.print(judge, &mut out)?;
+    match (&chosen, args.near) {
+        (Some((line, verdict)), _) => why::print(judge, line, verdict, &mut out)?,
+        (None, Some(near)) => {
+            out.flush()?;
+            return Err(Failure::Failed(format!(
+                "there is no line {near}: the log has {number} lines"
+            )));
+        }
+        (None, None) => {}
     }
     out.flush()?;
     Ok(summary.matched > 0)
 }
 
-fn load_config(args: &Args, global: &Global) -> Result<Option<Config>, Failure> {
-    let missing = global.config == Path::new(DEFAULT_FILE) && !global.config.exists();
-    if args.filter.is_some() && missing {
-        return Ok(None);
-    }
-    config::load(&global.config)
-        .map(Some)
-        .map_err(Failure::Config)
+fn is_terminal() -> bool {
+    io::IsTerminal::is_terminal(&io::stdout())
 }
 
-fn rules(args: &Args, global: &Global, config: Option<&Config>) -> Result<Vec<Rule>, Failure> {
-    if let Some(name) = &args.filter {
-        let definition = definition(name, global, config)?;
-        let filter = Filter::compile(&definition).map_err(Failure::Config)?;
-        let defaults = config.map(|config| &config.defaults);
-        // The built-in maxretry is 5, the weight 1.
-        let bans_alone = defaults.is_some_and(|jail| jail.weight >= jail.maxretry);
-        let weight = defaults.map_or(1, |jail| jail.weight);
-        return Ok(vec![Rule {
-            jail: None,
-            log: None,
-            dates: Dates::of(&definition),
-            definition,
-            filter,
-            sequence: RefCell::default(),
-            weight,
-            bans_alone,
-            ignoreip: Vec::new(),
-            vhost: Vec::new(),
-            not_vhost: Vec::new(),
-        }]);
-    }
-    let Some(config) = config else {
-        return Ok(Vec::new());
-    };
-    let mut rules = Vec::new();
-    for (name, jail) in &config.jails {
-        let wanted = match &args.jail {
-            Some(jail) => jail == name,
-            None => jail.enabled,
-        };
-        let Some(definition) = config.filters.get(&jail.filter).filter(|_| wanted) else {
-            continue;
-        };
-        rules.push(Rule {
-            jail: Some(name.clone()),
-            log: Some(jail.log),
-            dates: Dates::of(definition),
-            definition: definition.clone(),
-            filter: Filter::compile(definition).map_err(Failure::Config)?,
-            sequence: RefCell::default(),
-            weight: jail.weight,
-            bans_alone: jail.weight >= jail.maxretry,
-            ignoreip: jail.ignoreip.clone(),
-            vhost: jail.vhost.clone(),
-            not_vhost: jail.not_vhost.clone(),
-        });
-    }
-    if rules.is_empty() {
-        let known: Vec<&str> = config.jails.keys().map(JailName::as_str).collect();
-        let message = match &args.jail {
-            Some(name) => format!(
-                "there is no jail `{name}`; the jails are: {}",
-                known.join(", ")
-            ),
-            None => {
-                "no jail is enabled: name one with --jail, or a filter with --filter".to_owned()
-            }
-        };
-        return Err(Failure::Config(vec![Problem {
-            file: global.config.clone(),
-            place: None,
-            message,
-        }]));
-    }
-    Ok(rules)
-}
-
-/// The filter that `--filter` means.
-fn definition(name: &str, global: &Global, config: Option<&Config>) -> Result<Definition, Failure> {
-    let whole = name;
-    let (name, options) = filter::split_options(whole).map_err(Failure::Usage)?;
-    let read = |file: &Path| {
-        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        filter::read_from(&stem, file, &options, &config::OnDisk).map_err(Failure::Config)
-    };
-    if name.contains('/') || name.ends_with(".conf") || name.ends_with(".toml") {
-        if name.ends_with(".toml") {
-            return Err(Failure::Usage(format!(
-                "`{name}`: filters in TOML are not supported yet, fail2ban's .conf files are"
-            )));
+fn judge(args: &Args, kind: Kind, mut rules: Vec<Rule>) -> Result<Judge, Failure> {
+    let sight = match kind {
+        Kind::Raw => Sight::Raw,
+        Kind::Access => Sight::Apache(
+            record::Kind::Access,
+            parser(record::Kind::Access, &args.format)?,
+        ),
+        Kind::Error => {
+            // `combined` and the like are formats of the other kind of log.
+            let known = args.format == "auto" || args.kind == Some(Kind::Error);
+            let format = if known { &args.format } else { "auto" };
+            Sight::Apache(record::Kind::Error, parser(record::Kind::Error, format)?)
         }
-        let file = Path::new(name);
-        if let Err(error) = File::open(file) {
-            return Err(Failure::Failed(format!("`{name}` cannot be read: {error}")));
+    };
+    if let Sight::Apache(kind, _) = &sight {
+        rules.retain(|rule| rule.log.is_none_or(|log| log == *kind));
+        if rules.is_empty() {
+            return Err(Failure::Usage(match &args.jail {
+                Some(jail) => format!("jail `{jail}` does not look at an {kind} log"),
+                None => format!("no enabled jail looks at an {kind} log: name one with --jail"),
+            }));
         }
-        return read(file);
     }
-    if let Some(definition) = config.and_then(|config| config.filters.get(whole)) {
-        return Ok(definition.clone());
-    }
-    let paths = config::paths_of(&global.config);
-    let places = config::filter_directories(&global.config, &paths);
-    let files = places.map(|place| place.join(format!("{name}.conf")));
-    match files.iter().find(|file| file.is_file()) {
-        Some(file) => read(file),
-        None => Err(Failure::Failed(format!(
-            "there is no filter `{name}`: looked for {}",
-            files.map(|file| file.display().to_string()).join(", ")
-        ))),
-    }
+    Ok(Judge { sight, rules })
 }
 
 fn parser(kind: record::Kind, format: &str) -> Result<Parser, Failure> {
     Parser::new(kind, format).map_err(|message| Failure::Usage(format!("--format: {message}")))
 }
 
-fn open(args: &Args) -> Result<Box<dyn BufRead>, Failure> {
-    if let Some(line) = &args.line {
-        // A final newline, as `"$(...)"` would drop it; without text there is still one line.
-        return Ok(Box::new(io::Cursor::new(format!("{line}\n").into_bytes())));
-    }
-    match args.file.as_deref() {
-        None => Ok(Box::new(io::empty())),
-        Some(file) if file == Path::new("-") => Ok(Box::new(io::stdin().lock())),
-        Some(file) => {
-            let mut lines = BufReader::new(File::open(file).map_err(|e| unreadable(file, &e))?);
-            let front = lines.fill_buf().map_err(|e| unreadable(file, &e))?;
-            if front.starts_with(&[0x1f, 0x8b]) {
-                let name = file.display();
-                return Err(Failure::Failed(format!(
-                    "`{name}` is compressed: `zcat {name} | pipeban test ... -`"
-                )));
-            }
-            Ok(Box::new(lines))
-        }
-    }
-}
-
-fn unreadable(file: &Path, error: &io::Error) -> Failure {
-    Failure::Failed(format!("`{}` cannot be read: {error}", file.display()))
-}
-
-/// The next line without its newline.
-fn next_line(lines: &mut dyn BufRead, args: &Args) -> Result<Option<Vec<u8>>, Failure> {
-    let mut line = Vec::new();
-    let length = lines
-        .read_until(b'\n', &mut line)
-        .map_err(|error| unreadable(args.file.as_deref().unwrap_or(Path::new("-")), &error))?;
-    if line.ends_with(b"\n") {
-        line.pop();
-    }
-    Ok((length > 0).then_some(line))
-}
-
-/// The kind of the lines, and those that were read to find out.
-fn kind(
-    args: &Args,
-    rules: &[Rule],
-    lines: &mut dyn BufRead,
-) -> Result<(Kind, Vec<Vec<u8>>), Failure> {
+fn kind(args: &Args, rules: &[Rule], lines: &mut Lines) -> Result<Kind, Failure> {
     let of = |log| match log {
         record::Kind::Access => Kind::Access,
         record::Kind::Error => Kind::Error,
@@ -319,28 +263,22 @@ fn kind(
     let mut logs: Vec<_> = rules.iter().map(|rule| rule.log).collect();
     logs.dedup();
     match (args.kind, logs.as_slice()) {
-        (Some(kind), _) => return Ok((kind, Vec::new())),
-        (None, [Some(log)]) => return Ok((of(*log), Vec::new())),
+        (Some(kind), _) => return Ok(kind),
+        (None, [Some(log)]) => return Ok(of(*log)),
         _ => {}
     }
     let error = parser(record::Kind::Error, "auto")?;
     let access = parser(record::Kind::Access, &args.format)?;
-    let mut first = Vec::new();
-    while first.len() < LINES_TO_GUESS {
-        let Some(line) = next_line(lines, args)? else {
-            break;
-        };
-        let kind = if error.parse(&line).is_some() {
+    let found = lines.look_ahead(|line| {
+        if error.parse(line).is_some() {
             Some(Kind::Error)
         } else {
-            access.parse(&line).map(|_| Kind::Access)
-        };
-        first.push(line);
-        if let Some(kind) = kind {
-            return Ok((kind, first));
+            access.parse(line).map(|_| Kind::Access)
         }
-    }
-    Ok((Kind::Access, first))
+    })?;
+    // Jails look at nothing but Apache's lines, and whoever names a format has such.
+    let raw = logs == [None] && args.format == "auto";
+    Ok(found.unwrap_or(if raw { Kind::Raw } else { Kind::Access }))
 }
 
 #[cfg(test)]

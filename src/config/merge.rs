@@ -7,7 +7,10 @@ use std::time::Duration;
 use super::document::{self, Member, Value};
 use super::schema::{self, Faults};
 use super::words::nearest;
-use super::{Backend, Config, Firewall, Jail, JailName, Paths, Ports, Problem, Syslog};
+use super::{
+    Backend, Config, Firewall, Jail, JailName, Paths, Ports, Problem, Syslog, SyslogFormat,
+    SyslogTarget,
+};
 use crate::record::Kind;
 
 /// The name under which bans by hand are shown.
@@ -89,11 +92,7 @@ pub(super) fn built_in() -> Config {
             max_rules: 500,
             mirror: true,
         },
-        syslog: Syslog {
-            socket: "/dev/log".into(),
-            facility: 10,
-            log_file: Some("/var/log/pipeban.log".into()),
-        },
+        syslog: Syslog::default(),
         trusted_proxies: Vec::new(),
         defaults: Jail {
             enabled: true,
@@ -241,7 +240,10 @@ fn section(
         }
         "paths" => schema::apply(name, schema::PATHS, table, &mut config.paths, faults),
         "firewall" => schema::apply(name, schema::FIREWALL, table, &mut config.firewall, faults),
-        "syslog" => schema::apply(name, schema::SYSLOG, table, &mut config.syslog, faults),
+        "syslog" => {
+            schema::apply(name, schema::SYSLOG, table, &mut config.syslog, faults);
+            misread(table, &config.syslog, faults);
+        }
         "proxies" => schema::apply(name, schema::PROXIES, table, config, faults),
         "defaults" => {
             schema::apply(name, schema::JAIL, table, &mut config.defaults, faults);
@@ -249,6 +251,20 @@ fn section(
         }
         "jails" => {}
         _ => faults.at(member.place, unknown_section(name, table)),
+    }
+}
+
+/// journald and rsyslog take RFC 5424 on `/dev/log` for a line without a tag.
+fn misread(table: &[Member], syslog: &Syslog, faults: &mut Faults<'_>) {
+    let format = table.iter().find(|member| member.key == "format");
+    if let Some(format) = format
+        && syslog.format == SyslogFormat::Rfc5424
+        && syslog.target == SyslogTarget::local()
+    {
+        faults.at(
+            format.place,
+            "the daemon at /dev/log reads `rfc3164` only: leave `format` out, or name another `target`",
+        );
     }
 }
 
@@ -552,15 +568,17 @@ mod tests {
             "named lists",
         );
         check(
-            "[syslog]\ntarget = \"udp://192.0.2.1:514\"",
+            "[syslog]\ntarget = \"udp://loghost:514\"",
             "2:10",
-            "not in this version",
+            "a port, as in `udp://192.0.2.1:514`",
         );
         check(
-            "[syslog]\nformat = \"rfc5424\"",
+            "[syslog]\ntarget = \"tcp://192.0.2.1:514\"",
             "2:10",
-            "not in this version",
+            "let the local syslog forward",
         );
+        check("[syslog]\nformat = \"rfc5424\"", "2:1", "rfc3164` only");
+        check("[syslog]\nformat = \"cef\"", "2:10", "\"rfc5424\"");
         check(
             "[syslog]\nfacility = \"autpriv\"",
             "2:12",

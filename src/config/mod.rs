@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -109,12 +110,50 @@ pub enum Backend {
 /// `[syslog]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Syslog {
-    /// `/dev/log` by default (`target = "local"`), else the path of `unix:PATH`.
-    pub socket: PathBuf,
+    /// Where lines go.
+    pub target: SyslogTarget,
+    /// How they are written.
+    pub format: SyslogFormat,
     /// Facility number (RFC 5424 section 6.2.1); authpriv is 10.
     pub facility: u8,
     /// The same lines also go here. Default `/var/log/pipeban.log`; `None`: not.
     pub log_file: Option<PathBuf>,
+}
+
+impl Default for Syslog {
+    fn default() -> Syslog {
+        Syslog {
+            target: SyslogTarget::local(),
+            format: SyslogFormat::Rfc3164,
+            facility: 10,
+            log_file: Some("/var/log/pipeban.log".into()),
+        }
+    }
+}
+
+/// A syslog daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyslogTarget {
+    /// On this host: `/dev/log` by default (`target = "local"`), else the path of `unix:PATH`.
+    Unix(PathBuf),
+    /// `udp://ADDRESS:PORT` (RFC 5426): no name, as nobody waits for a resolver.
+    Udp(SocketAddr),
+}
+
+impl SyslogTarget {
+    /// What glibc's syslog(3) writes to.
+    pub fn local() -> SyslogTarget {
+        SyslogTarget::Unix("/dev/log".into())
+    }
+}
+
+/// The form of a syslog line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyslogFormat {
+    /// What journald and rsyslog expect on `/dev/log`.
+    Rfc3164,
+    /// For targets that parse it.
+    Rfc5424,
 }
 
 /// `[A-Za-z0-9_.-]{1,64}`: safe in a ufw comment, a log line and a path.

@@ -8,7 +8,10 @@ use ipnet::IpNet;
 
 use super::document::{Located, Member, Place, Value};
 use super::words::{self, nearest};
-use super::{Backend, Config, Firewall, Increment, Jail, Paths, Ports, Problem, Syslog, duration};
+use super::{
+    Backend, Config, Firewall, Increment, Jail, Paths, Ports, Problem, Syslog, SyslogFormat,
+    SyslogTarget, duration,
+};
 use crate::record::Kind;
 
 /// Where faults of one file are collected.
@@ -93,14 +96,12 @@ pub(super) const FIREWALL: &[Key<Firewall>] = &[
 ];
 
 pub(super) const SYSLOG: &[Key<Syslog>] = &[
-    key("target", |t, v, f| set(&mut t.socket, target(v, f))),
-    key("format", |_, v, f| match text(v, f) {
-        Some("rfc3164") | None => {}
-        Some("rfc5424") => f.at(
-            v.place,
-            "`rfc5424` is not in this version yet: leave `format` out for rfc3164",
-        ),
-        Some(_) => f.expected("\"rfc3164\"", v),
+    key("target", |t, v, f| set(&mut t.target, target(v, f))),
+    key("format", |t, v, f| match text(v, f) {
+        Some("rfc3164") => t.format = SyslogFormat::Rfc3164,
+        Some("rfc5424") => t.format = SyslogFormat::Rfc5424,
+        Some(_) => f.expected("\"rfc3164\" or \"rfc5424\"", v),
+        None => {}
     }),
     key("facility", |t, v, f| set(&mut t.facility, facility(v, f))),
     key("log_file", |t, v, f| match text(v, f) {
@@ -366,21 +367,31 @@ fn backend(value: &Located, faults: &mut Faults<'_>) -> Option<Backend> {
     }
 }
 
-fn target(value: &Located, faults: &mut Faults<'_>) -> Option<PathBuf> {
+fn target(value: &Located, faults: &mut Faults<'_>) -> Option<SyslogTarget> {
     let name = text(value, faults)?;
     if name == "local" {
-        return Some("/dev/log".into());
+        return Some(SyslogTarget::local());
     }
     if let Some(path) = name
         .strip_prefix("unix:")
         .filter(|path| path.starts_with('/'))
     {
-        return Some(path.into());
+        return Some(SyslogTarget::Unix(path.into()));
     }
-    if name.starts_with("udp:") || name.starts_with("tcp:") {
-        faults.at(value.place, "remote syslog is not in this version yet: write \"local\" and let the local syslog forward");
+    if let Some(address) = name.strip_prefix("udp://") {
+        let address = address.parse().ok().map(SyslogTarget::Udp);
+        if address.is_none() {
+            faults.at(value.place, "an address and a port, as in `udp://192.0.2.1:514` or `udp://[2001:db8::1]:514`: nobody here waits for a resolver");
+        }
+        return address;
+    }
+    if name.starts_with("tcp:") || name.starts_with("tls:") {
+        faults.at(
+            value.place,
+            "syslog over tcp is not spoken here: write \"local\" and let the local syslog forward",
+        );
     } else {
-        faults.expected("\"local\" or \"unix:/PATH\"", value);
+        faults.expected("\"local\", \"unix:/PATH\" or \"udp://ADDRESS:PORT\"", value);
     }
     None
 }

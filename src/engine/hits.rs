@@ -22,8 +22,9 @@ impl Engine {
         let Some(offset) = hits.iter().map(|hit| hit.offset).max() else {
             return;
         };
-        let now = now();
+        // First, because it may have to ask the kernel: the time is that of the decision.
         let exempt = self.exempt();
+        let now = now();
         let mut known = self.stream(stream, now).decided;
         let mut work = Work::default();
         let mut told = Vec::new();

@@ -9,6 +9,7 @@ mod file;
 mod glob;
 mod literals;
 pub mod matcher;
+mod near;
 mod options;
 mod pattern;
 mod read;
@@ -18,6 +19,7 @@ mod spelling;
 mod subject;
 mod torn;
 mod translate;
+mod why;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -27,9 +29,11 @@ use serde::{Deserialize, Serialize};
 pub use compile::Filter;
 pub use dates::{Dates, Moment};
 pub use options::split_options;
+pub use pattern::Place;
 pub use read::{Texts, read, read_from};
 pub use sequence::Sequence;
 pub use subject::Subject;
+pub use why::{Near, Reason};
 
 /// A filter as read from its file: text only, nothing compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use regex_syntax::hir::{Hir, HirKind};
@@ -53,12 +54,22 @@ pub(super) struct Found {
     pub(super) skipped: Vec<(usize, usize)>,
 }
 
+/// Where a match stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The whole match.
+    pub whole: Range<usize>,
+    /// What stands for `<HOST>` in it.
+    pub host: Option<Range<usize>>,
+}
+
 #[derive(Debug)]
 pub(super) struct Pattern {
     /// As shown, from 1.
     pub(super) number: u32,
-    text: String,
-    multi_line: bool,
+    /// As it was written.
+    pub(super) text: String,
+    pub(super) multi_line: bool,
     limits: Limits,
     /// With any address for `<HOST>`: a line that this does not match, nothing does.
     any: Compiled,
@@ -262,13 +273,52 @@ impl Pattern {
         regex
     }
 
-    /// What a match in a text without a record says: there the pattern names the host.
-    pub(super) fn find(&self, text: &[u8]) -> Option<Found> {
-        let longest = self.longest.get_or_init(|| {
+    /// Whether it takes steps back.
+    pub(super) fn steps_back(&self) -> bool {
+        self.any.steps_back()
+    }
+
+    /// What stands for `<HOST>` in a match with any address.
+    pub(super) fn named<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
+        let spans = self.any.spans(text)?;
+        let (from, to) = self.groups.iter().find_map(|at| filled(&spans, *at))?;
+        text.get(from..to)
+    }
+
+    /// Where a match with the client's own text stands, and in it that text; without a client,
+    /// with any address.
+    pub(super) fn place(&self, text: &[u8], client: Option<Client<'_>>) -> Option<Place> {
+        let place = |spans: &Spans, groups: &[usize]| {
+            let (from, to) = spans.first().copied().flatten()?;
+            let host = groups.iter().find_map(|group| filled(spans, *group));
+            Some(Place {
+                whole: from..to,
+                host: host.map(|(from, to)| from..to),
+            })
+        };
+        let Some(client) = client else {
+            return place(&self.longest()?.spans(text)?, &self.groups);
+        };
+        let spans = self.any.spans(text)?;
+        if self.groups.is_empty() || self.names_only(text, &spans, client) {
+            return place(&spans, &self.groups);
+        }
+        let exact = self.exact(client)?;
+        let groups = exact.groups(|name| name.starts_with(GROUP));
+        place(&exact.spans(text)?, &groups)
+    }
+
+    fn longest(&self) -> Option<&Compiled> {
+        let compile = || {
             let (pattern, _) = translate(&self.text, Host::Longest);
             Compiled::new(&pattern, manner(DFA_LIMIT, self.multi_line), &self.limits).ok()
-        });
-        let longest = longest.as_ref()?;
+        };
+        self.longest.get_or_init(compile).as_ref()
+    }
+
+    /// What a match in a text without a record says: there the pattern names the host.
+    pub(super) fn find(&self, text: &[u8]) -> Option<Found> {
+        let longest = self.longest()?;
         let spans = longest.spans(text)?;
         let text_of = |name: &str| {
             // `alt_user_1` is another place for the user.

@@ -11,6 +11,8 @@ use std::sync::{Arc, OnceLock};
 
 use regex::bytes::{Regex, RegexBuilder};
 
+use super::translate::Places;
+
 /// Compiled size of one pattern.
 const SIZE_LIMIT: usize = 4 << 20;
 /// Steps back that a pattern may take on one text. Each may look at the whole text.
@@ -171,7 +173,7 @@ impl Compiled {
 }
 
 /// For ASCII with Unicode off, for speed; but on where a class of the pattern holds other letters.
-fn linear(pattern: &str, manner: Manner, letters: bool) -> Result<Regex, regex::Error> {
+pub(super) fn linear(pattern: &str, manner: Manner, letters: bool) -> Result<Regex, regex::Error> {
     let with = |unicode: bool| {
         RegexBuilder::new(pattern)
             .unicode(unicode)
@@ -233,13 +235,20 @@ fn explain(error: &regex::Error) -> String {
 
 /// The pattern without what looks around or back: whatever the pattern matches, this does.
 fn coarser(pattern: &str) -> String {
+    coarser_placed(pattern).0
+}
+
+/// As [`coarser`], with the places of the pieces.
+pub(super) fn coarser_placed(pattern: &str) -> (String, Places) {
     const ANYTHING: &str = "(?s-u:.*)";
     let mut out = String::with_capacity(pattern.len());
+    let mut places = Vec::new();
     let mut rest = pattern;
     // Whether a count ends here: a `+` behind it forbids to step back into what it took.
     let mut counted = false;
     while !rest.is_empty() {
         let after_count = std::mem::take(&mut counted);
+        places.push((out.len(), pattern.len() - rest.len()));
         if ["(?=", "(?!", "(?<=", "(?<!"]
             .iter()
             .any(|look| rest.starts_with(look))
@@ -264,7 +273,7 @@ fn coarser(pattern: &str) -> String {
             rest = rest.get(length..).unwrap_or_default();
         }
     }
-    out
+    (out, places)
 }
 
 /// Whether a group is referred to by its number.

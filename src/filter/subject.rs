@@ -1,6 +1,7 @@
 //! A line made ready for patterns.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::record::{self, Client, Record};
 
@@ -18,7 +19,11 @@ pub(super) const WHOLE: usize = 4096;
 /// format.
 #[derive(Debug)]
 pub struct Subject<'a> {
+    /// As it came.
+    line: &'a [u8],
     text: Vec<u8>,
+    /// What was cut out of the line.
+    cut: Range<usize>,
     own: usize,
     client: Option<Client<'a>>,
     raw: bool,
@@ -37,7 +42,9 @@ impl<'a> Subject<'a> {
             .map_or(text.len() + 1, |own| ready(own, record.time.clone()).len());
         text.push(b'\n');
         Subject {
+            line,
             text,
+            cut: record.time.clone().unwrap_or_default(),
             own,
             client: record.client,
             raw: false,
@@ -46,12 +53,14 @@ impl<'a> Subject<'a> {
 
     /// Of a line that no record is known for: the pattern's `<HOST>` decides. Never on the live
     /// path. `time`: where it stands ([`super::Dates::find`]).
-    pub fn raw(line: &'a [u8], time: Option<std::ops::Range<usize>>) -> Subject<'a> {
-        let mut text = ready(line, time);
+    pub fn raw(line: &'a [u8], time: Option<Range<usize>>) -> Subject<'a> {
+        let mut text = ready(line, time.clone());
         text.push(b'\n');
         Subject {
+            line,
             own: text.len(),
             text,
+            cut: time.unwrap_or_default(),
             client: None,
             raw: true,
         }
@@ -74,12 +83,36 @@ impl<'a> Subject<'a> {
         self.client
     }
 
+    /// Where in the line a place in the text stands; its length for what is behind.
+    pub(super) fn in_line(&self, at: usize) -> usize {
+        let (mut here, mut text) = (0, 0);
+        for part in [0..self.cut.start, self.cut.end..self.line.len()] {
+            here = part.start;
+            for chunk in self.line.get(part).unwrap_or_default().utf8_chunks() {
+                let valid = chunk.valid().len();
+                if at < text + valid {
+                    return here + at - text;
+                }
+                here += valid;
+                text += valid;
+                if !chunk.invalid().is_empty() {
+                    text += char::REPLACEMENT_CHARACTER.len_utf8();
+                    if at < text {
+                        return here;
+                    }
+                    here += chunk.invalid().len();
+                }
+            }
+        }
+        here
+    }
+
     pub(super) fn is_raw(&self) -> bool {
         self.raw
     }
 }
 
-fn ready(line: &[u8], time: Option<std::ops::Range<usize>>) -> Vec<u8> {
+fn ready(line: &[u8], time: Option<Range<usize>>) -> Vec<u8> {
     let around = time.and_then(|time| Some([line.get(..time.start)?, line.get(time.end..)?]));
     let parts = around.unwrap_or([line, b""]);
     let mut text = Vec::with_capacity(line.len() + 1);

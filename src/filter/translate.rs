@@ -13,7 +13,7 @@ pub(super) enum Host<'a> {
     Any,
     /// Any address, captured, as long as can be: for lines no record is known for.
     Longest,
-    /// This text: an address of IPv4 or not.
+    /// This text, captured: an address of IPv4 or not.
     Exact { text: &'a str, v4: bool },
     /// A NUL, which stands in hardly any line: it marks where an address of IPv4, or not, is.
     Mark { v4: bool },
@@ -27,13 +27,24 @@ const ZONE: &str = r"(?:%[0-9A-Za-z._-]+)?";
 /// Matches nothing.
 const NEVER: &str = "[a&&b]";
 
+/// For each piece of a pattern that was rewritten: where it is now, and where it was.
+pub(super) type Places = Vec<(usize, usize)>;
+
 /// The pattern in Rust's spelling, and how many host tags it holds.
 pub(super) fn translate(text: &str, host: Host<'_>) -> (String, usize) {
+    let (out, hosts, _) = translate_placed(text, host);
+    (out, hosts)
+}
+
+/// As [`translate`], with the places of the pieces.
+pub(super) fn translate_placed(text: &str, host: Host<'_>) -> (String, usize, Places) {
     let mut out = Out::new(text);
+    let mut places = Vec::new();
     let mut rest = text;
     let mut in_class = false;
     let mut class_start = false;
     while let Some(c) = rest.chars().next() {
+        places.push((out.text.len(), text.len() - rest.len()));
         if !in_class && let Some((tag, after)) = tag(rest) {
             out.tag(&tag, rest, host);
             rest = after;
@@ -82,7 +93,10 @@ pub(super) fn translate(text: &str, host: Host<'_>) -> (String, usize) {
         out.text.push_str(&piece);
         rest = after;
     }
-    (out.global + &out.text, out.hosts)
+    // Flags from the middle stand in front, and all else behind them.
+    let shift = out.global.len();
+    places.iter_mut().for_each(|(now, _)| *now += shift);
+    (out.global + &out.text, out.hosts, places)
 }
 
 /// The pattern as far as it is translated.
@@ -279,7 +293,7 @@ fn group_name(tag: &str) -> String {
 fn replacement(family: Family, host: Host<'_>, number: usize) -> String {
     let lazy = match host {
         Host::Exact { text, v4 } => {
-            let text = regex_syntax::escape(text);
+            let text = format!("(?P<{GROUP}{number}>{})", regex_syntax::escape(text));
             return match (family, v4) {
                 (Family::Both, _) => format!(r"(?:\[?{text}\]?)"),
                 (Family::Subnet, _) => format!(r"(?:\[?{text}(?:/[0-9]+)?\]?)"),

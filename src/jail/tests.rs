@@ -32,11 +32,7 @@ fn config(jails: &[(&str, Jail)]) -> Config {
             max_rules: 500,
             mirror: true,
         },
-        syslog: Syslog {
-            socket: "/dev/log".into(),
-            facility: 10,
-            log_file: None,
-        },
+        syslog: Syslog::default(),
         trusted_proxies: vec![],
         defaults: jail(),
         jails: jails

@@ -1,7 +1,7 @@
 //! What keeper and worker have to say to the operator: each trouble once, and when it is over.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::alert::{self, Severity};
@@ -103,8 +103,7 @@ impl Tell {
 /// Before any configuration is known: syslog alone.
 fn default_settings() -> config::Syslog {
     config::Syslog {
-        socket: PathBuf::from("/dev/log"),
-        facility: 10,
         log_file: None,
+        ..config::Syslog::default()
     }
 }

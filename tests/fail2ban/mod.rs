@@ -7,6 +7,7 @@ mod differential;
 mod oracle;
 mod own_text;
 mod samples;
+mod side_by_side;
 mod spoofing;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,8 @@
 //! Lines that hostile clients made a real Apache write, read by the records, the filters and
 //! `pipeban test`.
 
+mod command;
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -259,8 +261,8 @@ fn what_is_shown_to_people_is_escaped_and_counted() {
     let output = bench.run(&["--filter", "f.conf", "-"], &input);
     let text = String::from_utf8(output.stdout).unwrap();
     for part in [
-        "Format: common\n",
-        "       0  1: ^<HOST> .*GET /x\n       1  2: ^<HOST> .*GET /y\n",
+        "Format: common (access log)\nTimes:  1 of 2 lines, 2026-11-22T11:00:32+00:00\n",
+        "    hits  failregex, 1 of 2\n       1  2: ^<HOST> .*GET /y\n\n",
         "\n1 matched\n    1: 192.0.2.1: 192.0.2.1 - - [",
         "2: \\x1b[2J\\xff\\u{202e}\n",
         "\n1 of 2 lines matched\n",
@@ -291,6 +293,11 @@ fn what_cannot_be_done_says_so_with_its_status() {
             vec!["--filter", "good.conf", "none.log"],
             2,
             "`none.log` cannot be read",
+        ),
+        (
+            vec!["--filter", "good.conf", "192.0.2.1 a line"],
+            2,
+            "; one line goes with --line",
         ),
         (
             vec!["--filter", "no-such-filter", "-"],

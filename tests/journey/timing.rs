@@ -6,6 +6,8 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use crate::support::http::{ATTACK, Connection};
 use crate::support::world::{CONFIG, SERVER4};
 use crate::support::{Apache, Mpm, World, median};
@@ -55,7 +57,7 @@ fn measure_from_the_line_in_the_pipe_to_the_engines_decision() {
 
 fn to_the_decision(what: &str, firewall: &str) {
     let Some(world) = World::new() else { return };
-    // We are syslog: a decision is taken before its line is told.
+    // We are syslog: a line is told when its ban is in force.
     let syslog = UnixDatagram::bind(world.path("/run/measure.sock")).expect("bound");
     syslog
         .set_read_timeout(Some(Duration::from_secs(10)))
@@ -72,7 +74,8 @@ fn to_the_decision(what: &str, firewall: &str) {
         .spawn()
         .expect("started");
     let mut stdin = pipe.stdin.take().expect("piped");
-    let mut samples = Vec::new();
+    let mut told = Vec::new();
+    let mut written = Vec::new();
     // The first one also waits for the worker to start.
     for n in 0..=SAMPLES {
         let line = format!(
@@ -80,26 +83,38 @@ fn to_the_decision(what: &str, firewall: &str) {
              AH10244: invalid URI path (/cgi-bin/.%2e/bin/sh)\n",
             10 + n
         );
-        let written = Instant::now();
+        let (start, wall) = (Instant::now(), Timestamp::now());
         stdin.write_all(line.as_bytes()).expect("written");
-        let told = loop {
+        loop {
             let mut datagram = [0; 4096];
             let length = syslog.recv(&mut datagram).expect("a decision");
             let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
             if text.contains(&format!("Found 198.51.100.{} ", 10 + n)) {
-                break written.elapsed();
+                break;
             }
-        };
+        }
         if n > 0 {
-            samples.push(told);
+            told.push(start.elapsed());
+            written.push((format!("198.51.100.{}", 10 + n), wall));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+    // A ban is since the moment the engine decided it.
+    let jail = world.jail("apache-cgitraversal");
+    let bans = jail["banned"].as_array().expect("bans");
+    let decided = |(host, wall): (String, Timestamp)| {
+        let ban = bans.iter().find(|ban| ban["host"] == host.as_str());
+        let since = ban.and_then(|ban| ban["since"].as_str()).expect("banned");
+        let since: Timestamp = since.parse().expect("a time");
+        Duration::try_from(since.duration_since(wall)).expect("decided after it was written")
+    };
+    let decided = written.into_iter().map(decided).collect();
     drop(stdin);
     let _ = pipe.wait();
+    tell(&format!("line in the pipe -> decision, {what}"), decided);
     tell(
-        &format!("line in the pipe -> decision performed and told to syslog, {what}"),
-        samples,
+        &format!("line in the pipe -> ban in force, told to syslog, {what}"),
+        told,
     );
 }
 

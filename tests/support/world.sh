@@ -81,7 +81,7 @@ world_ufw() {
 world_syslog() {
     local log=/var/log/world-syslog
     touch $log
-    if [ -x /usr/sbin/rsyslogd ]; then
+    if [ $rsyslogd = yes ]; then
         cat >/etc/world-rsyslog.conf <<CONF
 module(load="imuxsock" SysSock.Use="off")
 input(type="imuxsock" Socket="/dev/log" CreatePath="on")
@@ -91,15 +91,18 @@ CONF
         rsyslogd -f /etc/world-rsyslog.conf -i /run/rsyslogd.pid
     else
         perl -MSocket -e '
-            socket(my $in, AF_UNIX, SOCK_DGRAM, 0) and bind($in, sockaddr_un("/dev/log")) or die "/dev/log: $!";
+            my $in;
+            socket($in, AF_UNIX, SOCK_DGRAM, 0) and bind($in, sockaddr_un("/dev/log")) or die "/dev/log: $!";
             chmod 0666, "/dev/log";
             open(my $out, ">>", $ARGV[0]) or die; select($out); $| = 1;
             while (defined recv($in, my $line, 65536, 0)) { $line =~ s/^<\d+>(\w+ +\d+ \S+ )?//; print "$line\n"; }
-        ' $log </dev/null >/dev/null 2>&1 &
-        while [ ! -S /dev/log ]; do sleep 0.02; done
+        ' $log </dev/null >/dev/null &
+        while [ ! -S /dev/log ]; do kill -0 $!; sleep 0.02; done
     fi
 }
 
+# Before the overlays, which do not show what a test has mounted over a file.
+if [ -x /usr/sbin/rsyslogd ]; then rsyslogd=yes; else rsyslogd=no; fi
 world_files "$1"
 world_network
 world_ufw >/var/log/world-ufw 2>&1 || { cat /var/log/world-ufw >&2; exit 1; }

@@ -9,14 +9,16 @@ use jiff::tz::{Offset, TimeZone};
 use serde::Serialize;
 
 use crate::config::JailName;
-use crate::filter::{Dates, Definition, Filter, Moment, Outcome, Sequence, Subject, matcher};
+use crate::filter::{
+    Dates, Definition, Filter, Moment, Outcome, Place, Reason, Sequence, Subject, matcher,
+};
 use crate::record::time::Stamp;
 use crate::record::{Kind, Parser, Record};
 
 /// How lines are read.
 pub(super) enum Sight {
     /// As Apache's records.
-    Apache(Parser),
+    Apache(Kind, Parser),
     /// As text: the pattern names the host.
     Raw,
 }
@@ -63,6 +65,31 @@ pub(super) struct Verdict {
     pub(super) host: Option<IpAddr>,
     pub(super) matches: Vec<Match>,
     pub(super) time: Option<String>,
+    /// Whether a time was found; one that leaves out the year is none for [`Verdict::time`].
+    #[serde(skip)]
+    pub(super) timed: bool,
+    /// Rules that would have matched, and what ignores the line there.
+    #[serde(skip)]
+    pub(super) ignored: Vec<(usize, Ignored)>,
+}
+
+/// What ignores a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ignored {
+    /// The ignoreregex of this number.
+    Regex(u32),
+    /// This network of the jail's ignoreip, and who is in it.
+    Address(IpNet, IpAddr),
+}
+
+/// Why one rule does not match a line.
+pub(super) enum Cause {
+    /// The jail looks at other virtual hosts.
+    Vhost,
+    /// Alone the line matches; lines before it make the difference.
+    Before,
+    Ignored(Ignored),
+    Filter(Reason),
 }
 
 /// One rule that matched.
@@ -88,19 +115,23 @@ impl Judge {
             host: None,
             matches: Vec::new(),
             time: None,
+            timed: false,
+            ignored: Vec::new(),
         };
         match &self.sight {
             Sight::Raw => {
                 for (index, rule) in self.rules.iter().enumerate() {
                     let (cut, moment) = rule.dates.find(line).unzip();
+                    verdict.timed |= moment.is_some();
                     verdict.time = verdict.time.or_else(|| of_moment(moment?));
                     self.ask_rule(&mut verdict, index, rule, &Subject::raw(line, cut));
                 }
             }
-            Sight::Apache(parser) => match parser.parse(line) {
+            Sight::Apache(_, parser) => match parser.parse(line) {
                 Some(record) => {
                     let time = record.time.clone();
                     verdict.time = time.and_then(|time| rfc3339(Stamp::read(line.get(time)?)?));
+                    verdict.timed = verdict.time.is_some();
                     self.ask(&mut verdict, &Subject::of(line, &record), &record);
                 }
                 None => verdict.verdict = Word::Unparsed,
@@ -120,11 +151,14 @@ impl Judge {
     fn ask_rule(&self, verdict: &mut Verdict, index: usize, rule: &Rule, subject: &Subject<'_>) {
         let outcome = match &self.sight {
             Sight::Raw => rule.sequence.borrow_mut().examine(&rule.filter, subject),
-            Sight::Apache(_) => rule.filter.examine(subject),
+            Sight::Apache(..) => rule.filter.examine(subject),
         };
         let word = match outcome {
-            Outcome::Match { host, .. } if rule.ignores(host) => Word::Ignored,
             Outcome::Match { pattern, host } => {
+                if let Some(net) = rule.ignores(host) {
+                    verdict.ignored.push((index, Ignored::Address(net, host)));
+                    return verdict.be(Word::Ignored);
+                }
                 verdict.host = Some(host);
                 verdict.matches.push(Match {
                     jail: rule.jail.clone(),
@@ -138,16 +172,104 @@ impl Judge {
                 Word::Match
             }
             Outcome::Spoof { .. } => Word::Spoof,
-            Outcome::Ignored => Word::Ignored,
+            Outcome::Ignored => {
+                let number = rule.filter.ignored_by(subject).unwrap_or(1);
+                verdict.ignored.push((index, Ignored::Regex(number)));
+                Word::Ignored
+            }
             Outcome::Miss => Word::Miss,
         };
-        verdict.verdict = verdict.verdict.min(word);
+        verdict.be(word);
+    }
+
+    /// Where a line matches by the first of its matches.
+    pub(super) fn place(&self, line: &[u8], verdict: &Verdict) -> Option<Place> {
+        let found = verdict.matches.first()?;
+        let rule = self.rules.get(found.rule)?;
+        // Where several lines are matched together, a place is not one of this line.
+        let alone = rule.definition.maxlines == 1;
+        let subject = self.subject(rule, line).filter(|_| alone)?;
+        rule.filter.place(&subject, found.pattern)
+    }
+
+    /// Why each rule that does not match a line does not; nothing where the line cannot be read.
+    pub(super) fn causes<'j>(
+        &'j self,
+        line: &'j [u8],
+        verdict: &'j Verdict,
+    ) -> impl Iterator<Item = (&'j Rule, Cause)> {
+        let others = |index: usize| verdict.matches.iter().all(|found| found.rule != index);
+        let rules = self.rules.iter().enumerate();
+        rules
+            .filter(move |(index, _)| others(*index))
+            .filter_map(|(index, rule)| {
+                let subject = self.subject(rule, line)?;
+                let ignored = verdict.ignored.iter().find(|(at, _)| *at == index);
+                let cause = if self.is_elsewhere(rule, line) {
+                    Cause::Vhost
+                } else if let Some((_, ignored)) = ignored {
+                    Cause::Ignored(*ignored)
+                } else {
+                    let reason = rule.filter.why_not(&subject);
+                    reason.map_or(Cause::Before, Cause::Filter)
+                };
+                Some((rule, cause))
+            })
+    }
+
+    /// The line as the rule sees it; `None` where it cannot be read.
+    fn subject<'l>(&self, rule: &Rule, line: &'l [u8]) -> Option<Subject<'l>> {
+        match &self.sight {
+            Sight::Raw => Some(Subject::raw(
+                line,
+                rule.dates.find(line).map(|(cut, _)| cut),
+            )),
+            Sight::Apache(_, parser) => Some(Subject::of(line, &parser.parse(line)?)),
+        }
+    }
+
+    fn is_elsewhere(&self, rule: &Rule, line: &[u8]) -> bool {
+        match &self.sight {
+            Sight::Raw => false,
+            Sight::Apache(_, parser) => parser
+                .parse(line)
+                .is_some_and(|record| !matcher::wants(&rule.vhost, &rule.not_vhost, &record)),
+        }
+    }
+
+    /// Whom Apache names as the client of a line.
+    pub(super) fn client(&self, line: &[u8]) -> Option<IpAddr> {
+        match &self.sight {
+            Sight::Raw => None,
+            Sight::Apache(_, parser) => Some(parser.parse(line)?.client?.addr),
+        }
+    }
+}
+
+impl Verdict {
+    /// The worst word of all rules stays.
+    fn be(&mut self, word: Word) {
+        self.verdict = self.verdict.min(word);
     }
 }
 
 impl Rule {
-    fn ignores(&self, host: IpAddr) -> bool {
-        self.ignoreip.iter().any(|net| net.contains(&host))
+    /// The network of its ignoreip that the host is in.
+    fn ignores(&self, host: IpAddr) -> Option<IpNet> {
+        self.ignoreip
+            .iter()
+            .find(|net| net.contains(&host))
+            .copied()
+    }
+
+    /// As people are told of it.
+    pub(super) fn name(&self) -> String {
+        let filter = &self.definition.name;
+        match &self.jail {
+            Some(jail) if jail.as_str() == filter => format!("jail {jail}"),
+            Some(jail) => format!("jail {jail}, filter {filter}"),
+            None => format!("filter {filter}"),
+        }
     }
 }
 

@@ -40,11 +40,7 @@ fn config(filters: &[(&str, &[&str], &[&str])], jails: Vec<(&str, Jail)>) -> Con
             max_rules: 1,
             mirror: false,
         },
-        syslog: Syslog {
-            socket: "/dev/null".into(),
-            facility: 10,
-            log_file: None,
-        },
+        syslog: Syslog::default(),
         trusted_proxies: Vec::new(),
         defaults: jail(Kind::Error, ""),
         jails: jails
