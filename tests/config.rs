@@ -149,7 +149,7 @@ fn every_shipped_jail_is_on_mild_and_anchored() {
     let output = etc.check(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(
-        stdout(&output).ends_with("0 hints\n"),
+        stdout(&output).ends_with("0 hints\n") && !stdout(&output).contains("filters.d"),
         "{}",
         stdout(&output)
     );
@@ -185,10 +185,86 @@ fn the_tutorials_example_is_accepted_as_it_stands_and_asks_for_a_year() {
     );
     let output = etc.check(&[]);
     assert_eq!(output.status.code(), Some(0));
+    // It is not anchored: `check` proves what that means.
+    let told = stdout(&output);
+    let place = etc.path("filters.d/apache-cgitraversal.conf");
+    let place = format!("warning: {}:7:13: pattern 1 of", place.display());
+    assert!(told.contains(&place), "{told}");
+    let attack = told.lines().find_map(|line| line.strip_prefix("    "));
+    let attack = attack.unwrap_or_else(|| panic!("{told}"));
+    let judged = |kind: &str| {
+        let filter = ["--filter", "apache-cgitraversal", "--kind", kind];
+        let arguments = [&["test", "--json"], &filter[..], &["--line", attack]].concat();
+        let text = stdout(&etc.run(&arguments));
+        let verdict: serde_json::Value = serde_json::from_str(&text).unwrap();
+        (verdict["verdict"].clone(), verdict["host"].clone())
+    };
+    assert_eq!(judged("raw"), ("match".into(), "198.51.100.7".into()));
+    assert_eq!(judged("error"), ("spoof".into(), serde_json::Value::Null));
+}
+
+#[test]
+fn what_is_wrong_with_patterns_is_warned_of_in_text_and_json() {
+    let etc = Etc::new(
+        "[jails.a]\nenabled = false\nlog = \"access\"\nfilter = \"f\"\n[jails.b]\nlog = \"access\"\nfilter = \"f\"\n",
+    );
+    etc.write(
+        "filters.d/f.conf",
+        "[Definition]\nfailregex = ^<HOST> - .*evil\n            ^<HOST> - .*evil$\n            ^\\[\\] \\[\\S+\\] .*\\[client <HOST>\nignoreregex = ^<HOST> - bob\n",
+    );
+    let output = etc.check(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let file = etc.path("filters.d/f.conf").display().to_string();
+    let told = stdout(&output);
+    for expected in [
+        format!("warning: {file}:3:13: pattern 2 of filter `f` matches nothing that pattern 1"),
+        format!("warning: {file}:4:13: pattern 3 of filter `f` matches no line of Apache's access"),
+    ] {
+        assert_eq!(told.matches(&expected).count(), 1, "{told}");
+    }
+    // The filter alone; its logs are those of its jails.
+    let json = stdout(&etc.run(&["check", "--filter", "f", "--json"]));
+    let objects: Vec<serde_json::Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let [never, shadowed, summary] = objects.as_slice() else {
+        panic!("{json}");
+    };
+    assert_eq!(never["lint"], "never-matches");
+    assert_eq!(shadowed["lint"], "shadowed");
+    assert_eq!(shadowed["file"], file.as_str());
+    assert_eq!(
+        (&shadowed["line"], &shadowed["column"]),
+        (&3.into(), &13.into())
+    );
+    assert_eq!(
+        (&shadowed["option"], &shadowed["pattern"]),
+        (&"failregex".into(), &2.into())
+    );
+    assert_eq!(shadowed["severity"], "warning");
+    assert_eq!(summary["warnings"], 2);
+    // A file that no jail names is held against both logs; a broken one ends with 78.
+    let told = stdout(&etc.run(&["check", "--filter", &file]));
     assert!(
-        stdout(&output).contains("hint: ") && stdout(&output).contains("does not begin with `^`"),
+        told.contains(":4:13: pattern 3 of filter `f` takes what a client writes"),
+        "{told}"
+    );
+    assert!(
+        told.ends_with("OK: filter `f`, 3 patterns, 2 warnings\n"),
+        "{told}"
+    );
+    etc.write("filters.d/g.conf", "[Definition]\nfailregex = ^<HOST> (\n");
+    let output = etc.run(&["check", "--filter", "g"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(
+        stderr(&output).contains("g.conf:2:13"),
         "{}",
-        stdout(&output)
+        stderr(&output)
+    );
+    assert_eq!(
+        etc.run(&["check", "--filter", "nothing"]).status.code(),
+        Some(2)
     );
 }
 

@@ -1,31 +1,49 @@
 //! `pipeban check`
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::exit::Exit;
-use super::{Global, problems};
+use super::{Global, problems, test};
 use crate::apache;
 use crate::config::{self, Config, JailName, Origins, Problem};
+use crate::filter::Filter;
+use crate::filter::lint::{Finding, Linter};
 use crate::record::Kind;
 
 /// Check configuration, filters, and what Apache pipes in
 ///
-/// Every error is shown with file, line and column. Then come warnings about logs that never reach
-/// pipeban, and hints. Nothing is changed. A configuration with errors ends with status 78.
+/// Every error is shown with file, line and column. Then come warnings, about patterns (one that a
+/// client can have ban others, with the line that proves it; one that no line can match; one that
+/// another makes needless; a slow one) and about logs that never reach pipeban; then hints.
+/// Nothing is changed. A configuration with errors ends with status 78.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Print this jail as it is in force, each key with the file and line it comes from
     #[arg(long, value_name = "JAIL")]
     show: Option<JailName>,
+    /// Only this filter: a name, or a file in fail2ban's format, with options as fail2ban writes
+    /// them: `name[mode="aggressive"]`
+    #[arg(long, value_name = "FILTER", conflicts_with_all = ["show", "apache_config"])]
+    filter: Option<String>,
     /// Apache's configuration, where it is not in the usual place
     #[arg(long, value_name = "FILE")]
     apache_config: Option<PathBuf>,
 }
 
+/// Something that is allowed and works, and is hardly meant.
+struct Warning {
+    text: String,
+    json: Value,
+}
+
 pub(super) fn run(args: &Args, global: &Global) -> Exit {
+    if let Some(name) = &args.filter {
+        return check_filter(name, global);
+    }
     let (config, origins) = match config::load_with_origins(&global.config) {
         Ok(loaded) => loaded,
         Err(found) => {
@@ -44,44 +62,139 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
     if let Some(name) = &args.show {
         return show(&config, &origins, name);
     }
-    let warnings = match apache::scan(args.apache_config.as_deref()) {
+    let mut warnings = filter_warnings(&config);
+    match apache::scan(args.apache_config.as_deref()) {
         Ok(scan) => {
-            let mut warnings = scan.warnings();
-            warnings.extend(dead_by_vhost(&config, &scan));
+            let mut found = scan.warnings();
+            found.extend(dead_by_vhost(&config, &scan));
             // What could not be followed may hide a log.
-            warnings.extend(scan.layout.notes);
-            warnings
+            found.extend(scan.layout.notes);
+            warnings.extend(found.into_iter().map(|text| Warning {
+                json: json!({"severity": "warning", "message": &text}),
+                text,
+            }));
         }
-        Err(apache::ScanError::None) if args.apache_config.is_none() => Vec::new(),
+        Err(apache::ScanError::None) if args.apache_config.is_none() => {}
         Err(error) => {
             eprintln!("pipeban: {error}");
             return Exit::Failed;
         }
-    };
+    }
     let hints = hints(&config, &origins);
+    let (text, summary) = (
+        format!(
+            "OK: {} ({} enabled), {}, {}, {}",
+            count(config.jails.len(), "jail"),
+            enabled(&config),
+            count(config.filters.len(), "filter"),
+            count(warnings.len(), "warning"),
+            count(hints.len(), "hint")
+        ),
+        json!({"event": "summary", "jails": config.jails.len(), "enabled": enabled(&config), "filters": config.filters.len(), "warnings": warnings.len(), "hints": hints.len()}),
+    );
+    print(global, &warnings, &hints, &text, &summary)
+}
+
+/// `--filter`
+fn check_filter(name: &str, global: &Global) -> Exit {
+    // A filter is checked whatever the configuration is like.
+    let config = config::load(&global.config).ok();
+    let definition = match test::named(name, global, config.as_ref()) {
+        Ok(definition) => definition,
+        Err(failure) => return failure.tell(),
+    };
+    if let Err(found) = Filter::compile(&definition) {
+        return test::Failure::Config(found).tell();
+    }
+    let mut logs = config.map_or_else(Vec::new, |config| logs_of(&config, name));
+    if logs.is_empty() {
+        logs = vec![Kind::Error, Kind::Access];
+    }
+    let findings = Linter::default().lint(&definition, &logs);
+    let warnings: Vec<Warning> = findings.into_iter().map(warning).collect();
+    let patterns = definition.failregex.len();
+    let text = format!(
+        "OK: filter `{}`, {}, {}",
+        definition.name,
+        count(patterns, "pattern"),
+        count(warnings.len(), "warning")
+    );
+    let summary = json!({"event": "summary", "filter": definition.name, "patterns": patterns, "warnings": warnings.len()});
+    print(global, &warnings, &[], &text, &summary)
+}
+
+/// The logs whose jails name this filter.
+fn logs_of(config: &Config, filter: &str) -> Vec<Kind> {
+    let jails = config.jails.values().filter(|jail| jail.filter == filter);
+    let logs: BTreeSet<Kind> = jails.map(|jail| jail.log).collect();
+    logs.into_iter().collect()
+}
+
+/// What is wrong with the patterns of every jail's filter, also of disabled ones.
+fn filter_warnings(config: &Config) -> Vec<Warning> {
+    let linter = Linter::default();
+    let filters = config.filters.iter();
+    let mut findings: Vec<Finding> = filters
+        .flat_map(|(name, definition)| linter.lint(definition, &logs_of(config, name)))
+        .collect();
+    // Jails may share a filter and give it different options.
+    findings.sort_by(|a, b| {
+        let place = |f: &Finding| (f.file.clone(), f.line, f.column, f.lint);
+        place(a).cmp(&place(b))
+    });
+    findings.dedup();
+    findings.into_iter().map(warning).collect()
+}
+
+fn warning(finding: Finding) -> Warning {
+    let Finding {
+        file,
+        line,
+        column,
+        message,
+        ..
+    } = &finding;
+    let mut text = format!("{}:{line}:{column}: {message}", file.display());
+    if let Some(attack) = &finding.attack {
+        text.push_str(":\n    ");
+        text.push_str(attack);
+    }
+    let json = json!({
+        "severity": "warning",
+        "file": file,
+        "line": line,
+        "column": column,
+        "lint": finding.lint,
+        "filter": finding.filter,
+        "option": finding.pattern.option(),
+        "pattern": finding.pattern.number(),
+        "message": message,
+        "attack": finding.attack,
+    });
+    Warning { text, json }
+}
+
+fn print(
+    global: &Global,
+    warnings: &[Warning],
+    hints: &[Problem],
+    text: &str,
+    summary: &Value,
+) -> Exit {
     let mut out = std::io::stdout().lock();
     // A reader that has seen enough is no error.
     let _ = if global.json {
-        lines(&mut out, warnings.iter().map(|text| json!({"severity": "warning", "message": text}).to_string()))
-            .and_then(|()| lines(&mut out, hints.iter().map(|hint| problem_json("hint", hint).to_string())))
-            .and_then(|()| writeln!(out, "{}", json!({"event": "summary", "jails": config.jails.len(), "enabled": enabled(&config), "filters": config.filters.len(), "warnings": warnings.len(), "hints": hints.len()})))
+        let warnings = warnings.iter().map(|warning| warning.json.to_string());
+        let hints = hints
+            .iter()
+            .map(|hint| problem_json("hint", hint).to_string());
+        lines(&mut out, warnings.chain(hints).chain([summary.to_string()]))
     } else {
-        lines(
-            &mut out,
-            warnings.iter().map(|text| format!("warning: {text}")),
-        )
-        .and_then(|()| lines(&mut out, hints.iter().map(|hint| format!("hint: {hint}"))))
-        .and_then(|()| {
-            writeln!(
-                out,
-                "OK: {} ({} enabled), {}, {}, {}",
-                count(config.jails.len(), "jail"),
-                enabled(&config),
-                count(config.filters.len(), "filter"),
-                count(warnings.len(), "warning"),
-                count(hints.len(), "hint")
-            )
-        })
+        let warnings = warnings
+            .iter()
+            .map(|warning| format!("warning: {}", warning.text));
+        let hints = hints.iter().map(|hint| format!("hint: {hint}"));
+        lines(&mut out, warnings.chain(hints).chain([text.to_owned()]))
     };
     Exit::Yes
 }
@@ -158,23 +271,6 @@ fn dead_by_vhost(config: &Config, scan: &apache::Scan) -> Vec<String> {
 /// What is allowed and perhaps not meant.
 fn hints(config: &Config, origins: &Origins) -> Vec<Problem> {
     let mut hints = Vec::new();
-    for definition in config.filters.values() {
-        for (index, pattern) in definition.failregex.iter().enumerate() {
-            // Behind the inline flags, where there are any.
-            let start = pattern.text.trim_start_matches("(?i)");
-            if !start.starts_with('^') {
-                hints.push(Problem {
-                    file: definition.file.clone(),
-                    place: Some((pattern.line, pattern.column)),
-                    message: format!(
-                        "pattern {} of filter `{}` does not begin with `^`: what a client writes could match it (it would be told as spoof and ban nobody else)",
-                        index + 1,
-                        definition.name
-                    ),
-                });
-            }
-        }
-    }
     for (name, jail) in &config.jails {
         let only_disabled = !jail.enabled && origins.own_keys(name.as_str()) == ["enabled"];
         if only_disabled && let Some((file, place)) = origins.header(name.as_str()) {

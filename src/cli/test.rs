@@ -12,6 +12,7 @@ use crate::config::{JailName, Problem};
 use crate::record::{self, Parser};
 use judge::{Judge, Rule, Sight, Word};
 use lines::Lines;
+pub(super) use rules::named;
 
 pub(super) mod habit;
 mod judge;
@@ -108,7 +109,7 @@ impl Show {
 }
 
 /// Why there is nothing to show.
-enum Failure {
+pub(super) enum Failure {
     Usage(String),
     Failed(String),
     Config(Vec<Problem>),
@@ -122,23 +123,32 @@ impl From<io::Error> for Failure {
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Exit {
-    let (message, exit) = match test(args, global) {
-        Ok(true) => return Exit::Yes,
-        Ok(false) => return Exit::No,
-        // Whoever read our output has seen enough.
-        Err(Failure::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            return Exit::Yes;
-        }
-        Err(Failure::Write(error)) => (format!("cannot write: {error}"), Exit::Failed),
-        Err(Failure::Failed(message)) => (message, Exit::Failed),
-        Err(Failure::Usage(message)) => (message, Exit::Usage),
-        Err(Failure::Config(problems)) => {
-            problems::print(&problems);
-            return Exit::Config;
-        }
-    };
-    eprintln!("pipeban: {message}");
-    exit
+    match test(args, global) {
+        Ok(true) => Exit::Yes,
+        Ok(false) => Exit::No,
+        Err(failure) => failure.tell(),
+    }
+}
+
+impl Failure {
+    /// Says it on stderr.
+    pub(super) fn tell(self) -> Exit {
+        let (message, exit) = match self {
+            // Whoever read our output has seen enough.
+            Failure::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Exit::Yes;
+            }
+            Failure::Write(error) => (format!("cannot write: {error}"), Exit::Failed),
+            Failure::Failed(message) => (message, Exit::Failed),
+            Failure::Usage(message) => (message, Exit::Usage),
+            Failure::Config(problems) => {
+                problems::print(&problems);
+                return Exit::Config;
+            }
+        };
+        eprintln!("pipeban: {message}");
+        exit
+    }
 }
 
 /// Whether a line matched.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::JailName;
+use crate::filter::PatternAt;
 use crate::record::Kind;
 
 mod client;
@@ -23,6 +24,9 @@ pub const VERSION: u32 = 1;
 
 /// Longest message a worker may send, in bytes with its newline; more ends the connection.
 pub const MAX_WORKER_MESSAGE: usize = 256 * 1024;
+
+/// Patterns in one [`Request::Undecided`]; the others come with the next.
+pub const MAX_UNDECIDED: usize = 20;
 
 /// Names a configuration: the first 16 hex digits of the SHA-256 of its JSON.
 pub fn config_hash(text: impl AsRef<[u8]>) -> String {
@@ -46,6 +50,9 @@ pub enum Request {
     Hits(Vec<LineHit>),
     /// A worker's counters, about once a second while they change.
     Counters(Counters),
+    /// Patterns of a worker that gave up on lines since it last said so, in the order of the
+    /// configuration; at most once a second, at most [`MAX_UNDECIDED`].
+    Undecided(Vec<Undecided>),
     /// A worker saw enough good requests by different browsers from one address (`shared`).
     Shared {
         /// Whose.
@@ -91,6 +98,17 @@ pub struct LineHit {
     pub evidence: String,
 }
 
+/// A pattern that a bound on steps or length kept from an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Undecided {
+    /// The filter, as jails name it.
+    pub filter: String,
+    /// Which of its patterns.
+    pub pattern: PatternAt,
+    /// How often.
+    pub times: u64,
+}
+
 /// A worker's counters since its keeper started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counters {
@@ -108,6 +126,9 @@ pub struct Counters {
     pub spoofed: u64,
     /// Lines that were not matched because matching was behind or had crashed on them.
     pub shed: u64,
+    /// Times a pattern that looks around or back gave up on a line: such a line hits nobody.
+    #[serde(default)]
+    pub undecided: u64,
     /// Times the worker was started again.
     pub restarts: u64,
     /// Whether lines are matched at all (false: crash loop or no configuration).

@@ -112,6 +112,8 @@ pub(super) struct Engine {
     pub(super) undone: HashSet<(IpNet, Ports)>,
     /// Hits for jails that are not configured.
     pub(super) unknown_jails: u64,
+    /// Patterns that gave up on lines.
+    pub(super) undecided: super::undecided::Patterns,
     /// Messages nobody understood.
     pub(super) misunderstood: u64,
     /// Reads the files in a thread.
@@ -178,6 +180,7 @@ impl Engine {
             troubles: BTreeMap::new(),
             undone: HashSet::new(),
             unknown_jails: 0,
+            undecided: super::undecided::Patterns::default(),
             misunderstood: 0,
             reloading: None,
             stopping: false,
@@ -412,6 +415,7 @@ impl Engine {
                 self.hits(id, stream, kind, &hits);
             }
             (Some(Role::Worker { counters, .. }), Request::Counters(new)) => *counters = new,
+            (Some(Role::Worker { .. }), Request::Undecided(patterns)) => self.undecided(patterns),
             (Some(Role::Worker { .. }), Request::Shared { addr }) => {
                 self.parts.jails.learn_shared(addr, now());
             }
@@ -549,6 +553,7 @@ impl Engine {
     fn use_configuration(&mut self, accepted: Accepted, asked: &[u64]) {
         let now = now();
         let old = std::mem::replace(&mut self.parts.accepted, accepted);
+        self.undecided.forget();
         let new = &self.parts.accepted;
         let kept = new.keep();
         let later =

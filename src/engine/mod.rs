@@ -24,6 +24,7 @@ mod settings;
 mod start;
 mod status;
 mod stop;
+mod undecided;
 
 pub use locks::is_held;
 pub use start::{Failure, run};

@@ -145,6 +145,7 @@ impl Engine {
             );
         }
         warnings.extend(self.parts.alerts.troubles());
+        warnings.extend(self.undecided_warnings());
         for (count, text) in [
             (
                 self.unknown_jails,

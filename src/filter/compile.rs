@@ -1,11 +1,8 @@
 //! A filter compiled, and what comes of a line.
 
-use std::sync::atomic::Ordering;
-
 use super::pattern::{Decision, Pattern, content_at};
-use super::regexes::Limits;
 use super::subject::Subject;
-use super::{Definition, Outcome, PatternText};
+use super::{Definition, Outcome, PatternAt, PatternText};
 use crate::config::Problem;
 use crate::record::Client;
 
@@ -19,7 +16,6 @@ pub struct Filter {
     pub(super) ignore_first: bool,
     /// Lines that one pattern sees together.
     pub(super) maxlines: usize,
-    limits: Limits,
 }
 
 impl Filter {
@@ -50,11 +46,10 @@ impl Filter {
     }
 
     fn compile_some(definition: &Definition) -> (Filter, Vec<Problem>) {
-        let limits = Limits::default();
         let multi_line = definition.maxlines > 1;
         let mut problems = Vec::new();
         let mut compile = |number: u32, text: &PatternText, somebody: bool| {
-            let pattern = Pattern::compile(number, &text.text, multi_line, &limits);
+            let pattern = Pattern::compile(number, &text.text, multi_line);
             let pattern = pattern.and_then(|pattern| {
                 if somebody || pattern.names_somebody() || pattern.names_a_session() {
                     Ok(pattern)
@@ -98,7 +93,6 @@ impl Filter {
             ignore,
             ignore_first: definition.ignoreregex.len() + 2 < definition.failregex.len(),
             maxlines: usize::try_from(definition.maxlines).unwrap_or(1),
-            limits,
         };
         (filter, problems)
     }
@@ -171,9 +165,8 @@ impl Filter {
                 Decision::Hit(host) => {
                     let whole = self.ignore_first.then(|| subject.own_text());
                     let ignored = |p: &Pattern| {
-                        [own, whole]
-                            .into_iter()
-                            .any(|text| matches!(p.decide(text, None, client), Decision::Hit(_)))
+                        let mut texts = [own, whole].into_iter().flatten();
+                        texts.any(|text| p.spares(text, client))
                     };
                     return if self.ignore.iter().any(ignored) {
                         Outcome::Ignored
@@ -240,9 +233,8 @@ impl Filter {
 
     /// Whether an ignoreregex matches what the prefix left, or the whole text.
     pub(super) fn ignores(&self, content: &[u8], text: &[u8]) -> bool {
-        let ignores = |p: &Pattern| {
-            p.matches_with_any(content) || (self.ignore_first && p.matches_with_any(text))
-        };
+        let ignores =
+            |p: &Pattern| p.spares_any(content) || (self.ignore_first && p.spares_any(text));
         self.ignore.iter().any(ignores)
     }
 
@@ -254,8 +246,17 @@ impl Filter {
     }
 
     /// How often a bound on steps or length kept a pattern from an answer since the filter was
-    /// compiled. Such a line does not match.
+    /// compiled. Such a line hits nobody.
     pub fn limits_hit(&self) -> u64 {
-        self.limits.load(Ordering::Relaxed)
+        self.bounded().map(|(_, pattern)| pattern.limits()).sum()
+    }
+
+    /// The patterns that look around or back: those with a bound on steps and length.
+    pub(super) fn bounded(&self) -> impl Iterator<Item = (PatternAt, &Pattern)> {
+        let prefix = self.prefix.iter().map(|p| (PatternAt::Prefix, p));
+        let fail = self.fail.iter().map(|p| (PatternAt::Fail(p.number), p));
+        let ignore = self.ignore.iter().map(|p| (PatternAt::Ignore(p.number), p));
+        let all = prefix.chain(fail).chain(ignore);
+        all.filter(|(_, pattern)| pattern.steps_back())
     }
 }

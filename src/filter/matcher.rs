@@ -9,7 +9,7 @@ use aho_corasick::AhoCorasick;
 
 use super::candidates::{self, Candidates};
 use super::torn::{self, Processes};
-use super::{Filter, Outcome, Subject, glob};
+use super::{Filter, Outcome, PatternAt, Subject, glob};
 use crate::config::{Config, JailName};
 use crate::record::{Kind, Parser, Record};
 
@@ -66,10 +66,13 @@ pub struct Matcher {
     /// Every pattern of every filter.
     patterns: Vec<candidates::Owner>,
     processes: Processes,
+    /// Filters with patterns that look around or back.
+    bounded: Vec<usize>,
 }
 
 #[derive(Debug)]
 struct Entry {
+    name: String,
     filter: Filter,
     /// Number of its first pattern.
     first: usize,
@@ -113,7 +116,12 @@ impl Matcher {
                             always: texts.is_none(),
                         });
                     }
-                    filters.push(Entry { filter, first });
+                    let name = jail.filter.clone();
+                    filters.push(Entry {
+                        name,
+                        filter,
+                        first,
+                    });
                     by_name.insert(&jail.filter, index);
                     index
                 }
@@ -134,9 +142,12 @@ impl Matcher {
             // Too many texts for one automaton: every pattern is tried on every line.
             patterns.iter_mut().for_each(|p| p.always = true);
         }
+        let bounded = (0..).zip(&filters);
+        let bounded = bounded.filter(|(_, entry)| entry.filter.bounded().next().is_some());
         Matcher {
             kind,
             parser,
+            bounded: bounded.map(|(at, _)| at).collect(),
             filters,
             jails,
             literals,
@@ -149,6 +160,18 @@ impl Matcher {
     /// The format in use, as [`Parser::chosen`].
     pub fn format(&self) -> Option<&str> {
         self.parser.chosen()
+    }
+
+    /// Patterns that a bound on steps or length kept from an answer since this was last asked, by
+    /// the filter as jails name it, and how often.
+    pub fn take_limits(&self) -> Vec<(String, PatternAt, u64)> {
+        let bounded = self.bounded.iter().filter_map(|at| self.filters.get(*at));
+        let all = bounded.flat_map(|entry| entry.filter.bounded().map(move |b| (entry, b)));
+        all.filter_map(|(entry, (at, pattern))| {
+            let times = pattern.take_limits();
+            (times > 0).then(|| (entry.name.clone(), at, times))
+        })
+        .collect()
     }
 
     /// Examines every line of `block`, which holds whole lines, each ended by `\n` but perhaps

@@ -7,6 +7,7 @@ mod dates;
 mod expand;
 mod file;
 mod glob;
+pub mod lint;
 mod literals;
 pub mod matcher;
 mod near;
@@ -73,6 +74,65 @@ pub struct PatternText {
     pub line: usize,
     /// Column of the pattern's first byte, from 1.
     pub column: usize,
+}
+
+/// Which pattern of a filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PatternAt {
+    /// `prefregex`.
+    Prefix,
+    /// A `failregex`, from 1.
+    Fail(u32),
+    /// An `ignoreregex`, from 1.
+    Ignore(u32),
+}
+
+impl PatternAt {
+    /// The option of the filter's file.
+    pub fn option(self) -> &'static str {
+        match self {
+            PatternAt::Prefix => "prefregex",
+            PatternAt::Fail(_) => "failregex",
+            PatternAt::Ignore(_) => "ignoreregex",
+        }
+    }
+
+    /// Which of those in the option, from 1.
+    pub fn number(self) -> u32 {
+        match self {
+            PatternAt::Prefix => 1,
+            PatternAt::Fail(number) | PatternAt::Ignore(number) => number,
+        }
+    }
+}
+
+impl std::fmt::Display for PatternAt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PatternAt::Prefix => f.write_str("the prefregex"),
+            PatternAt::Fail(number) => write!(f, "pattern {number}"),
+            PatternAt::Ignore(number) => write!(f, "ignoreregex {number}"),
+        }
+    }
+}
+
+impl Definition {
+    /// The text of one of its patterns.
+    pub fn pattern(&self, at: PatternAt) -> Option<&PatternText> {
+        let (all, number) = match at {
+            PatternAt::Prefix => return self.prefregex.as_ref(),
+            PatternAt::Fail(number) => (&self.failregex, number),
+            PatternAt::Ignore(number) => (&self.ignoreregex, number),
+        };
+        all.get(usize::try_from(number).ok()?.checked_sub(1)?)
+    }
+
+    /// Where one of its patterns stands: the file, the line and the column.
+    pub fn place(&self, pattern: &PatternText) -> (PathBuf, (usize, usize)) {
+        let file = pattern.file.as_ref().unwrap_or(&self.file);
+        (file.clone(), (pattern.line, pattern.column))
+    }
 }
 
 /// What comes of one line and one filter.

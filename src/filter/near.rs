@@ -325,12 +325,11 @@ fn lowest(kind: &RepetitionKind) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::regexes::Limits;
     use super::*;
     use proptest::prelude::*;
 
     fn near(pattern: &str, text: &str) -> Option<Reach> {
-        let pattern = Pattern::compile(1, pattern, false, &Limits::default()).unwrap();
+        let pattern = Pattern::compile(1, pattern, false).unwrap();
         reach(&pattern, text.as_bytes(), &mut 1000)
     }
 
@@ -459,12 +458,12 @@ mod tests {
         let deep = format!("{}x{} <HOST>", "(?:a|".repeat(40), ")".repeat(40));
         let wide = format!("(?:{}) <HOST>", vec!["abc"; 500].join("|"));
         for pattern in [deep.as_str(), &wide, r"^(?:\[[^\]]*\] )*z<HOST>"] {
-            let pattern = Pattern::compile(1, pattern, false, &Limits::default()).unwrap();
+            let pattern = Pattern::compile(1, pattern, false).unwrap();
             let before = tries;
             reach(&pattern, text.as_bytes(), &mut tries);
             assert!(before - tries <= MOST_TRIES);
         }
-        let pattern = Pattern::compile(1, "client <HOST>", false, &Limits::default()).unwrap();
+        let pattern = Pattern::compile(1, "client <HOST>", false).unwrap();
         let nothing = reach(&pattern, b"client x", &mut 0);
         assert!(nothing.is_none_or(|reach| reach.matched == 0));
     }
@@ -481,7 +480,7 @@ mod tests {
             text in "[ab ]{0,12}(192\\.0\\.2\\.1)?[ab ]{0,6}",
         ) {
             let source = format!("{}<HOST>", parts.concat());
-            let pattern = Pattern::compile(1, &source, false, &Limits::default()).unwrap();
+            let pattern = Pattern::compile(1, &source, false).unwrap();
             let found = reach(&pattern, text.as_bytes(), &mut 1000);
             prop_assert_eq!(found.is_none(), pattern.matches_with_any(text.as_bytes()));
             let Some(found) = found else { return Ok(()) };
@@ -492,9 +491,9 @@ mod tests {
             // At the top level a front is a pattern of its own.
             let front = &source[..found.matched];
             if front.matches('(').count() == front.matches(')').count() {
-                let front = Pattern::compile(1, front, false, &Limits::default()).unwrap();
+                let front = Pattern::compile(1, front, false).unwrap();
                 prop_assert!(front.matches_with_any(text.as_bytes()));
-                let more = Pattern::compile(1, &source[..found.wanted.end], false, &Limits::default());
+                let more = Pattern::compile(1, &source[..found.wanted.end], false);
                 prop_assert!(!more.unwrap().matches_with_any(text.as_bytes()));
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use regex_syntax::hir::{Hir, HirKind};
@@ -91,14 +92,10 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    pub(super) fn compile(
-        number: u32,
-        text: &str,
-        multi_line: bool,
-        limits: &Limits,
-    ) -> Result<Pattern, String> {
+    pub(super) fn compile(number: u32, text: &str, multi_line: bool) -> Result<Pattern, String> {
+        let limits = Limits::default();
         let (translated, hosts) = translate(text, Host::Any);
-        let any = Compiled::new(&translated, manner(DFA_LIMIT, multi_line), limits)?;
+        let any = Compiled::new(&translated, manner(DFA_LIMIT, multi_line), &limits)?;
         let named = |wanted: &str| any.groups(|name| name == wanted).first().copied();
         let groups = match hosts {
             0 => any.groups(|name| name == "fid"),
@@ -116,7 +113,7 @@ impl Pattern {
             marked: one_mark_tells.then(Default::default),
             text: text.to_owned(),
             multi_line,
-            limits: Arc::clone(limits),
+            limits,
             groups,
             has_host: hosts > 0,
             content: named("content"),
@@ -145,13 +142,17 @@ impl Pattern {
         all: Option<&[u8]>,
         client: Client<'_>,
     ) -> Decision {
-        if let Some(own) = own
-            && self.any.is_match(own)
-            && self.hits(own, client)
-        {
+        let matches = own.is_some_and(|own| self.any.is_match(own));
+        if matches && own.is_some_and(|own| self.hits(own, client)) {
             return Decision::Hit(client.addr);
         }
-        if all.is_some_and(|all| self.any.is_match(all)) {
+        // Mostly the client's text is all of it.
+        let another = match all {
+            Some(all) if own.is_some_and(|own| own.len() == all.len()) => matches,
+            Some(all) => self.any.is_match(all),
+            None => false,
+        };
+        if another {
             Decision::Another
         } else {
             Decision::No
@@ -166,8 +167,34 @@ impl Pattern {
     pub(super) fn is_no_failure(&self, text: &[u8]) -> bool {
         self.nofail.is_some_and(|group| {
             let spans = self.any.spans(text);
-            spans.is_some_and(|spans| filled(&spans, group).is_some())
+            // It matches; without groups a bound was hit, and nobody is to be hit for that.
+            spans.is_none_or(|spans| filled(&spans, group).is_some())
         })
+    }
+
+    /// Whether an ignoreregex spares this client's text. Where a bound keeps it from an answer it
+    /// does: nobody is to be hit for that.
+    pub(super) fn spares(&self, text: &[u8], client: Client<'_>) -> bool {
+        self.any.gives_up(text) || matches!(self.decide(Some(text), None, client), Decision::Hit(_))
+    }
+
+    /// The same of a text without a record.
+    pub(super) fn spares_any(&self, text: &[u8]) -> bool {
+        self.any.gives_up(text) || self.any.is_match(text)
+    }
+
+    /// How often a bound kept it from an answer, but for what was taken.
+    pub(super) fn limits(&self) -> u64 {
+        self.limits.load(Ordering::Relaxed)
+    }
+
+    /// The same; from now on it is counted anew.
+    pub(super) fn take_limits(&self) -> u64 {
+        // Mostly there is nothing, and nothing to be written.
+        match self.limits() {
+            0 => 0,
+            _ => self.limits.swap(0, Ordering::Relaxed),
+        }
     }
 
     /// `<F-CONTENT>` of a match with any address; of all the text where there is none.
@@ -431,7 +458,7 @@ mod tests {
             let own = if v4 { "192.0.2.1" } else { "2001:db8::7" };
             let client = Client { addr: own.parse().unwrap(), text: own.as_bytes() };
             let text = parts.concat().replace('$', own);
-            let pattern = Pattern::compile(1, PATTERNS[pattern], false, &Limits::default()).unwrap();
+            let pattern = Pattern::compile(1, PATTERNS[pattern], false).unwrap();
             let exact = pattern.exact(client).unwrap().is_match(text.as_bytes());
             match pattern.hits_marked(text.as_bytes(), client) {
                 Some(marked) => {
@@ -458,7 +485,7 @@ mod tests {
             (r"^<HOST>$", true),
             (r"^<HOST>(?! good) bad", false),
         ] {
-            let pattern = Pattern::compile(1, pattern, false, &Limits::default()).unwrap();
+            let pattern = Pattern::compile(1, pattern, false).unwrap();
             assert_eq!(pattern.marked.is_some(), told, "{}", pattern.text);
         }
     }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use regex::bytes::{Regex, RegexBuilder};
+use regex_syntax::hir::Hir;
 
 use super::translate::Places;
 
@@ -115,6 +116,20 @@ impl Compiled {
         fine.is_match(text).unwrap_or_else(|_| self.limit())
     }
 
+    /// Whether a bound keeps it from an answer.
+    pub(super) fn gives_up(&self, text: &[u8]) -> bool {
+        let form = self.form(text);
+        let Some(fine) = &form.fine else {
+            return false;
+        };
+        let up =
+            form.coarse.is_match(text) && (text.len() > LONGEST || fine.is_match(text).is_err());
+        if up {
+            self.limit();
+        }
+        up
+    }
+
     /// The groups of the first match.
     pub(super) fn spans(&self, text: &[u8]) -> Option<Spans> {
         let form = self.form(text);
@@ -155,15 +170,8 @@ impl Compiled {
     }
 
     /// For the search of literals.
-    pub(super) fn hir(&self) -> Option<regex_syntax::hir::Hir> {
-        let with = |unicode: bool| {
-            let mut parser = regex_syntax::ParserBuilder::new()
-                .utf8(false)
-                .unicode(unicode)
-                .build();
-            parser.parse(self.ascii.coarse.as_str()).ok()
-        };
-        with(false).or_else(|| with(true))
+    pub(super) fn hir(&self) -> Option<Hir> {
+        syntax(self.ascii.coarse.as_str())
     }
 
     fn limit(&self) -> bool {
@@ -171,6 +179,47 @@ impl Compiled {
         false
     }
 }
+
+/// The structure of a pattern in Rust's spelling without what looks around or back: whatever the
+/// pattern matches, this does.
+pub(super) fn coarse_syntax(pattern: &str) -> Option<Hir> {
+    syntax(&coarser(pattern))
+}
+
+fn syntax(pattern: &str) -> Option<Hir> {
+    let with = |unicode: bool| {
+        let mut parser = regex_syntax::ParserBuilder::new()
+            .utf8(false)
+            .unicode(unicode)
+            .build();
+        parser.parse(pattern).ok()
+    };
+    with(false).or_else(|| with(true))
+}
+
+/// The first thing for which a pattern in Rust's spelling takes `fancy-regex`, and what it is
+/// called.
+pub(super) fn what_steps_back(pattern: &str) -> Option<(&str, &'static str)> {
+    let mut rest = pattern;
+    while !rest.is_empty() {
+        if let Some((_, name)) = STEPS_BACK.iter().find(|(front, _)| rest.starts_with(front)) {
+            return Some((rest.get(..group_end(rest)).unwrap_or(rest), name));
+        }
+        rest = rest.get(atom(rest)..).unwrap_or_default();
+    }
+    None
+}
+
+/// What looks around or back, by how it begins.
+const STEPS_BACK: [(&str, &str); 7] = [
+    ("(?=", "look-ahead"),
+    ("(?!", "look-ahead"),
+    ("(?<=", "look-behind"),
+    ("(?<!", "look-behind"),
+    ("(?P=", "back reference"),
+    ("(?(", "conditional"),
+    ("(?>", "atomic group"),
+];
 
 /// For ASCII with Unicode off, for speed; but on where a class of the pattern holds other letters.
 pub(super) fn linear(pattern: &str, manner: Manner, letters: bool) -> Result<Regex, regex::Error> {
@@ -391,6 +440,23 @@ mod tests {
         assert_eq!(regex.groups(|name| name == "rest"), [2]);
         let spans = regex.spans("user é x".as_bytes()).unwrap();
         assert_eq!(spans, [Some((0, 9)), Some((5, 7)), Some((8, 9))]);
+    }
+
+    #[test]
+    fn what_makes_a_pattern_step_back_is_named() {
+        for (pattern, what) in [
+            (r"^a(?:b)\(?=c", None),
+            (r"^a(?![)]x)b(?<=c)", Some(("(?![)]x)", "look-ahead"))),
+            (r"[(?=]a(?<!b)", Some(("(?<!b)", "look-behind"))),
+            (r"(?P<q>')(?P=q)", Some(("(?P=q)", "back reference"))),
+            (
+                r"(?P<q>')?(?(<q>)b|c)",
+                Some(("(?(<q>)b|c)", "conditional")),
+            ),
+            (r"(?>a)", Some(("(?>a)", "atomic group"))),
+        ] {
+            assert_eq!(what_steps_back(pattern), what, "{pattern}");
+        }
     }
 
     #[test]

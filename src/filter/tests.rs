@@ -440,3 +440,36 @@ proptest! {
         let _ = read("f", Path::new("f"), &BTreeMap::new(), &|_| Ok(text.clone()));
     }
 }
+
+#[test]
+fn where_a_bound_is_hit_nobody_is() {
+    let line = |length: usize| format!("{HEAD}[client 192.0.2.1:1] bad {}", "x".repeat(length));
+    let of = |filter: &Filter, length| outcome(filter, Kind::Error, &line(length));
+    let plain = r"\[client <HOST>:\d+\] bad";
+    // A pattern does not match, an ignoreregex does.
+    let looks = filter(&[r"\[client <HOST>:\d+\] bad(?!good)"], &[]);
+    assert_eq!(of(&looks, 9), hit(1, "192.0.2.1"));
+    assert_eq!(of(&looks, 9000), Outcome::Miss);
+    assert_eq!(looks.limits_hit(), 1);
+    let spares = filter(&[plain], &[r"bad (?!x)"]);
+    assert_eq!(of(&spares, 9), hit(1, "192.0.2.1"));
+    assert_eq!(of(&spares, 9000), Outcome::Ignored);
+    let raw = line(9000);
+    let raw = Subject::raw(raw.as_bytes(), None);
+    assert_eq!(spares.examine(&raw), Outcome::Ignored);
+}
+
+#[test]
+fn a_pattern_is_found_by_its_number_and_place() {
+    let definition = definition(&["a", "b"], &["c"]);
+    for (at, text) in [
+        (PatternAt::Fail(2), Some("b")),
+        (PatternAt::Ignore(1), Some("c")),
+        (PatternAt::Fail(0), None),
+        (PatternAt::Fail(3), None),
+        (PatternAt::Prefix, None),
+    ] {
+        let found = definition.pattern(at);
+        assert_eq!(found.map(|pattern| pattern.text.as_str()), text, "{at}");
+    }
+}

@@ -64,7 +64,10 @@ impl Filter {
         let (text, content) = (subject.text(), self.content(subject.text()));
         match outcome {
             Outcome::Match { .. } => None,
-            Outcome::Ignored => Some(Reason::Ignored(self.ignored_by(subject)?)),
+            Outcome::Ignored => Some(
+                self.ignored_by(subject)
+                    .map_or(Reason::Limit, Reason::Ignored),
+            ),
             Outcome::Spoof { pattern } => {
                 let named = self.numbered(pattern).zip(content);
                 let named = named.and_then(|(pattern, content)| pattern.named(content));

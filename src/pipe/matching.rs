@@ -11,6 +11,7 @@ use super::ring::{Counter, Job, Ring};
 use super::tell::Tell;
 use crate::config::Config;
 use crate::control::LineHit;
+use crate::filter::PatternAt;
 use crate::filter::matcher::{BlockResult, Matcher};
 use crate::record::{Kind, Parser, display};
 
@@ -26,11 +27,17 @@ const MAX_RESULTS: usize = 1024;
 /// Examines blocks of whole lines. Implemented by [`Matcher`]; tests bring their own.
 pub(super) trait Examine: Send + Sync {
     fn examine(&self, block: &[u8]) -> BlockResult;
+    /// See [`Matcher::take_limits`].
+    fn take_limits(&self) -> Vec<(String, PatternAt, u64)>;
 }
 
 impl Examine for Matcher {
     fn examine(&self, block: &[u8]) -> BlockResult {
         Matcher::examine(self, block)
+    }
+
+    fn take_limits(&self) -> Vec<(String, PatternAt, u64)> {
+        Matcher::take_limits(self)
     }
 }
 
@@ -80,6 +87,7 @@ pub(super) struct Done {
     pub(super) number: u64,
     pub(super) hits: Vec<LineHit>,
     pub(super) good: Vec<(std::net::IpAddr, u64)>,
+    pub(super) limits: Vec<(String, PatternAt, u64)>,
 }
 
 /// Shared by reader, link and match threads.
@@ -201,6 +209,7 @@ impl Matching {
             number: job.number,
             hits: Vec::new(),
             good: Vec::new(),
+            limits: Vec::new(),
         };
         let Some(active) = self.active() else {
             let lines = lines_in(&job.bytes);
@@ -229,6 +238,10 @@ impl Matching {
                 config: active.hash.clone(),
                 evidence: display(bytes.get(hit.line).unwrap_or_default(), EVIDENCE),
             }));
+        }
+        done.limits = active.examine.take_limits();
+        for (_, _, times) in &done.limits {
+            self.ring.count(Counter::Undecided, *times);
         }
         // The bytes are given back before the block is: its place may be used at once.
         drop(job.bytes);

@@ -42,6 +42,7 @@ pub(super) enum Counter {
     Matching,
     /// Keepers that ever came to this ring: a worker whose keeper is gone sees that one waits.
     Keepers,
+    Undecided,
 }
 
 // Words of the region before the descriptors; counters stand from 8 on.
@@ -196,6 +197,7 @@ impl Ring {
             unparsed: get(Counter::Unparsed),
             spoofed: get(Counter::Spoofed),
             shed: get(Counter::Shed),
+            undecided: get(Counter::Undecided),
             restarts: get(Counter::Restarts),
             matching: get(Counter::Matching) == 1,
         }

@@ -18,7 +18,8 @@ use super::reader::PrivatePipe;
 use super::ring::{Counter, RING_BYTES, Ring};
 use super::tell::Tell;
 use super::worker::Worker;
-use crate::control::{LineHit, Reply, Request};
+use crate::control::{LineHit, Reply, Request, Undecided};
+use crate::filter::PatternAt;
 use crate::filter::matcher::{BlockResult, Hit};
 use crate::record::Kind;
 
@@ -28,6 +29,8 @@ const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
 #[derive(Debug, Default, Clone)]
 struct Bad {
     seen: Arc<Mutex<Vec<Vec<u8>>>>,
+    /// Lines that begin with "hard", which its second pattern gave up on, not yet taken.
+    hard: Arc<Mutex<u64>>,
 }
 
 impl Examine for Bad {
@@ -44,11 +47,20 @@ impl Examine for Bad {
                     jails: vec![("test".to_owned().try_into().unwrap(), 1)],
                 });
             }
+            *self.hard.lock().unwrap() += u64::from(text.starts_with(b"hard"));
             start += line.len();
             self.seen.lock().unwrap().push(text.to_vec());
             result.lines += 1;
         }
         result
+    }
+
+    fn take_limits(&self) -> Vec<(String, PatternAt, u64)> {
+        let seen = std::mem::take(&mut *self.hard.lock().unwrap());
+        (seen > 0)
+            .then(|| ("f".to_owned(), PatternAt::Fail(2), seen))
+            .into_iter()
+            .collect()
     }
 }
 
@@ -408,6 +420,36 @@ fn a_worker_whose_keeper_is_gone_hands_over_only_when_another_waits() {
     let end = thread.unwrap().join().unwrap().unwrap();
     assert_eq!(end, super::reader::End::Handover);
     assert_eq!(std::fs::read(&out).unwrap(), b"one\ntwo\n");
+}
+
+#[test]
+fn what_patterns_gave_up_on_is_counted_and_told_with_its_pattern() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::start(dir.path());
+    let mut rig = Rig::start(dir.path(), Some(append(&dir.path().join("out"))));
+    rig.configure();
+    let mut line = engine.accept(None);
+    rig.write("hard\n".repeat(1000).as_bytes());
+    rig.write(b"good\n");
+    rig.end();
+    let (mut told, mut messages) = (0, 0);
+    while let Some(request) = line.request() {
+        if let Request::Undecided(patterns) = request {
+            messages += 1;
+            for Undecided {
+                filter,
+                pattern,
+                times,
+            } in patterns
+            {
+                assert_eq!((filter.as_str(), pattern), ("f", PatternAt::Fail(2)));
+                told += times;
+            }
+        }
+    }
+    assert_eq!(told, 1000);
+    assert!((1..10).contains(&messages), "{messages}");
+    assert_eq!(rig.ring.counters().undecided, 1000);
 }
 
 /// Not a test of speed, which a shared machine would spoil: prints what it measured.

@@ -14,7 +14,11 @@ use super::engine_link;
 use super::matching::Done;
 use super::ring::{Counter, Ring};
 use super::tell::Tell;
-use crate::control::{Counters, LineHit, MAX_WORKER_MESSAGE, Reply, Request, VERSION, WorkerHello};
+use crate::control::{
+    Counters, LineHit, MAX_UNDECIDED, MAX_WORKER_MESSAGE, Reply, Request, Undecided, VERSION,
+    WorkerHello,
+};
+use crate::filter::PatternAt;
 use crate::jail::shared::Shared;
 use crate::record::Kind;
 use crate::sys::clock;
@@ -32,6 +36,8 @@ pub(super) const LAST_PATIENCE: Duration = Duration::from_secs(10);
 /// What is kept for a rehearsal by hand.
 const MAX_TOLD: usize = 20;
 const MAX_TOLD_LINE: usize = 500;
+/// Longest name of a filter, with its options, that is told with what it gave up on.
+const LONGEST_FILTER: usize = 1000;
 /// An engine's reply is not longer than this.
 const MAX_REPLY: u64 = 1024 * 1024;
 
@@ -75,6 +81,7 @@ pub(super) fn run(
         counters_sent: Counters::default(),
         counters_at: Instant::now(),
         shared: Shared::new(),
+        undecided: BTreeMap::new(),
         told: VecDeque::new(),
         refused: false,
     };
@@ -94,6 +101,9 @@ struct Uplink {
     counters_sent: Counters,
     counters_at: Instant,
     shared: Shared,
+    /// Patterns that gave up on lines, not yet told to the engine; no more than the configuration
+    /// has.
+    undecided: BTreeMap<(String, PatternAt), u64>,
     told: VecDeque<String>,
     refused: bool,
 }
@@ -178,6 +188,9 @@ impl Uplink {
     fn take(&mut self, done: Done) {
         let now = clock::boottime();
         for done in self.order.put(done) {
+            for (filter, pattern, times) in done.limits {
+                *self.undecided.entry((filter, pattern)).or_default() += times;
+            }
             for (addr, agent) in &done.good {
                 if self.shared.observe(*addr, *agent, now)
                     && self.line.as_ref().is_some_and(|line| line.welcome)
@@ -385,9 +398,28 @@ impl Uplink {
 
     fn send_counters(&mut self) {
         let counters = self.ring.counters();
-        if self.line.as_ref().is_some_and(|line| line.welcome) && counters != self.counters_sent {
+        if !self.line.as_ref().is_some_and(|line| line.welcome) {
+            return;
+        }
+        if counters != self.counters_sent {
             self.counters_sent = counters;
             self.send(&Request::Counters(counters));
+        }
+        let mut undecided = Vec::new();
+        while undecided.len() < MAX_UNDECIDED
+            && let Some(((filter, pattern), times)) = self.undecided.pop_first()
+        {
+            // Options can make a name longer than a message may be; such a one is only counted.
+            if filter.len() <= LONGEST_FILTER {
+                undecided.push(Undecided {
+                    filter,
+                    pattern,
+                    times,
+                });
+            }
+        }
+        if !undecided.is_empty() {
+            self.send(&Request::Undecided(undecided));
         }
     }
 

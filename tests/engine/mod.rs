@@ -1,6 +1,8 @@
 //! The real engine binary in a directory of its own, with the dry-run back end: no root needed
 //! but for the tests about rights, which say so when they are skipped.
 
+mod undecided;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};

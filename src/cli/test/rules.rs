@@ -133,7 +133,12 @@ fn typed(option: &str, patterns: &[String]) -> impl Iterator<Item = PatternText>
     })
 }
 
-fn named(name: &str, global: &Global, config: Option<&Config>) -> Result<Definition, Failure> {
+/// The filter of this name or file, with its options.
+pub(in crate::cli) fn named(
+    name: &str,
+    global: &Global,
+    config: Option<&Config>,
+) -> Result<Definition, Failure> {
     let whole = name;
     if ["<HOST>", "<ADDR>"].iter().any(|tag| whole.contains(tag)) {
         return Err(Failure::Usage(
