@@ -32,7 +32,7 @@ demo: build
 # Installs what is missing (as root, on Debian; starts no service). What has to be skipped is said
 # loudly, on a line that begins with SKIPPED or MISSING. TESTS=NAME runs those of that name only.
 test: build
-	@tests/prepare.sh a2enconf=apache2 ufw=ufw nft=nftables iptables=iptables rsyslogd=rsyslog \
+	@tests/prepare.sh a2enconf=apache2 ufw=ufw nft=nftables iptables=iptables ipset=ipset rsyslogd=rsyslog \
 	    ip=iproute2 ps=procps curl=curl fail2ban-regex=fail2ban
 	@tests/tool.sh fmt --check
 	@tests/tool.sh clippy --all-targets --locked -- -D warnings

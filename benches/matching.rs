@@ -170,10 +170,8 @@ fn config(kind: Kind, filter: &str) -> Option<Config> {
     Some(Config {
         paths: Paths::default(),
         firewall: Firewall {
-            backend: Backend::DryRun,
-            instant: false,
-            max_rules: 0,
-            mirror: false,
+            backend: vec![Backend::DryRun],
+            ..Firewall::default()
         },
         syslog: Syslog::default(),
         trusted_proxies: Vec::new(),

@@ -26,7 +26,7 @@ install:
 	install -m 0644 config/pipeban.toml config/examples/*.toml $(D)$(SHAREDIR)/examples/
 	install -m 0644 config/examples/filters.d/*.conf $(D)$(SHAREDIR)/examples/filters.d/
 	test -e $(D)$(CONFDIR)/pipeban.toml || install -m 0644 config/pipeban.toml $(D)$(CONFDIR)/pipeban.toml
-	install -m 0644 apache-conf/pipeban.conf $(D)$(APACHEDIR)/conf-available/pipeban.conf
+	install -m 0644 apache-conf/*.conf $(D)$(APACHEDIR)/conf-available/
 	install -m 0644 config/systemd/pipeban.service $(D)$(UNITDIR)/pipeban.service
 	install -m 0644 config/logrotate/pipeban $(D)/etc/logrotate.d/pipeban
 	install -m 0644 man/pipeban.8 $(D)$(MANDIR)/pipeban.8
@@ -36,7 +36,7 @@ install:
 uninstall:
 	@test -n "$(D)" || packaging/before-uninstall $(PROGRAM)
 	rm -f $(PROGRAM) $(D)$(UNITDIR)/pipeban.service $(D)$(MANDIR)/pipeban.8 $(D)/etc/logrotate.d/pipeban
-	rm -f $(D)$(APACHEDIR)/conf-available/pipeban.conf
+	rm -f $(D)$(APACHEDIR)/conf-available/pipeban.conf $(D)$(APACHEDIR)/conf-available/pipeban-deny.conf
 	rm -rf $(D)$(SHAREDIR)
 	@test -n "$(D)" || { test ! -d /run/systemd/system || systemctl daemon-reload; }
 	@echo "Kept: $(D)$(CONFDIR), /var/lib/pipeban, /var/log/pipeban.log"

@@ -470,6 +470,8 @@ fn apache(etc: &Etc) -> Option<PathBuf> {
     let snippet = fs::read_to_string(repository().join("apache-conf/pipeban.conf")).unwrap();
     let snippet = snippet.replace("|/usr/bin/pipeban", &format!("|{}", program.display()));
     etc.write("apache2/conf-available/pipeban.conf", &snippet);
+    let deny = fs::read_to_string(repository().join("apache-conf/pipeban-deny.conf")).unwrap();
+    etc.write("apache2/conf-available/pipeban-deny.conf", &deny);
     Some(root)
 }
 
@@ -497,7 +499,7 @@ fn tree(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 
 #[test]
 fn setup_fits_into_debians_apache_and_goes_without_a_trace() {
-    let etc = Etc::new("");
+    let etc = Etc::new("[firewall]\nbackend = [\"ufw\", \"apache\"]\n");
     let Some(apache) = apache(&etc) else { return };
     let before = tree(&apache);
     let root = apache.join("apache2.conf");
@@ -524,6 +526,7 @@ fn setup_fits_into_debians_apache_and_goes_without_a_trace() {
         assert_eq!(tree(&apache), before, "looking changes nothing");
         let written = setup(&[files, &["--write"]].concat());
         assert_eq!(written.status.code(), Some(0), "{}", stderr(&written));
+        assert!(apache.join("conf-enabled/pipeban-deny.conf").exists());
         for site in ["shop", "ssl"] {
             let site = apache.join(format!("sites-enabled/{site}.conf"));
             assert!(site.is_symlink(), "links stay links");
@@ -635,28 +638,42 @@ fn remove_finds_sites_that_are_not_enabled() {
 }
 
 #[test]
-fn the_snippet_loads_in_a_stock_apache() {
+fn every_snippet_loads_in_a_stock_apache() {
     if !Path::new("/usr/sbin/apache2").exists() {
         eprintln!("SKIPPED: no apache2 on this machine");
         return;
     }
     let etc = Etc::new("");
     let modules = "/usr/lib/apache2/modules";
-    etc.write(
-        "a.conf",
-        &format!(
-            "ServerName x\nListen 127.0.0.1:1\nLoadModule mpm_event_module {modules}/mod_mpm_event.so\nErrorLog {0}/e\nPidFile {0}/p\nDefaultRuntimeDir {0}\nInclude {1}\n",
-            etc.0.path().display(),
-            repository().join("apache-conf/pipeban.conf").display()
-        ),
-    );
-    let output = Command::new("/usr/sbin/apache2")
-        .arg("-t")
-        .arg("-f")
-        .arg(etc.path("a.conf"))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
+    let snippets = fs::read_dir(repository().join("apache-conf")).unwrap();
+    let mut loaded = 0;
+    for snippet in snippets.map(|file| file.unwrap().path()) {
+        etc.write(
+            "a.conf",
+            &format!(
+                "ServerName x\nListen 127.0.0.1:1\n\
+                 LoadModule mpm_event_module {modules}/mod_mpm_event.so\n\
+                 LoadModule authz_core_module {modules}/mod_authz_core.so\n\
+                 ErrorLog {0}/e\nPidFile {0}/p\nDefaultRuntimeDir {0}\nInclude {1}\n",
+                etc.0.path().display(),
+                snippet.display()
+            ),
+        );
+        let output = Command::new("/usr/sbin/apache2")
+            .arg("-t")
+            .arg("-f")
+            .arg(etc.path("a.conf"))
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}: {}",
+            snippet.display(),
+            stderr(&output)
+        );
+        loaded += 1;
+    }
+    assert_eq!(loaded, 2);
 }
 
 #[test]

@@ -111,6 +111,16 @@ fn every_flag_is_in_help_and_manual() {
 }
 
 #[test]
+fn the_fields_of_a_file_name_are_in_the_manual() {
+    let manual = read("man/pipeban.8");
+    assert!(
+        manual
+            .lines()
+            .any(|line| line == format!(".Dl {}", pipeban::pipe::FIELDS))
+    );
+}
+
+#[test]
 fn exit_statuses_agree() {
     let manual = read("man/pipeban.8");
     let manual = manual

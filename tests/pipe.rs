@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+mod outputs; // where lines go: names, rotation, links, whatever is moved away or swapped in
+
 struct Logger {
     stub: Child,
     pipe: Option<File>,
@@ -43,6 +45,11 @@ fn prepare() -> (tempfile::TempDir, UnixListener) {
 
 impl Logger {
     fn start(path: &str) -> Logger {
+        Logger::with(&[path], |_| {})
+    }
+
+    /// With these arguments behind `log error`, relative to its directory.
+    fn with(args: &[&str], more: impl FnOnce(&mut Command)) -> Logger {
         let (dir, engine) = prepare();
         let told = listen(&dir.path().join("log"));
         // The worker is not root.
@@ -51,7 +58,9 @@ impl Logger {
             std::fs::set_permissions(dir.path().join(path), mode).unwrap();
         }
         let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-        let stub = spawn(dir.path(), path, &read);
+        let mut command = command(dir.path(), &read);
+        more(command.args(args));
+        let stub = command.spawn().unwrap();
         Logger {
             stub,
             pipe: Some(write.into()),
@@ -112,15 +121,18 @@ fn listen(path: &Path) -> Arc<Mutex<Vec<String>>> {
 }
 
 fn spawn(dir: &Path, path: &str, stdin: &OwnedFd) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_pipeban"))
-        .args(["log", "error", "--config"])
-        .arg(dir.join("pipeban.toml"))
-        .arg(dir.join(path))
+    command(dir, stdin).arg(path).spawn().unwrap()
+}
+
+fn command(dir: &Path, stdin: &OwnedFd) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pipeban"));
+    command
+        .args(["log", "error", "--config", "pipeban.toml"])
+        .current_dir(dir)
         .stdin(Stdio::from(stdin.try_clone().unwrap()))
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+        .stderr(Stdio::piped());
+    command
 }
 
 fn eventually<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
@@ -333,17 +345,20 @@ fn lines_of_any_length_and_any_byte_pass_unchanged() {
 
 #[test]
 fn an_unwritable_path_delays_lines_and_loses_none() {
-    let mut logger = Logger::start("missing/out");
+    let mut logger = Logger::with(&["dir/out"], |command| {
+        let dir = command.get_current_dir().unwrap().join("dir");
+        std::fs::write(dir, "in the way").unwrap();
+    });
     for i in 0..1000 {
         logger.write(line(i).as_bytes());
     }
-    std::fs::create_dir(logger.dir.path().join("missing")).unwrap();
+    std::fs::remove_file(logger.dir.path().join("dir")).unwrap();
     eventually("written", || {
-        (!logger.output("missing/out").is_empty()).then_some(())
+        (!logger.output("dir/out").is_empty()).then_some(())
     });
     logger.end();
     let expected: String = (0..1000).map(line).collect();
-    assert!(logger.output("missing/out") == expected.as_bytes());
+    assert!(logger.output("dir/out") == expected.as_bytes());
 }
 
 #[test]

@@ -24,6 +24,11 @@ pub fn words(action: &Action) -> Option<(Severity, String)> {
             let text = match ban.mode {
                 Mode::Enforced => format!("[{}] Restore Ban {}", ban.jail, show_net(&ban.net)),
                 Mode::Observed => return None,
+                Mode::Proxied(peer) => format!(
+                    "[{}] Restore Ban {} at Apache (behind {peer})",
+                    ban.jail,
+                    show_net(&ban.net)
+                ),
                 Mode::Behind(peer) => format!(
                     "[{}] Restore Ban {} not enforceable (behind {peer})",
                     ban.jail,
@@ -89,6 +94,9 @@ fn new_ban(ban: &Ban) -> String {
     match ban.mode {
         Mode::Enforced => format!("[{jail}] Ban {host} {length} ({why})"),
         Mode::Observed => format!("[{jail}] Would Ban {host} {length} ({why})"),
+        Mode::Proxied(peer) => {
+            format!("[{jail}] Ban {host} {length} ({why}) at Apache (behind {peer})")
+        }
         Mode::Behind(peer) => {
             format!("[{jail}] Ban {host} {length} ({why}) not enforceable (behind {peer})")
         }

@@ -37,8 +37,6 @@ pub enum Code {
     MissingProgram,
     /// `ErrorLog` into `log access`, or the reverse.
     WrongKind,
-    /// A file's name with fields of a date.
-    Dated,
 }
 
 impl LogDirective {
@@ -148,17 +146,6 @@ fn of_directive(log: &LogDirective, exists: &dyn Fn(&Path) -> bool, found: &mut 
         } else {
             Kind::Access
         };
-        let path = pipe.path.as_deref().unwrap_or(Path::new(""));
-        if has_fields(&path.to_string_lossy()) {
-            add(
-                Code::Dated,
-                format!(
-                    "{name} at {} writes a file that is named exactly {}: dates in names are not in this version; let logrotate keep old logs",
-                    log.place,
-                    path.display()
-                ),
-            );
-        }
         if pipe.kind != Some(kind) {
             add(
                 Code::WrongKind,
@@ -169,13 +156,6 @@ fn of_directive(log: &LogDirective, exists: &dyn Fn(&Path) -> bool, found: &mut 
             );
         }
     }
-}
-
-/// `%Y` and the like, as strftime(3) and rotatelogs have them.
-fn has_fields(path: &str) -> bool {
-    path.as_bytes()
-        .windows(2)
-        .any(|pair| matches!(pair, [b'%', letter] if letter.is_ascii_alphabetic()))
 }
 
 fn of_server(
@@ -366,14 +346,6 @@ mod tests {
                 (Code::Buffered, 5)
             ]
         );
-    }
-
-    #[test]
-    fn a_date_in_the_name_of_a_file_is_named() {
-        let dated = ERROR.replace("/e\"", "/e.%Y-%m-%d\"");
-        assert_eq!(told(&format!("{dated}{GLOBAL}")), [(Code::Dated, 1)]);
-        let percent = ERROR.replace("/e\"", "/e.100%\"");
-        assert_eq!(told(&format!("{percent}{GLOBAL}")), []);
     }
 
     #[test]

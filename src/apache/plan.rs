@@ -18,6 +18,8 @@ pub struct Wish {
     pub config: Option<PathBuf>,
     /// Access logs are piped one by one and written by pipeban, instead of one `GlobalLog`.
     pub files: bool,
+    /// Apache refuses banned clients itself (`pipeban-deny.conf`).
+    pub deny: bool,
 }
 
 /// One directive to be changed.
@@ -54,6 +56,7 @@ impl Plan {
 }
 
 const SNIPPET: &str = "pipeban.conf";
+const DENY: &str = "pipeban-deny.conf";
 
 /// The snippet in the directory of enabled ones.
 fn is_snippet(file: &Path) -> bool {
@@ -86,6 +89,9 @@ pub fn fit(scan: &Scan, wish: &Wish) -> Plan {
         }
     }
     access(scan, wish, &mut plan);
+    if wish.deny && !scan.layout.files.iter().any(|file| file.ends_with(DENY)) {
+        plan.link.push(snippet(scan, DENY));
+    }
     plan.edits.sort_by(|a, b| a.place.cmp(&b.place));
     plan
 }
@@ -136,9 +142,13 @@ fn access(scan: &Scan, wish: &Wish, plan: &mut Plan) {
         plan.notes.push("access logs are piped one by one: no GlobalLog is added, `setup --files` completes them".into());
         return;
     }
-    let link = base(scan).join("conf-enabled").join(SNIPPET);
-    plan.link
-        .push((link, Path::new("../conf-available").join(SNIPPET)));
+    plan.link.push(snippet(scan, SNIPPET));
+}
+
+/// The link that enables one of our files, and where it leads.
+fn snippet(scan: &Scan, name: &str) -> (PathBuf, PathBuf) {
+    let link = base(scan).join("conf-enabled").join(name);
+    (link, Path::new("../conf-available").join(name))
 }
 
 /// Where the configuration begins, and relative names too.
@@ -163,6 +173,10 @@ fn replace(
         Target::Pipeban(_) => return,
         Target::File(file) if file == Path::new("/dev/null") => Err("goes to /dev/null".into()),
         Target::File(file) => Ok(file),
+        Target::Program { program, .. } if program.ends_with("rotatelogs") => Err(format!(
+            "pipes into rotatelogs (`{} log {kind}` in its place takes its arguments as they are)",
+            wish.program.display()
+        )),
         Target::Program { program, .. } => Err(format!("pipes into {}", program.display())),
         Target::Other(name) => Err(format!("goes to {name}")),
     };
@@ -184,11 +198,15 @@ fn replace(
     let whole = file.display().to_string();
     let relative = raw.starts_with("${") && file.starts_with(base(scan));
     let blank = whole.contains([' ', '\t']) && !raw.contains([' ', '\t']);
-    let path = if (raw.starts_with('/') || raw.starts_with("${")) && !relative && !blank {
+    let percent = whole.contains('%') && !raw.contains('%');
+    let path = if (raw.starts_with('/') || raw.starts_with("${")) && !relative && !blank && !percent
+    {
         raw.to_owned()
     } else {
         whole
     };
+    // No field of a time.
+    let path = path.replace('%', "%%");
     if path.contains(['\'', '"', '\\', '|', '\n']) {
         plan.notes.push(format!(
             "{} at {}: the name of its file has a quote in it; change this line by hand",
@@ -253,9 +271,17 @@ fn format_name<'a>(scan: &Scan, log: &'a LogDirective) -> Option<&'a str> {
 }
 
 /// What takes every directive of `logs` that pipes into pipeban out again: the files they name
-/// are written by Apache itself as before. `logs` are those of all files, in use or not.
-pub fn remove(logs: &[LogDirective]) -> Plan {
+/// are written by Apache itself as before, and banned clients are not asked for any more. `logs`
+/// are those of all files, in use or not.
+pub fn remove(scan: &Scan, logs: &[LogDirective]) -> Plan {
     let mut plan = Plan::default();
+    let enabled = Path::new("conf-enabled").join(DENY);
+    let deny = scan
+        .layout
+        .files
+        .iter()
+        .find(|file| file.ends_with(&enabled));
+    plan.unlink.extend(deny.cloned());
     for log in logs {
         if !matches!(log.target, Target::Pipeban(_)) {
             continue;
@@ -268,10 +294,18 @@ pub fn remove(logs: &[LogDirective]) -> Plan {
         }
         // Read once more without its variables put in: they stay.
         let raw = log.words.first().map_or("", String::as_str);
-        let path = match Target::parse(raw, false, Path::new("/")) {
-            Target::Pipeban(pipe) => pipe.path,
-            _ => log.target.file().map(Path::to_owned),
+        let again = match Target::parse(raw, false, Path::new("/")) {
+            again @ Target::Pipeban(_) => again,
+            _ => log.target.clone(),
         };
+        if matches!(&again, Target::Pipeban(pipe) if pipe.dated) {
+            plan.notes.push(format!(
+                "{} at {}: its file's name changed with the time; Apache writes one file of exactly that name, rotatelogs does the other",
+                log.kind.name(),
+                log.place
+            ));
+        }
+        let path = again.file().map(Path::to_owned);
         let new = path.map(|path| {
             let mut line = format!(
                 "{} {}",
@@ -318,6 +352,7 @@ mod tests {
             program: "/usr/bin/pipeban".into(),
             config: None,
             files,
+            deny: false,
         }
     }
 
@@ -341,7 +376,7 @@ mod tests {
                     2,
                     "ErrorLog \"|/usr/bin/pipeban log error ${LOGS}/error.log\""
                 ),
-                (4, "ErrorLog \"|/usr/bin/pipeban log error /e/logs/e%1\""),
+                (4, "ErrorLog \"|/usr/bin/pipeban log error /e/logs/e%%1\""),
             ]
         );
         assert_eq!(
@@ -378,6 +413,7 @@ mod tests {
         );
         assert_eq!(plan.edits, []);
         assert_eq!(plan.notes.len(), 4, "{:?}", plan.notes);
+        assert!(plan.notes[1].contains("`/usr/bin/pipeban log error` in its place"));
         assert!(fit(&scan(""), &wish(false)).notes[0].contains("has no ErrorLog"));
     }
 
@@ -393,6 +429,20 @@ mod tests {
                 (8, format!("{program} '/a b/e'\"").as_str()),
             ]
         );
+    }
+
+    #[test]
+    fn the_deny_map_is_asked_where_it_is_wanted_and_until_it_is_removed() {
+        let deny = PathBuf::from("/e/conf-enabled/pipeban-deny.conf");
+        let mut scan = scan(STOCK);
+        let mut wish = wish(true);
+        assert_eq!(fit(&scan, &wish).link, []);
+        wish.deny = true;
+        let target = "../conf-available/pipeban-deny.conf".into();
+        assert_eq!(fit(&scan, &wish).link, [(deny.clone(), target)]);
+        scan.layout.files.insert(deny.clone());
+        assert_eq!(fit(&scan, &wish).link, []);
+        assert_eq!(remove(&scan, &[]).unlink, [deny]);
     }
 
     #[test]
@@ -436,8 +486,22 @@ mod tests {
                 &BTreeMap::new(),
                 Path::new("/e"),
             );
-            assert_eq!(edited(&fitted, &remove(&logs)), text);
+            assert_eq!(edited(&fitted, &remove(&scan(""), &logs)), text);
         }
+    }
+
+    #[test]
+    fn a_percent_stays_what_it_is_and_a_name_that_changes_is_told_when_it_no_longer_does() {
+        let text = "Define HALF /50%Y\nErrorLog ${HALF}/e\n";
+        assert_eq!(
+            new_lines(&fit(&scan(text), &wish(false))),
+            [(2, "ErrorLog \"|/usr/bin/pipeban log error /50%%Y/e\"")]
+        );
+        let text = "CustomLog \"|/usr/bin/pipeban log access -l /a 86400\" x\n";
+        let logs = logs_in(Path::new("/e/x"), text, &BTreeMap::new(), Path::new("/e"));
+        let plan = remove(&scan(""), &logs);
+        assert_eq!(edited(text, &plan), "CustomLog /a x\n");
+        assert!(plan.notes[0].contains("rotatelogs"), "{:?}", plan.notes);
     }
 
     #[test]
@@ -445,7 +509,7 @@ mod tests {
         let text = "ErrorLog \"|/usr/bin/pipeban log error\"\nGlobalLog \"|/usr/bin/pipeban log access\" pipeban\n<IfModule none>\nCustomLog \"|/usr/bin/pipeban log access /a\" x\n</IfModule>\n";
         let logs = logs_in(Path::new("/e/x"), text, &BTreeMap::new(), Path::new("/e"));
         assert_eq!(
-            edited(text, &remove(&logs)),
+            edited(text, &remove(&scan(""), &logs)),
             "<IfModule none>\nCustomLog /a x\n</IfModule>\n"
         );
         let logs = logs_in(
@@ -455,7 +519,7 @@ mod tests {
             Path::new("/e"),
         );
         assert_eq!(
-            remove(&logs).unlink,
+            remove(&scan(""), &logs).unlink,
             [PathBuf::from("/e/conf-enabled/pipeban.conf")]
         );
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::directive::words;
+use crate::pipe::Names;
 use crate::record::Kind;
 
 /// Where a log directive sends its lines.
@@ -32,12 +33,33 @@ pub struct Pipe {
     pub shell: bool,
     /// What the command line says; `None`: neither `access` nor `error`.
     pub kind: Option<Kind>,
-    /// Where pipeban writes the lines; `None`: nowhere, they only feed the matcher.
+    /// The file that pipeban writes the lines to, or its name with fields of the time; `None`:
+    /// none, they only feed the matcher or go to stdout.
     pub path: Option<PathBuf>,
+    /// The file's name changes with the time.
+    pub dated: bool,
 }
 
 /// Options of `pipeban` that take a value, and may stand before PATH.
-const WITH_VALUE: [&str; 2] = ["--config", "--format"];
+const WITH_VALUE: [&str; 6] = [
+    "--config", "--format", "--link", "--rotate", "--mode", "--owner",
+];
+/// The same among its letters: what stands behind one is its value.
+const LETTERS_WITH_VALUE: [char; 3] = ['L', 'n', 'p'];
+
+fn takes_next_word(option: &str) -> bool {
+    let letters = option
+        .strip_prefix('-')
+        .filter(|rest| !rest.starts_with('-'));
+    match letters.and_then(|letters| {
+        letters
+            .find(LETTERS_WITH_VALUE)
+            .map(|at| at + 1 == letters.len())
+    }) {
+        Some(last) => last,
+        None => WITH_VALUE.contains(&option),
+    }
+}
 
 impl Target {
     /// Reads the first word of a log directive, variables already put in. `syslog` names are
@@ -64,11 +86,13 @@ impl Target {
             return Target::Program { program, shell };
         }
         let mut plain = Vec::new();
+        let mut rotates = false;
         let mut rest = argv.iter().skip(1);
         while let Some(word) = rest.next() {
-            if WITH_VALUE.contains(&word.as_str()) {
+            rotates |= word.starts_with("--rotate");
+            if takes_next_word(word) {
                 rest.next();
-            } else if !word.starts_with("--") {
+            } else if word == "-" || !word.starts_with('-') {
                 plain.push(word.as_str());
             }
         }
@@ -81,11 +105,19 @@ impl Target {
             Some("error") => Some(Kind::Error),
             _ => None,
         };
+        let path = plain
+            .next()
+            .filter(|path| *path != "-" && !path.starts_with('|'))
+            .map(PathBuf::from);
+        rotates |= plain.next().is_some();
+        let names = path.map(|path| Names::new(&path, None));
+        let fixed = names.as_ref().and_then(Names::fixed);
         Target::Pipeban(Pipe {
             program,
             shell,
             kind,
-            path: plain.next().map(PathBuf::from),
+            dated: names.is_some() && (rotates || fixed.is_none()),
+            path: fixed.or_else(|| Some(names?.path().to_owned())),
         })
     }
 
@@ -129,6 +161,7 @@ mod tests {
                 shell,
                 kind,
                 path: path.map(PathBuf::from),
+                dated: path.is_some_and(|path| path.starts_with("/dated")),
             })
         };
         for (word, error_log, expected) in [
@@ -155,6 +188,26 @@ mod tests {
                 "|/usr/bin/pipeban --config /c.toml log access --format combined '/a b'",
                 false,
                 pipeban(Some(Kind::Access), Some("/a b"), false),
+            ),
+            (
+                "|/usr/bin/pipeban log access -fl -L /cur --mode 0644 /dated 86400 -60",
+                false,
+                pipeban(Some(Kind::Access), Some("/dated"), false),
+            ),
+            (
+                "|/usr/bin/pipeban log access -L/cur --rotate=5M /dated.%%%Y",
+                false,
+                pipeban(Some(Kind::Access), Some("/dated.%%%Y"), false),
+            ),
+            (
+                "|/usr/bin/pipeban log error --owner a:b /a%%Y%",
+                false,
+                pipeban(Some(Kind::Error), Some("/a%Y%"), false),
+            ),
+            (
+                "|/usr/bin/pipeban log error -",
+                false,
+                pipeban(Some(Kind::Error), None, false),
             ),
             ("|/usr/bin/pipeban log", false, pipeban(None, None, false)),
             (

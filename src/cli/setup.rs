@@ -8,13 +8,15 @@ use serde_json::json;
 use super::Global;
 use super::exit::Exit;
 use crate::apache::{self, Applied, Plan, Scan, Wish};
-use crate::config;
+use crate::config::{self, Backend};
+use crate::engine;
 
 /// Fit pipeban into this host's Apache, or take it out
 ///
 /// Lists every server whose own ErrorLog bypasses the pipe, and the line that mends it: the same
 /// file is written, by pipeban, so that no log gains or loses a line. Access lines come from one
-/// GlobalLog (conf-enabled/pipeban.conf), which writes no file. Without --write nothing is changed;
+/// GlobalLog (conf-enabled/pipeban.conf), which writes no file. With the back end `apache` it also
+/// enables conf-enabled/pipeban-deny.conf. Without --write nothing is changed;
 /// status 1 says that something would be. Apache is tested, never reloaded.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -46,7 +48,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
         }
     };
     let plan = if args.remove {
-        apache::remove(&scan.everything())
+        apache::remove(&scan, &scan.everything())
     } else {
         match wish(args, global) {
             Ok(wish) => apache::fit(&scan, &wish),
@@ -96,6 +98,8 @@ fn wish(args: &Args, global: &Global) -> Result<Wish, String> {
         program: program.clone(),
         config,
         files: args.files,
+        deny: engine::configuration_in_use(&global.config)
+            .is_some_and(|config| config.firewall.has(Backend::Apache)),
     })
 }
 

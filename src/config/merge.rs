@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::document::{self, Member, Value};
+use super::backends;
+use super::document::{self, Member, Place, Value};
 use super::schema::{self, Faults};
 use super::words::nearest;
 use super::{
-    Backend, Config, Firewall, Jail, JailName, Paths, Ports, Problem, Syslog, SyslogFormat,
-    SyslogTarget,
+    Config, Firewall, Jail, JailName, Paths, Ports, Problem, Syslog, SyslogFormat, SyslogTarget,
 };
 use crate::record::Kind;
 
@@ -86,12 +86,7 @@ pub(super) fn built_in() -> Config {
     let network = |text: &str| text.parse().ok();
     Config {
         paths: Paths::default(),
-        firewall: Firewall {
-            backend: Backend::Ufw,
-            instant: true,
-            max_rules: 500,
-            mirror: true,
-        },
+        firewall: Firewall::default(),
         syslog: Syslog::default(),
         trusted_proxies: Vec::new(),
         defaults: Jail {
@@ -168,6 +163,17 @@ pub(super) fn merge(sources: &[Source]) -> (Config, Origins, Vec<Problem>) {
             }
         }
     }
+    if let Some(message) = backends::lacking(&config.firewall) {
+        let place = documents.iter().rev().find_map(|(source, members)| {
+            let place = place_of(members, "firewall", "backend")?;
+            Some((source.file.clone(), place))
+        });
+        problems.extend(place.map(|(file, place)| Problem {
+            file,
+            place: Some(place),
+            message: message.to_owned(),
+        }));
+    }
     for (name, jail) in &mut config.jails {
         if jail.filter.is_empty() {
             name.as_str().clone_into(&mut jail.filter);
@@ -190,6 +196,17 @@ pub(super) fn merge(sources: &[Source]) -> (Config, Origins, Vec<Problem>) {
     problems.sort_by_key(|problem| (order(&problem.file), problem.place));
     problems.dedup();
     (config, origins, problems)
+}
+
+/// Where a key's value stands.
+fn place_of(members: &[Member], section: &str, key: &str) -> Option<Place> {
+    let tables = members.iter().filter(|member| member.key == section);
+    let keys = tables.flat_map(|member| match &member.value.value {
+        Value::Table(table) => table.as_slice(),
+        _ => &[],
+    });
+    let last = keys.rev().find(|member| member.key == key)?;
+    Some(last.value.place)
 }
 
 const SECTIONS: [&str; 6] = [
@@ -239,7 +256,13 @@ fn section(
             );
         }
         "paths" => schema::apply(name, schema::PATHS, table, &mut config.paths, faults),
-        "firewall" => schema::apply(name, schema::FIREWALL, table, &mut config.firewall, faults),
+        "firewall" => schema::apply(
+            name,
+            backends::FIREWALL,
+            table,
+            &mut config.firewall,
+            faults,
+        ),
         "syslog" => {
             schema::apply(name, schema::SYSLOG, table, &mut config.syslog, faults);
             misread(table, &config.syslog, faults);
@@ -405,6 +428,7 @@ pub(super) fn paths_in(text: &str) -> Paths {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Backend, Blocktype};
     use super::*;
 
     fn source(layer: Layer, file: &str, text: &str) -> Source {
@@ -546,22 +570,57 @@ mod tests {
     }
 
     #[test]
+    fn back_ends_are_named_alone_or_together() {
+        let firewall = |text: &str| {
+            let text = format!("[firewall]\n{text}");
+            let (config, _, problems) = merge(&[source(Layer::Main, "p.toml", &text)]);
+            assert_eq!(problems, [], "{text}");
+            config.firewall
+        };
+        let all = firewall("backend = [\"nftables\", \"apache\", \"nftables\"]");
+        assert_eq!(all.backend, [Backend::Nftables, Backend::Apache]);
+        assert_eq!(firewall("backend = \"ipset\"").backend, [Backend::Ipset]);
+        let command = firewall(
+            "backend = \"command\"\nblocktype = \"reject\"\n[firewall.command]\n\
+             ban = [\"/b\", \"{host}\", \"a b\"]\nunban = [\"/u\"]\ntimeout = \"3s\"",
+        );
+        assert_eq!(command.blocktype, Blocktype::Reject);
+        let command = command.command.unwrap();
+        assert_eq!(command.ban, ["/b", "{host}", "a b"]);
+        assert_eq!(command.timeout, Duration::from_secs(3));
+        for (text, place, message) in [
+            ("backend = \"iptables\"", "2:11", "\"nftables\""),
+            ("backend = \"ufv\"", "2:11", "did you mean `ufw`?"),
+            ("backend = []", "2:11", "a list of them"),
+            ("backend = [\"ufw\", \"dry-run\"]", "2:11", "stands alone"),
+            ("backend = [\"ufw\", 3]", "2:19", "a text in quotes"),
+            ("backend = \"command\"", "2:11", "[firewall.command]"),
+            ("blocktype = \"blackhole\"", "2:13", "\"reject\""),
+            ("command = \"/b\"", "2:11", "a section"),
+            ("[firewall.command]\nban = \"/b {host}\"", "3:7", "a list"),
+            (
+                "[firewall.command]\nban = [\"b\"]",
+                "3:8",
+                "begins with `/`",
+            ),
+            (
+                "[firewall.command]\nban = [\"/b\", \"{ip}\"]",
+                "3:14",
+                "{host}",
+            ),
+            ("[firewall.command]\ntimeout = \"1h\"", "3:11", "5 minutes"),
+            (
+                "[firewall.command]\nbann = [\"/b\"]",
+                "3:1",
+                "did you mean `ban`?",
+            ),
+        ] {
+            check(&format!("[firewall]\n{text}"), place, message);
+        }
+    }
+
+    #[test]
     fn what_this_version_cannot_do_is_refused_never_ignored() {
-        check(
-            "[firewall]\nbackend = \"ipset\"",
-            "2:11",
-            "not in this version",
-        );
-        check(
-            "[firewall]\nbackend = [\"ufw\", \"ipset\"]",
-            "2:11",
-            "not in this version",
-        );
-        check(
-            "[firewall]\nbackend = \"iptables\"",
-            "2:11",
-            "expected \"ufw\"",
-        );
         check(
             "[proxies]\ntrusted = [\"cloudflare\"]",
             "2:12",

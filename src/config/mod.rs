@@ -78,6 +78,11 @@ impl Paths {
         self.state.join("pipeban.sqlite3")
     }
 
+    /// Apache's deny map: a directory with a name for each banned client.
+    pub fn deny_map(&self) -> PathBuf {
+        self.runtime.join("deny")
+    }
+
     /// Present while the emergency stop is on.
     pub fn off_file(&self) -> PathBuf {
         self.state.join("off")
@@ -87,14 +92,38 @@ impl Paths {
 /// `[firewall]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Firewall {
-    /// Default ufw.
-    pub backend: Backend,
+    /// What enforces bans: one or more, each once; a dry run stands alone. Default ufw.
+    pub backend: Vec<Backend>,
     /// With ufw: an own nftables table puts a ban in force first. Default true.
     pub instant: bool,
     /// Most mirrored ufw rules. Default 500.
     pub max_rules: usize,
     /// False: no ufw rules, the own table alone. Default true.
     pub mirror: bool,
+    /// What a banned client's packets meet in the own table and with ipset. Default drop.
+    pub blocktype: Blocktype,
+    /// `[firewall.command]`; there when `backend` names it.
+    pub command: Option<BanCommand>,
+}
+
+impl Default for Firewall {
+    fn default() -> Self {
+        Firewall {
+            backend: vec![Backend::Ufw],
+            instant: true,
+            max_rules: 500,
+            mirror: true,
+            blocktype: Blocktype::Drop,
+            command: None,
+        }
+    }
+}
+
+impl Firewall {
+    /// Whether this back end is among those configured.
+    pub fn has(&self, backend: Backend) -> bool {
+        self.backend.contains(&backend)
+    }
 }
 
 /// What enforces bans.
@@ -103,8 +132,63 @@ pub struct Firewall {
 pub enum Backend {
     /// ufw rules, with the own nftables table in front unless `instant = false`.
     Ufw,
+    /// The own nftables table.
+    Nftables,
+    /// ipset's sets, and iptables rules that ask them.
+    Ipset,
+    /// The deny map that Apache itself asks: also for clients behind a proxy.
+    Apache,
+    /// A program of the administrator's.
+    Command,
     /// Nothing is touched; everything else happens.
     DryRun,
+}
+
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Backend::Ufw => "ufw",
+            Backend::Nftables => "nftables",
+            Backend::Ipset => "ipset",
+            Backend::Apache => "apache",
+            Backend::Command => "command",
+            Backend::DryRun => "dry-run",
+        })
+    }
+}
+
+/// What becomes of a banned client's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Blocktype {
+    /// No answer.
+    Drop,
+    /// tcp: a reset; else ICMP "port unreachable".
+    Reject,
+}
+
+/// `[firewall.command]`: programs with their arguments, in which `{host}` and the like are put.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanCommand {
+    /// Run for a ban, also again for the same one.
+    pub ban: Vec<String>,
+    /// Run when it ends.
+    pub unban: Vec<String>,
+    /// Exit status 0: the ban is in force. `None`: nobody can tell.
+    pub check: Option<Vec<String>>,
+    /// A program that runs longer is killed. Default 10 s, at most 5 minutes.
+    pub timeout: Duration,
+}
+
+impl Default for BanCommand {
+    fn default() -> Self {
+        BanCommand {
+            ban: Vec::new(),
+            unban: Vec::new(),
+            check: None,
+            timeout: Duration::from_secs(10),
+        }
+    }
 }
 
 /// `[syslog]`
@@ -269,6 +353,7 @@ pub enum Ports {
 
 pub mod duration;
 
+mod backends;
 mod document;
 mod load;
 mod merge;
@@ -276,6 +361,7 @@ mod schema;
 mod show;
 mod words;
 
+pub use backends::{PLACEHOLDERS, placeholder};
 pub use load::{OnDisk, Problem, filter_directories, load, load_with_origins, paths_of};
 pub use merge::{MANUAL_JAIL, Origin, Origins};
 pub use show::show_jail;

@@ -9,8 +9,7 @@ use ipnet::IpNet;
 use super::document::{Located, Member, Place, Value};
 use super::words::{self, nearest};
 use super::{
-    Backend, Config, Firewall, Increment, Jail, Paths, Ports, Problem, Syslog, SyslogFormat,
-    SyslogTarget, duration,
+    Config, Increment, Jail, Paths, Ports, Problem, Syslog, SyslogFormat, SyslogTarget, duration,
 };
 use crate::record::Kind;
 
@@ -29,7 +28,7 @@ impl Faults<'_> {
         });
     }
 
-    fn expected(&mut self, what: &str, found: &Located) {
+    pub(super) fn expected(&mut self, what: &str, found: &Located) {
         self.at(
             found.place,
             format!("expected {what}, found {}", found.value),
@@ -43,7 +42,10 @@ pub(super) struct Key<T: 'static> {
     set: fn(&mut T, &Located, &mut Faults<'_>),
 }
 
-const fn key<T>(name: &'static str, set: fn(&mut T, &Located, &mut Faults<'_>)) -> Key<T> {
+pub(super) const fn key<T>(
+    name: &'static str,
+    set: fn(&mut T, &Located, &mut Faults<'_>),
+) -> Key<T> {
     Key { name, set }
 }
 
@@ -81,18 +83,6 @@ pub(super) const PATHS: &[Key<Paths>] = &[
     key("state", |t, v, f| set(&mut t.state, directory(v, f))),
     key("share", |t, v, f| set(&mut t.share, directory(v, f))),
     key("user", |t, v, f| set(&mut t.user, user(v, f))),
-];
-
-pub(super) const FIREWALL: &[Key<Firewall>] = &[
-    key("backend", |t, v, f| set(&mut t.backend, backend(v, f))),
-    key("instant", |t, v, f| set(&mut t.instant, boolean(v, f))),
-    key("max_rules", |t, v, f| {
-        set(
-            &mut t.max_rules,
-            number(v, 0, 10_000, f).map(|n| n as usize),
-        );
-    }),
-    key("mirror", |t, v, f| set(&mut t.mirror, boolean(v, f))),
 ];
 
 pub(super) const SYSLOG: &[Key<Syslog>] = &[
@@ -205,13 +195,13 @@ fn increment(jail: &mut Jail, value: &Located, faults: &mut Faults<'_>) {
     }
 }
 
-fn set<T>(target: &mut T, value: Option<T>) {
+pub(super) fn set<T>(target: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *target = value;
     }
 }
 
-fn text<'v>(value: &'v Located, faults: &mut Faults<'_>) -> Option<&'v str> {
+pub(super) fn text<'v>(value: &'v Located, faults: &mut Faults<'_>) -> Option<&'v str> {
     if let Value::Text(text) = &value.value {
         Some(text)
     } else {
@@ -220,7 +210,7 @@ fn text<'v>(value: &'v Located, faults: &mut Faults<'_>) -> Option<&'v str> {
     }
 }
 
-fn boolean(value: &Located, faults: &mut Faults<'_>) -> Option<bool> {
+pub(super) fn boolean(value: &Located, faults: &mut Faults<'_>) -> Option<bool> {
     if let Value::Boolean(value) = value.value {
         Some(value)
     } else {
@@ -229,7 +219,12 @@ fn boolean(value: &Located, faults: &mut Faults<'_>) -> Option<bool> {
     }
 }
 
-fn number(value: &Located, least: u32, most: u32, faults: &mut Faults<'_>) -> Option<u32> {
+pub(super) fn number(
+    value: &Located,
+    least: u32,
+    most: u32,
+    faults: &mut Faults<'_>,
+) -> Option<u32> {
     if let Value::Integer(number) = value.value
         && let Ok(number) = u32::try_from(number)
         && (least..=most).contains(&number)
@@ -296,7 +291,7 @@ fn positive(value: &Located, faults: &mut Faults<'_>) -> Option<Option<Duration>
     Some(duration)
 }
 
-fn finite(value: &Located, faults: &mut Faults<'_>) -> Option<Duration> {
+pub(super) fn finite(value: &Located, faults: &mut Faults<'_>) -> Option<Duration> {
     let duration = positive(value, faults)?;
     if duration.is_none() {
         faults.at(
@@ -307,7 +302,7 @@ fn finite(value: &Located, faults: &mut Faults<'_>) -> Option<Duration> {
     duration
 }
 
-fn absolute(value: &Located, faults: &mut Faults<'_>) -> Option<PathBuf> {
+pub(super) fn absolute(value: &Located, faults: &mut Faults<'_>) -> Option<PathBuf> {
     let path = PathBuf::from(text(value, faults)?);
     if path.is_absolute() {
         return Some(path);
@@ -335,36 +330,6 @@ fn user(value: &Located, faults: &mut Faults<'_>) -> Option<String> {
         return None;
     }
     Some(name.to_owned())
-}
-
-fn backend(value: &Located, faults: &mut Faults<'_>) -> Option<Backend> {
-    if let Value::List(_) = value.value {
-        faults.at(
-            value.place,
-            "lists of back ends are not in this version yet: write \"ufw\" or \"dry-run\"",
-        );
-        return None;
-    }
-    match text(value, faults)? {
-        "ufw" => Some(Backend::Ufw),
-        "dry-run" => Some(Backend::DryRun),
-        later @ ("nftables" | "ipset" | "apache" | "command") => {
-            let advice = if later == "nftables" {
-                ": `backend = \"ufw\"` with `mirror = false` uses nftables alone"
-            } else {
-                ": this version has \"ufw\" and \"dry-run\""
-            };
-            faults.at(
-                value.place,
-                format!("the back end `{later}` is not in this version yet{advice}"),
-            );
-            None
-        }
-        _ => {
-            faults.expected("\"ufw\" or \"dry-run\"", value);
-            None
-        }
-    }
 }
 
 fn target(value: &Located, faults: &mut Faults<'_>) -> Option<SyslogTarget> {
@@ -457,7 +422,7 @@ fn filter_name(value: &Located, faults: &mut Faults<'_>) -> Option<String> {
 }
 
 /// A list; one text stands for a list of one, and may name several between commas or spaces.
-fn items(value: &Located) -> Vec<Located> {
+pub(super) fn items(value: &Located) -> Vec<Located> {
     let split = |text: &str| {
         text.split([',', ' '])
             .filter(|part| !part.is_empty())

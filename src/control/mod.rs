@@ -337,7 +337,7 @@ pub struct BanStatus {
     pub until: Option<Timestamp>,
     /// What the firewall says; `None`: it cannot be told.
     pub in_force: Option<bool>,
-    /// With ufw: `present`, `queued`, `capped`, `inactive`.
+    /// With ufw: `present`, `queued`, `capped`, `short`, `removed`, `inactive`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ufw: Option<String>,
     /// The peer the client stands behind: the firewall cannot keep it out.

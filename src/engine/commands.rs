@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::hub::{Engine, Then, now};
-use super::perform::{BAN_REFUSED, UNBAN_REFUSED, Work};
+use super::perform::{BAN_REFUSED, SETTLE_REFUSED, UNBAN_REFUSED, Work};
 use crate::alert::{Severity, words};
 use crate::config::{Backend, JailName, duration};
 use crate::control::{BanTime, Command, Reply};
@@ -22,7 +22,7 @@ impl Engine {
         let now = now();
         let mut work = Work::default();
         let reply = match command {
-            Command::Status { jail } => self.status_reply(jail.as_ref(), now),
+            Command::Status { jail } => return self.answer_status(id, jail.as_ref()),
             Command::Ban {
                 net,
                 jail,
@@ -51,7 +51,11 @@ impl Engine {
         let touched = std::mem::take(&mut work.touched);
         let asked: Vec<_> = touched.iter().cloned().collect();
         self.enforce(touched, now);
-        let refused = asked.iter().any(|key| self.undone.contains(key));
+        if std::mem::take(&mut work.clear) {
+            self.settle();
+        }
+        let refused = asked.iter().any(|key| self.undone.contains(key))
+            || self.troubles.contains_key(SETTLE_REFUSED);
         let reply = if refused { self.not_done(reply) } else { reply };
         let connection = id;
         self.perform(work, now, vec![Then::Answer { connection, reply }]);
@@ -62,7 +66,7 @@ impl Engine {
         let Reply::Done { mut text, .. } = reply else {
             return reply;
         };
-        for key in [BAN_REFUSED, UNBAN_REFUSED] {
+        for key in [BAN_REFUSED, UNBAN_REFUSED, SETTLE_REFUSED] {
             if let Some(trouble) = self.troubles.get(key) {
                 text = format!("{text}\nbut {}", trouble.text);
             }
@@ -278,8 +282,8 @@ impl Engine {
         let length = seconds.map(Duration::from_secs);
         let (off, written) = self.parts.off.begin(&self.parts.paths, length, now);
         self.tell_off(&off);
-        self.lift_all(work);
-        let lifted = work.touched.len();
+        work.clear = true;
+        let lifted = self.parts.jails.bans().holds().count();
         let mut text = format!(
             "nobody is banned any more: {lifted} bans lifted. `pipeban on` puts back those whose \
              time is not over; `pipeban unban --all` before that starts clean"
@@ -304,7 +308,7 @@ impl Engine {
 
     fn has_ufw_rules(&self) -> bool {
         let firewall = &self.parts.accepted.config.firewall;
-        firewall.backend == Backend::Ufw && firewall.mirror && firewall.max_rules > 0
+        firewall.has(Backend::Ufw) && firewall.mirror && firewall.max_rules > 0
     }
 
     fn on(&mut self, work: &mut Work) -> Reply {
@@ -312,7 +316,7 @@ impl Engine {
             return done("the emergency stop is not on", Vec::new(), false);
         }
         self.switch_on(work);
-        let back = work.touched.len();
+        let back = self.parts.jails.bans().holds().count();
         let text = format!("clients are banned again; {back} bans are back in force");
         done(text, vec![json!({"back": back})], true)
     }

@@ -5,20 +5,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::perform::Work;
+use super::perform::{SETTLE_REFUSED, Work};
 use super::server::{Ready, Server};
 use super::settings;
 use super::settings::Accepted;
+use super::status::Answered;
 use super::stop::Stop;
 use crate::alert::{Alerts, Severity};
-use crate::config::{Paths, Ports};
+use crate::config::Paths;
 use crate::control::{Counters, OffStatus, Reply, Request, VERSION, WorkerHello, encode};
 use crate::firewall::{self, Firewall, Notice, Surroundings, Watch};
-use crate::jail::{Exempt, Jails, Moment, Now, Why};
+use crate::jail::{Exempt, Given, Jails, Moment, Now, Why};
 use crate::store::{Allowed, Done, MAX_STREAMS, Op, Saved, Store};
 use crate::sys;
 
@@ -109,7 +110,7 @@ pub(super) struct Engine {
     /// What is wrong now, by key.
     pub(super) troubles: BTreeMap<&'static str, Trouble>,
     /// What the firewall refused.
-    pub(super) undone: HashSet<(IpNet, Ports)>,
+    pub(super) undone: HashSet<Given>,
     /// Hits for jails that are not configured.
     pub(super) unknown_jails: u64,
     /// Patterns that gave up on lines.
@@ -119,6 +120,10 @@ pub(super) struct Engine {
     /// Reads the files in a thread.
     pub(super) reloading: Option<Reloading>,
     pub(super) stopping: bool,
+    /// Answers to `status` that threads are working on.
+    pub(super) asking: usize,
+    pub(super) answers: Sender<Answered>,
+    pub(super) answers_in: Receiver<Answered>,
     identities: Identities,
     exempt: Arc<Exempt>,
     surroundings: Surroundings,
@@ -172,6 +177,7 @@ impl Engine {
     pub(super) fn new(parts: Parts) -> Engine {
         let identities = Identities::of(&parts.accepted.config.paths.user);
         let start = Instant::now();
+        let (answers, answers_in) = unbounded();
         Engine {
             parts,
             roles: HashMap::new(),
@@ -184,6 +190,9 @@ impl Engine {
             misunderstood: 0,
             reloading: None,
             stopping: false,
+            asking: 0,
+            answers,
+            answers_in,
             identities,
             exempt: Arc::new(Exempt::new([])),
             surroundings: Surroundings::default(),
@@ -225,10 +234,8 @@ impl Engine {
         let mut work = Work::default();
         work.take(actions);
         work.ops.push(Op::Prune);
+        work.clear = known || self.parts.off.is_on();
         self.perform(work, now, Vec::new());
-        if known || self.parts.off.is_on() {
-            self.settle();
-        }
         let jails = self.parts.accepted.config.jails.values();
         let text = format!(
             "pipeban {} started; enabled jails: {}, bans: {}",
@@ -268,6 +275,7 @@ impl Engine {
                 }
             }
             self.reloaded();
+            self.answered();
             self.tick();
         }
         self.end();
@@ -500,7 +508,7 @@ impl Engine {
         }
     }
 
-    fn follow(&mut self, then: Then) {
+    pub(super) fn follow(&mut self, then: Then) {
         match then {
             Then::Ack {
                 connection,
@@ -673,6 +681,7 @@ impl Engine {
         if time >= self.retry {
             self.retry = time + RETRY;
             work.touched.extend(self.undone.drain());
+            work.clear |= self.troubles.contains_key(SETTLE_REFUSED);
         }
         if time >= self.sweep {
             self.sweep = time + SWEEP;
@@ -715,22 +724,12 @@ impl Engine {
         match self.parts.off.changed_by_others(&self.parts.paths, now) {
             Some(Some(off)) => {
                 self.tell_off(&off);
-                self.lift_all(work);
+                work.clear = true;
             }
             Some(None) => self.switch_on(work),
             None => {}
         }
         self.parts.firewall.tend();
-    }
-
-    /// Has everything taken out of the firewall that the bans put there; in force until `work` is
-    /// performed.
-    pub(super) fn lift_all(&mut self, work: &mut Work) {
-        let holds = self.parts.jails.bans().holds();
-        work.touched
-            .extend(holds.map(|(net, ports, _)| (net, ports.clone())));
-        // Also what an earlier engine left that nobody remembers.
-        work.clear = true;
     }
 
     fn end(self) {
@@ -768,9 +767,7 @@ impl Engine {
             );
             self.trouble("off-file", Severity::Err, text);
         }
-        let holds = self.parts.jails.bans().holds();
-        work.touched
-            .extend(holds.map(|(net, ports, _)| (net, ports.clone())));
+        work.clear = true;
     }
 
     pub(super) fn tell_off(&mut self, off: &OffStatus) {

@@ -61,9 +61,10 @@ pub fn remove(paths: &Paths) -> io::Result<bool> {
 /// # Errors
 /// What could not be removed.
 pub fn clear_firewall(config: Option<&Config>) -> Result<usize, String> {
-    match config.map(|config| config.firewall.backend) {
-        Some(Backend::DryRun) => Ok(0),
-        // Without a configuration nobody knows what an earlier one put there.
-        Some(Backend::Ufw) | None => firewall::clear_everything(),
+    match config {
+        Some(config) if config.firewall.has(Backend::DryRun) => Ok(0),
+        // Also what other back ends of an earlier configuration put there.
+        Some(config) => firewall::clear_everything(&config.paths),
+        None => firewall::clear_everything(&Paths::default()),
     }
 }

@@ -2,29 +2,27 @@
 
 use std::collections::HashSet;
 
-use ipnet::IpNet;
-
-use super::hub::{Engine, Then};
+use super::hub::{Engine, Then, now};
 use crate::alert::{Severity, words};
-use crate::config::Ports;
 use crate::firewall::Entry;
-use crate::jail::{Action, End, Mode, Now};
+use crate::jail::{Action, End, Given, Hold, Now};
 use crate::store::Op;
 
 /// The troubles of a firewall that refuses.
 pub(super) const BAN_REFUSED: &str = "firewall-ban";
 pub(super) const UNBAN_REFUSED: &str = "firewall-unban";
+pub(super) const SETTLE_REFUSED: &str = "firewall-settle";
 
 /// What is to be done together.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     /// What the firewall must look at again.
-    pub(super) touched: HashSet<(IpNet, Ports)>,
+    pub(super) touched: HashSet<Given>,
     /// To be told, when the firewall has it.
     pub(super) lines: Vec<(Severity, String)>,
     /// To be stored.
     pub(super) ops: Vec<Op>,
-    /// Whatever else of ours is in the firewall goes, too.
+    /// All that the firewall holds of ours is to be what the bans say; `touched` is part of it.
     pub(super) clear: bool,
 }
 
@@ -56,9 +54,7 @@ impl Work {
                 _ => continue,
             };
             self.ops.extend(op);
-            if ban.mode == Mode::Enforced {
-                self.touched.insert((ban.net, ban.ports));
-            }
+            self.touched.extend(ban.given());
         }
     }
 }
@@ -66,9 +62,9 @@ impl Work {
 impl Engine {
     /// Performs `work`; `then` follows when it is committed.
     pub(super) fn perform(&mut self, work: Work, now: Now, then: Vec<Then>) {
-        self.enforce(work.touched, now);
-        if work.clear {
-            self.settle();
+        match work.clear {
+            true => self.settle(),
+            false => self.enforce(work.touched, now),
         }
         for (severity, line) in &work.lines {
             self.parts.alerts.tell(*severity, line);
@@ -78,19 +74,31 @@ impl Engine {
         }
     }
 
-    /// What the firewall holds of ours and no ban wants goes.
+    /// Makes the firewall hold exactly what the bans say: nothing while the stop is on.
     pub(super) fn settle(&mut self) {
-        match self.parts.firewall.settled() {
-            Ok(()) => self.over("settled"),
+        let now = now();
+        let bans = self.parts.jails.bans();
+        let off = self.parts.off.is_on();
+        let all = || {
+            let holds = bans.holds().filter(move |_| !off);
+            holds.map(move |(given, hold)| entry(given, &hold, now))
+        };
+        match self.parts.firewall.exactly(all) {
+            Ok(()) => {
+                self.undone.clear();
+                self.over(SETTLE_REFUSED);
+            }
             Err(error) => {
-                let text = format!("bans of an earlier engine may still be in force: {error}");
-                self.trouble("settled", Severity::Warning, text);
+                let text = format!(
+                    "bans are not in force, or bans that are over still are: {error}; tried again"
+                );
+                self.trouble(SETTLE_REFUSED, Severity::Err, text);
             }
         }
     }
 
     /// Makes the firewall hold of these what the bans say; what it refuses is tried again.
-    pub(super) fn enforce(&mut self, touched: HashSet<(IpNet, Ports)>, now: Now) {
+    pub(super) fn enforce(&mut self, touched: HashSet<Given>, now: Now) {
         let (mut give, mut lift) = (Vec::new(), Vec::new());
         for key in touched {
             match self.entry(&key, now) {
@@ -106,11 +114,11 @@ impl Engine {
 
     fn attempt(
         &mut self,
-        work: Vec<((IpNet, Ports), Entry)>,
+        work: Vec<(Given, Entry)>,
         key: &'static str,
         what: &str,
         ban: bool,
-    ) -> Vec<(IpNet, Ports)> {
+    ) -> Vec<Given> {
         if work.is_empty() {
             return Vec::new();
         }
@@ -134,23 +142,27 @@ impl Engine {
     }
 
     /// What the firewall is to hold; `None`: nothing.
-    pub(super) fn entry(&self, (net, ports): &(IpNet, Ports), now: Now) -> Option<Entry> {
-        let hold = self.parts.jails.bans().hold(net, ports)?;
-        Some(Entry {
-            net: *net,
-            ports: ports.clone(),
-            jail: hold.jail.to_string(),
-            until: hold.until.map(|until| now.wall_of(until)),
-            remaining: hold.until.map(|until| until.since(now.boot)),
-        })
+    pub(super) fn entry(&self, given: &Given, now: Now) -> Option<Entry> {
+        let hold = self.parts.jails.bans().hold(given)?;
+        Some(entry(given, &hold, now))
     }
 }
 
-/// An entry to be lifted: only (network, ports) identify it.
-fn gone((net, ports): (IpNet, Ports)) -> Entry {
+fn entry(given: &Given, hold: &Hold, now: Now) -> Entry {
     Entry {
-        net,
-        ports,
+        jail: hold.jail.to_string(),
+        until: hold.until.map(|until| now.wall_of(until)),
+        remaining: hold.until.map(|until| until.since(now.boot)),
+        ..gone(given.clone())
+    }
+}
+
+/// An entry to be lifted: only what identifies it.
+fn gone(given: Given) -> Entry {
+    Entry {
+        net: given.net,
+        ports: given.ports,
+        behind: given.behind,
         jail: String::new(),
         until: None,
         remaining: None,

@@ -47,7 +47,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     };
     files::directory(&paths.state, 0o750).map_err(|error| cannot(&paths.state, error))?;
     files::directory(&paths.runtime, 0o755).map_err(|error| cannot(&paths.runtime, error))?;
-    let real = accepted.config.firewall.backend != Backend::DryRun;
+    let real = !accepted.config.firewall.has(Backend::DryRun);
     let mut locks = locks::take(&paths.state, real)?;
     raise_file_limit();
     // Before any thread: they must inherit it.
@@ -86,7 +86,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     let server = Server::listen(&socket, locks.namespace.take(), &signals)
         .map_err(|error| cannot(&socket, error))?;
     let (notices, notices_in) = unbounded();
-    let firewall = Firewall::start(&accepted.config.firewall, notices);
+    let firewall = Firewall::start(&accepted.config.firewall, &paths, notices);
     let (done, done_in) = unbounded();
     let waker = server.waker();
     let store = Store::start(database, move |group: Done<Then>| {

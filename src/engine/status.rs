@@ -3,51 +3,112 @@
 use std::collections::HashMap;
 
 use super::commands::refused;
-use super::hub::{Engine, Role};
+use super::hub::{Engine, Role, Then, now};
 use crate::config::{Backend, JailName};
-use crate::control::{BanStatus, EngineStatus, JailStatus, Reply, Status, WorkerStatus};
-use crate::firewall::Mirror;
+use crate::control::{BanStatus, EngineStatus, JailStatus, Reply, Status, WorkerStatus, encode};
+use crate::firewall::{Asker, Entry, Mirror};
 use crate::jail::{Ban, Mode, Now, show_net};
 
-/// Bans that the kernel is asked about for one answer; hits must not wait for the rest.
-const MAX_ASKED: usize = 2_000;
+/// Answers that ask the firewall at once; one more is given without `in_force`.
+const MOST_ASKING: usize = 4;
+
+/// An answer that is ready, and whether the firewall could be asked.
+pub(super) struct Answered {
+    connection: u64,
+    reply: Vec<u8>,
+    asked: Result<(), String>,
+}
 
 impl Engine {
-    pub(super) fn status_reply(&mut self, jail: Option<&JailName>, now: Now) -> Reply {
+    /// Answers in a thread: a million questions to the kernel take seconds, and hits must not wait
+    /// for them.
+    pub(super) fn answer_status(&mut self, id: u64, jail: Option<&JailName>) {
+        let (mut status, entries) = match self.status(jail, now()) {
+            Ok(status) => status,
+            Err(refused) => {
+                let reply = refused;
+                return self.follow(Then::Answer {
+                    connection: id,
+                    reply,
+                });
+            }
+        };
+        let mut asker = self.parts.firewall.asker();
+        let (answers, waker) = (self.answers.clone(), self.parts.server.waker());
+        let answer = move |ask: bool| {
+            let asked = match ask {
+                true => ask_all(&mut asker, &mut status, &entries),
+                false => Ok(()),
+            };
+            let reply = encode(&Reply::Status(Box::new(status)));
+            // The loop outlives its threads, or nobody waits any more.
+            let _ = answers.send(Answered {
+                connection: id,
+                reply,
+                asked,
+            });
+            waker.wake();
+        };
+        self.asking += 1;
+        if self.asking > MOST_ASKING {
+            return answer(false);
+        }
+        let started = std::thread::Builder::new().name("status".into());
+        if let Err(error) = started.spawn(move || answer(true)) {
+            self.asking -= 1;
+            self.refuse(id, 2, &format!("no thread: {error}"));
+        }
+    }
+
+    /// Sends answers that are ready.
+    pub(super) fn answered(&mut self) {
+        while let Ok(answered) = self.answers_in.try_recv() {
+            self.asking = self.asking.saturating_sub(1);
+            self.parts.firewall.asked(&answered.asked);
+            self.parts.server.send(answered.connection, &answered.reply);
+            self.parts.server.close(answered.connection);
+        }
+    }
+
+    /// All but what the firewall says, and what it is to be asked for each ban, in order.
+    fn status(
+        &mut self,
+        jail: Option<&JailName>,
+        now: Now,
+    ) -> Result<(Status, Vec<Option<Entry>>), Reply> {
         self.parts.jails.sweep(now);
         let mut names = self.parts.jails.names();
         if let Some(jail) = jail {
             let known = self.parts.jails.settings(jail).is_some() || names.contains(jail);
             if !known {
-                return refused(1, self.no_such_jail(jail));
+                return Err(refused(1, self.no_such_jail(jail)));
             }
             names = vec![jail.clone()];
         }
-        let all: Vec<Ban> = self
-            .parts
-            .jails
-            .bans()
-            .iter()
+        let all = self.parts.jails.bans().iter();
+        let shown = all
             .filter(|ban| jail.is_none_or(|jail| ban.jail == *jail))
             // What is over is ended within a second; the kernel is on time.
-            .filter(|ban| ban.until.is_none_or(|until| until > now.boot))
-            .cloned()
-            .collect();
-        let mut by_jail: HashMap<JailName, (Vec<BanStatus>, Vec<BanStatus>)> = HashMap::new();
-        for (number, ban) in all.iter().enumerate() {
-            let shown = self.ban_status(ban, number < MAX_ASKED, now);
-            let (banned, observed) = by_jail.entry(ban.jail.clone()).or_default();
+            .filter(|ban| ban.until.is_none_or(|until| until > now.boot));
+        let mut by_jail: HashMap<&JailName, Shown> = HashMap::new();
+        for ban in shown {
+            let (status, entry) = self.ban_status(ban, now);
+            let shown = by_jail.entry(&ban.jail).or_default();
             if ban.mode == Mode::Observed {
-                observed.push(shown);
+                shown.observed.push(status);
             } else {
-                banned.push(shown);
+                shown.banned.push(status);
+                shown.entries.push(entry);
             }
         }
+        let mut entries = Vec::new();
         let failing = self.parts.jails.failing();
         let jails = names.into_iter().map(|name| {
             let settings = self.parts.jails.settings(&name);
             let totals = self.parts.jails.totals(&name);
-            let (banned, observed) = by_jail.remove(&name).unwrap_or_default();
+            let shown = by_jail.remove(&name).unwrap_or_default();
+            entries.extend(shown.entries);
+            let (banned, observed) = (shown.banned, shown.observed);
             JailStatus {
                 enabled: settings.is_some_and(|jail| jail.enabled),
                 enforce: settings.is_some_and(|jail| jail.enforce),
@@ -76,55 +137,55 @@ impl Engine {
             .collect();
         workers.sort_unstable_by_key(|worker| (worker.kind, worker.pid));
         let warnings = self.warnings(workers.is_empty());
-        Reply::Status(Box::new(Status {
+        let status = Status {
             engine: EngineStatus {
                 pid: std::process::id(),
                 since: self.parts.started.wall,
                 version: env!("CARGO_PKG_VERSION").into(),
                 config: self.parts.accepted.hash.clone(),
-                backend: match self.parts.accepted.config.firewall.backend {
-                    Backend::Ufw => "ufw".into(),
-                    Backend::DryRun => "dry-run".into(),
-                },
+                backend: self.backends(),
                 off: self.parts.off.status(),
             },
             workers,
             jails,
             warnings,
-        }))
+        };
+        Ok((status, entries))
     }
 
-    fn ban_status(&mut self, ban: &Ban, ask: bool, now: Now) -> BanStatus {
-        let entry = match ban.mode {
-            Mode::Enforced => self.entry(&(ban.net, ban.ports.clone()), now),
-            Mode::Observed | Mode::Behind(_) => None,
-        };
-        let firewall = &mut self.parts.firewall;
-        let in_force = entry
+    fn backends(&self) -> String {
+        let all = self.parts.accepted.config.firewall.backend.iter();
+        all.map(Backend::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    fn ban_status(&self, ban: &Ban, now: Now) -> (BanStatus, Option<Entry>) {
+        let entry = ban.given().and_then(|given| self.entry(&given, now));
+        let mirror = entry
             .as_ref()
-            .filter(|_| ask)
-            .and_then(|entry| firewall.in_force(entry));
-        let mirror = entry.as_ref().and_then(|entry| firewall.mirror(entry));
-        BanStatus {
+            .and_then(|entry| self.parts.firewall.mirror(entry));
+        let status = BanStatus {
             host: show_net(&ban.net),
             since: ban.since_wall,
             until: ban.until.map(|until| now.wall_of(until)),
-            in_force,
+            in_force: None,
             ufw: mirror.map(|mirror| {
                 let word = match mirror {
                     Mirror::Present => "present",
                     Mirror::Queued => "queued",
                     Mirror::Capped => "capped",
+                    Mirror::Short => "short",
+                    Mirror::Removed => "removed",
                     Mirror::Inactive => "inactive",
                 };
                 word.into()
             }),
             behind: match ban.mode {
-                Mode::Behind(peer) => Some(peer),
+                Mode::Behind(peer) | Mode::Proxied(peer) => Some(peer),
                 _ => None,
             },
             reason: ban.reason.clone(),
-        }
+        };
+        (status, entry)
     }
 
     fn warnings(&self, no_worker: bool) -> Vec<String> {
@@ -163,4 +224,30 @@ impl Engine {
         }
         warnings
     }
+}
+
+/// A jail's bans.
+#[derive(Default)]
+struct Shown {
+    banned: Vec<BanStatus>,
+    /// Of `banned`, what the firewall is asked for.
+    entries: Vec<Option<Entry>>,
+    observed: Vec<BanStatus>,
+}
+
+/// Puts into the bans of `status` what the firewall says of `entries`, their order the same.
+fn ask_all(
+    asker: &mut Asker,
+    status: &mut Status,
+    entries: &[Option<Entry>],
+) -> Result<(), String> {
+    let asked: Vec<Entry> = entries.iter().flatten().cloned().collect();
+    let mut found = asker.in_force(&asked)?.into_iter();
+    let bans = status.jails.iter_mut().flat_map(|jail| &mut jail.banned);
+    for (ban, entry) in bans.zip(entries) {
+        if entry.is_some() {
+            ban.in_force = found.next().flatten();
+        }
+    }
+    Ok(())
 }

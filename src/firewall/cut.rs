@@ -90,6 +90,14 @@ impl Cutter {
         }
     }
 
+    /// For another one that has sockets cut.
+    pub(super) fn another(&self) -> Cutter {
+        Cutter {
+            queue: self.queue.clone(),
+            notices: self.notices.another(),
+        }
+    }
+
     /// Has these sockets cut soon. Never waits. To be called when the ban is in force: a client
     /// that is cut before comes back.
     pub(super) fn cut(&mut self, targets: Vec<Target>) {

@@ -1,21 +1,30 @@
 //! Bans into the kernel and into ufw; what the kernel really holds; whose addresses are ours.
 //!
-//! One back end enforces (`Backend`: the own nftables table, or ufw alone, or nothing in a dry
-//! run), ufw may mirror it, and a thread cuts what a banned client has open. Another back end
-//! (ipset, a command, Apache's deny map) is one more implementation of the trait and one more arm
-//! in [`Firewall::start`].
+//! Back ends stand behind one small trait (`Backend`), as many as are configured; each has a
+//! `Witness` that asks, on any thread, whether a ban is in force. ufw may mirror another one, and
+//! a thread cuts what a banned client has open.
 //!
 //! - `nft`: the own table; `nft_sets` what is in it, `nft_bans` what should be, `nft_wire` how it
 //!   is written
 //! - `ufw`, `ufw_thread`: the mirror; `ufw_plan` what to do next, `ufw_rules` the words
+//! - `ipset`: its sets; `ipset_rules` the iptables rules that ask them, `ipset_wire` the messages
+//! - `command`: a program of the administrator's
+//! - `deny`: the map that Apache asks; `deny_names` what it finds there
 //! - `cut`: sockets of banned clients
 //! - `surroundings`, `ssh_ports`: who and what must be left alone
 //! - `netlink`, `tool`, `notices`: the ways out
 #![forbid(unsafe_code)]
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+mod command;
 mod cut;
+mod deny;
+mod deny_names;
+mod ipset;
+mod ipset_rules;
+mod ipset_wire;
 mod netlink;
 mod nft;
 mod nft_bans;
@@ -35,15 +44,18 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use nix::errno::Errno;
 
+use self::command::Command;
 use self::cut::{Cutter, Target};
+use self::deny::Deny;
+use self::ipset::Ipset;
 use self::nft::Nft;
 use self::notices::Notices;
 pub use self::surroundings::Watch;
 use self::ufw::Ufw;
-use crate::config::{self, Ports};
+use crate::config::{self, Paths, Ports};
 use crate::jail::canonical;
 
-/// One thing to be blocked. (net, ports) identifies it.
+/// One thing to be blocked. (net, ports, behind) identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Masked and unmapped.
@@ -56,6 +68,9 @@ pub struct Entry {
     pub until: Option<Timestamp>,
     /// Time left now, for the kernel's timeout; `None`: for ever.
     pub remaining: Option<Duration>,
+    /// The client stands behind a proxy: only Apache itself can refuse it. An entry of its own
+    /// beside one of the same (net, ports) that is not.
+    pub behind: bool,
 }
 
 /// Where an entry stands in ufw.
@@ -67,6 +82,10 @@ pub enum Mirror {
     Queued,
     /// Left out: `max_rules` reached.
     Capped,
+    /// Left out: it had under 10 minutes left when its turn came.
+    Short,
+    /// Left out: somebody has deleted its rule twice.
+    Removed,
     /// ufw is not active: the rule stands in its files only.
     Inactive,
 }
@@ -110,6 +129,13 @@ enum Error {
         /// Exit status and what it printed, cut.
         said: String,
     },
+    /// Apache's deny map cannot be changed.
+    Map {
+        /// Where it is.
+        directory: PathBuf,
+        /// The reason.
+        said: String,
+    },
 }
 
 impl Error {
@@ -137,6 +163,9 @@ impl std::fmt::Display for Error {
         match self {
             Error::Kernel { doing, errno } => write!(f, "{doing}: {}", errno.desc()),
             Error::Tool { command, said } => write!(f, "`{command}`: {said}"),
+            Error::Map { directory, said } => {
+                write!(f, "Apache's deny map {}: {said}", directory.display())
+            }
         }
     }
 }
@@ -151,69 +180,97 @@ trait Backend: Send {
     /// Lifts entries. What is not in force is no error, and stays so.
     fn unban(&mut self, entries: &[Entry]) -> Result<(), Error>;
 
-    /// Whether the kernel stops this entry's packets now: asked there, not remembered.
-    fn holds(&mut self, entry: &Entry) -> Result<bool, Error>;
+    /// Puts exactly these in force: what else there is of ours goes, whoever left it.
+    fn exactly(&mut self, all: &mut dyn Iterator<Item = Entry>) -> Result<(), Error>;
 
-    /// All bans have been given: what else is there of ours, left by a process before this one,
-    /// goes. Called again, it changes nothing.
-    fn settled(&mut self) -> Result<(), Error>;
+    /// Somebody who can tell what is in force; `None`: nobody can.
+    fn witness(&self) -> Option<Box<dyn Witness>>;
 
     /// Puts back what somebody else has taken away; an error is told by a notice. Cheap where
-    /// nobody has.
+    /// nobody has. Called every second.
     fn tend(&mut self);
 
     /// Begins nothing new after `grace` and ends threads. Bans stay in force.
     fn finish(self: Box<Self>, grace: Duration);
 }
 
-/// The firewall as the engine sees it. No call waits for ufw.
+/// Says whether bans are in force: asked there, not remembered.
+trait Witness: Send {
+    /// For each entry whether it is; `None`: that cannot be told.
+    fn holds(&mut self, entries: &[Entry]) -> Result<Vec<Option<bool>>, Error>;
+}
+
+/// The firewall as the engine sees it. No call waits for ufw or a command.
 pub struct Firewall {
-    /// `None`: a dry run.
-    enforcer: Option<Box<dyn Backend>>,
+    /// They stop packets; none in a dry run.
+    packets: Vec<Box<dyn Backend>>,
     mirror: Mirrored,
-    /// `None`: it cannot be done, or the enforcer does it itself.
+    /// It answers requests with 403, also those that a proxy passes on.
+    requests: Option<Box<dyn Backend>>,
+    /// `None`: it cannot be done, or who enforces does it, when it is done.
     cutter: Option<Cutter>,
     notices: Notices,
 }
 
-/// Where ufw stands beside the enforcer.
+/// Where ufw stands beside the others.
 enum Mirrored {
     Not,
     By(Ufw),
-    /// It is the enforcer itself; this answers for it.
+    /// It is one that enforces; this answers for it.
     Itself(ufw::Standing),
 }
 
 impl Firewall {
-    /// Prepares the configured back end: own table made (bans in it kept), ufw's thread started.
+    /// Prepares the configured back ends: own table made (bans in it kept), threads started.
     /// Never fails: what does not work is told by a notice and tried again at the next ban.
-    pub fn start(settings: &config::Firewall, notices: Sender<Notice>) -> Firewall {
+    pub fn start(settings: &config::Firewall, paths: &Paths, notices: Sender<Notice>) -> Firewall {
+        use config::Backend as Kind;
         let notices = Notices::to(notices);
-        let ufw_alone = settings.mirror && !settings.instant;
-        let mut cutter = match settings.backend {
-            config::Backend::DryRun => None,
-            config::Backend::Ufw => Cutter::start(notices.another()),
+        let mut packets: Vec<Box<dyn Backend>> = Vec::new();
+        // Without mirror the own table is all there is of ufw, so it is made.
+        let table = settings.has(Kind::Ufw) && (settings.instant || !settings.mirror);
+        if table || settings.has(Kind::Nftables) {
+            packets.push(Box::new(Nft::start(settings.blocktype, notices.another())));
+        }
+        if settings.has(Kind::Ipset) {
+            packets.push(Box::new(Ipset::start(
+                settings.blocktype,
+                notices.another(),
+            )));
+        }
+        let mut cutter = match settings.has(Kind::DryRun) {
+            true => None,
+            false => Cutter::start(notices.another()),
         };
-        let (enforcer, mirror): (Option<Box<dyn Backend>>, _) = match settings.backend {
-            config::Backend::DryRun => (None, Mirrored::Not),
-            config::Backend::Ufw if ufw_alone => {
-                // It cuts itself, when the rule is there.
-                let ufw = Ufw::alone(settings.max_rules, cutter.take(), notices.another());
-                let standing = ufw.standing();
-                (Some(Box::new(ufw)), Mirrored::Itself(standing))
+        let at_once = !packets.is_empty();
+        // Who enforces later cuts later: a client that is cut before comes back.
+        let mut later = match at_once {
+            true => None,
+            false => cutter.take(),
+        };
+        let mut mirror = Mirrored::Not;
+        if settings.has(Kind::Ufw) && settings.mirror {
+            if at_once {
+                mirror = Mirrored::By(Ufw::mirror(settings.max_rules, notices.another()));
+            } else {
+                let cutter = later.as_ref().map(Cutter::another);
+                let ufw = Ufw::alone(settings.max_rules, cutter, notices.another());
+                mirror = Mirrored::Itself(ufw.standing());
+                packets.push(Box::new(ufw));
             }
-            // Without mirror the own table is all there is, so it is made.
-            config::Backend::Ufw => (
-                Some(Box::new(Nft::start(notices.another()))),
-                match settings.mirror {
-                    true => Mirrored::By(Ufw::mirror(settings.max_rules, notices.another())),
-                    false => Mirrored::Not,
-                },
-            ),
-        };
+        }
+        if let (true, Some(command)) = (settings.has(Kind::Command), &settings.command) {
+            let command = Command::start(command.clone(), later.take(), notices.another());
+            packets.push(Box::new(command));
+        }
+        let requests = settings.has(Kind::Apache).then(|| {
+            let deny = Deny::start(paths.deny_map(), notices.another());
+            Box::new(deny) as Box<dyn Backend>
+        });
         Firewall {
-            enforcer,
+            packets,
             mirror,
+            requests,
             cutter,
             notices,
         }
@@ -224,91 +281,133 @@ impl Firewall {
     /// the rule is queued).
     ///
     /// # Errors
-    /// What the kernel said, for the operator. A mirrored ufw rule is queued all the same.
+    /// What the kernel said, for the operator. Every back end has been asked all the same.
     pub fn ban(&mut self, entries: &[Entry]) -> Result<(), String> {
-        let Some(enforcer) = &mut self.enforcer else {
-            return Ok(());
-        };
-        if entries.is_empty() {
-            return Ok(());
-        }
-        let entries: Vec<Entry> = entries.iter().map(Entry::normal).collect();
-        let enforced = enforcer.ban(&entries);
-        if let Mirrored::By(ufw) = &mut self.mirror {
-            ufw.ban(&entries).map_err(|error| error.to_string())?;
-        }
-        // Also after an error: what is open ends, and a new connection is ufw's business.
+        let done = self.each(entries, |backend, entries| backend.ban(entries));
+        // Also after an error: what is open ends, and a new connection is others' business.
         if let Some(cutter) = &mut self.cutter {
-            cutter.cut(entries.iter().map(Target::from).collect());
+            let direct = entries.iter().filter(|entry| !entry.behind);
+            let targets: Vec<Target> = direct.map(|entry| Target::from(&entry.normal())).collect();
+            if !targets.is_empty() {
+                cutter.cut(targets);
+            }
         }
-        enforced.map_err(|error| error.to_string())
+        done
     }
 
     /// Lifts entries; one that is not there is no error.
     ///
     /// # Errors
-    /// What the kernel said, for the operator.
+    /// What the kernel said, for the operator. Every back end has been asked all the same.
     pub fn unban(&mut self, entries: &[Entry]) -> Result<(), String> {
-        let Some(enforcer) = &mut self.enforcer else {
-            return Ok(());
-        };
-        if entries.is_empty() {
-            return Ok(());
-        }
-        let entries: Vec<Entry> = entries.iter().map(Entry::normal).collect();
-        let lifted = enforcer.unban(&entries);
-        if let Mirrored::By(ufw) = &mut self.mirror {
-            ufw.unban(&entries).map_err(|error| error.to_string())?;
-        }
-        lifted.map_err(|error| error.to_string())
+        self.each(entries, |backend, entries| backend.unban(entries))
     }
 
-    /// All bans of the store have been given to [`Firewall::ban`] since the start: rules and
-    /// elements that a process before this one left, and that are not among them, go. Until then
-    /// they stay in force. Call it once, after the restore.
+    /// Has every back end do something with what is its.
+    fn each(
+        &mut self,
+        entries: &[Entry],
+        act: impl Fn(&mut dyn Backend, &[Entry]) -> Result<(), Error>,
+    ) -> Result<(), String> {
+        let all: Vec<Entry> = entries.iter().map(Entry::normal).collect();
+        let direct: Vec<Entry> = all.iter().filter(|entry| !entry.behind).cloned().collect();
+        let mut failed = Vec::new();
+        let mut take = |backend: &mut dyn Backend, entries: &[Entry]| {
+            if !entries.is_empty() {
+                failed.extend(act(backend, entries).err().map(|error| error.to_string()));
+            }
+        };
+        for backend in &mut self.packets {
+            take(backend.as_mut(), &direct);
+        }
+        if let Mirrored::By(ufw) = &mut self.mirror {
+            take(ufw, &direct);
+        }
+        if let Some(requests) = &mut self.requests {
+            take(requests.as_mut(), &all);
+        }
+        match failed.is_empty() {
+            true => Ok(()),
+            false => Err(failed.join("; ")),
+        }
+    }
+
+    /// Puts exactly these in force: rules and elements of ours that are not among them go,
+    /// whoever left them. What stays is in force all the while. `all` is called once for each
+    /// back end.
     ///
     /// # Errors
-    /// What the kernel said, for the operator.
-    pub fn settled(&mut self) -> Result<(), String> {
+    /// What the kernel said, for the operator. Every back end has been asked all the same.
+    pub fn exactly<I: Iterator<Item = Entry>>(
+        &mut self,
+        all: impl Fn() -> I,
+    ) -> Result<(), String> {
+        let mut failed = Vec::new();
+        let mut take = |backend: &mut dyn Backend, behind: bool| {
+            let mut entries = all()
+                .filter(|entry| behind || !entry.behind)
+                .map(|entry| entry.normal());
+            let done = backend.exactly(&mut entries);
+            failed.extend(done.err().map(|error| error.to_string()));
+        };
+        for backend in &mut self.packets {
+            take(backend.as_mut(), false);
+        }
         if let Mirrored::By(ufw) = &mut self.mirror {
-            ufw.settled().map_err(|error| error.to_string())?;
+            take(ufw, false);
         }
-        match &mut self.enforcer {
-            Some(enforcer) => enforcer.settled().map_err(|error| error.to_string()),
-            None => Ok(()),
+        if let Some(requests) = &mut self.requests {
+            take(requests.as_mut(), true);
+        }
+        match failed.is_empty() {
+            true => Ok(()),
+            false => Err(failed.join("; ")),
         }
     }
 
-    /// Puts back the own table's rules where somebody has taken them away (`nft flush ruleset`):
-    /// to be called every few seconds. One question to the kernel while nothing has changed. An
-    /// error is told by a notice.
+    /// Puts back what somebody has taken away (`nft flush ruleset`): to be called every second.
+    /// One question to the kernel while nothing has changed. An error is told by a notice.
     pub fn tend(&mut self) {
-        if let Some(enforcer) = &mut self.enforcer {
-            enforcer.tend();
+        for backend in self.packets.iter_mut().chain(&mut self.requests) {
+            backend.tend();
         }
     }
 
-    /// Whether the kernel holds the entry now; `None`: nothing is enforced (dry run) or it could
-    /// not be asked.
+    /// Somebody who can tell, on any thread, what is in force.
+    pub fn asker(&self) -> Asker {
+        let packets = self.packets.iter();
+        Asker {
+            packets: packets.filter_map(|backend| backend.witness()).collect(),
+            enforced: !self.packets.is_empty(),
+            requests: self.requests.as_ref().and_then(|backend| backend.witness()),
+        }
+    }
+
+    /// Whether the entry is in force now; `None`: nothing is enforced (dry run) or it could not
+    /// be asked, which is told.
     pub fn in_force(&mut self, entry: &Entry) -> Option<bool> {
+        let found = self.asker().in_force(std::slice::from_ref(entry));
+        self.asked(&found);
+        found.ok()?.first().copied().flatten()
+    }
+
+    /// Tells whether asking worked.
+    pub fn asked<T>(&mut self, found: &Result<T, String>) {
         const ASKING: &str = "firewall-asking";
-        match self.enforcer.as_mut()?.holds(&entry.normal()) {
-            Ok(holds) => {
-                self.notices.over(ASKING);
-                Some(holds)
-            }
-            Err(error) => {
-                self.notices.trouble(
-                    ASKING,
-                    format!("whether bans are in force could not be asked: {error}"),
-                );
-                None
-            }
+        match found {
+            Ok(_) => self.notices.over(ASKING),
+            Err(error) => self.notices.trouble(
+                ASKING,
+                format!("whether bans are in force could not be asked: {error}"),
+            ),
         }
     }
 
     /// Where the entry stands in ufw; `None`: not mirrored at all.
     pub fn mirror(&self, entry: &Entry) -> Option<Mirror> {
+        if entry.behind {
+            return None;
+        }
         let entry = entry.normal();
         match &self.mirror {
             Mirrored::Not => None,
@@ -320,12 +419,56 @@ impl Firewall {
     /// Works for ufw while there is something queued, for `grace` at most, and ends; a call of
     /// ufw that has begun is waited for, some seconds at most. Bans stay in force.
     pub fn finish(self, grace: Duration) {
-        if let Some(enforcer) = self.enforcer {
-            enforcer.finish(grace);
+        for backend in self.packets.into_iter().chain(self.requests) {
+            backend.finish(grace);
         }
         if let Mirrored::By(ufw) = self.mirror {
             Box::new(ufw).finish(grace);
         }
+    }
+}
+
+/// Asks back ends what is in force, on any thread.
+pub struct Asker {
+    packets: Vec<Box<dyn Witness>>,
+    /// Whether packets are stopped at all, by whoever.
+    enforced: bool,
+    requests: Option<Box<dyn Witness>>,
+}
+
+impl Asker {
+    /// For each entry whether a client that comes itself is stopped by one of the back ends, or
+    /// one behind a proxy refused by Apache; `None`: nobody can tell.
+    ///
+    /// # Errors
+    /// What the kernel said, for the operator.
+    pub fn in_force(&mut self, entries: &[Entry]) -> Result<Vec<Option<bool>>, String> {
+        let entries: Vec<Entry> = entries.iter().map(Entry::normal).collect();
+        let mut found = vec![None; entries.len()];
+        let mut ask = |witness: &mut dyn Witness, which: &dyn Fn(&Entry) -> bool| {
+            let (places, some): (Vec<usize>, Vec<Entry>) = entries
+                .iter()
+                .enumerate()
+                .filter(|(_, entry)| which(entry))
+                .map(|(place, entry)| (place, entry.clone()))
+                .unzip();
+            let held = witness.holds(&some).map_err(|error| error.to_string())?;
+            for (place, holds) in places.into_iter().zip(held) {
+                if let Some(found) = found.get_mut(place) {
+                    // One is enough.
+                    *found = (*found).max(holds);
+                }
+            }
+            Ok::<_, String>(())
+        };
+        for witness in &mut self.packets {
+            ask(witness.as_mut(), &|entry| !entry.behind)?;
+        }
+        let enforced = self.enforced;
+        if let Some(witness) = &mut self.requests {
+            ask(witness.as_mut(), &|entry| entry.behind || !enforced)?;
+        }
+        Ok(found)
     }
 }
 
@@ -339,26 +482,35 @@ impl Entry {
     }
 }
 
-/// Takes away all that pipeban ever put into this host's firewall: own table, ufw rules by their
-/// comment. Needs no engine. Returns how many ufw rules went. What is not there (no ufw, no
-/// table, no nftables) is no error. ufw takes 0.2 s a rule.
+/// Takes away all that pipeban ever put into this host's firewall: own table, sets of ipset with
+/// their rules, Apache's deny map, ufw rules by their comment. Needs no engine. Returns how many
+/// ufw rules went. What is not there (no ufw, no table, no nftables) is no error. ufw takes 0.2 s
+/// a rule.
 ///
 /// # Errors
 /// What could not be removed, for the operator; the rest is gone all the same.
-pub fn clear_everything() -> Result<usize, String> {
-    let table = nft::delete_table();
+pub fn clear_everything(paths: &Paths) -> Result<usize, String> {
+    let others = [
+        nft::delete_table(),
+        ipset::clear(),
+        deny::clear(&paths.deny_map(), None).map(drop),
+    ];
     let rules = ufw::clear(|_| true).map_err(|error| error.to_string())?;
-    table.map_err(|error| error.to_string())?;
+    for cleared in others {
+        cleared.map_err(|error| error.to_string())?;
+    }
     Ok(rules)
 }
 
-/// Takes away ufw rules of ours whose comment says that their ban is over: a clean-up that needs
-/// no engine. Returns how many went.
+/// Takes away ufw rules and names of Apache's deny map whose ban is over: a clean-up that needs no
+/// engine. Returns how many went.
 ///
 /// # Errors
 /// What could not be removed, for the operator; the rest is gone all the same.
-pub fn clear_over(now: Timestamp) -> Result<usize, String> {
-    ufw::clear_over(now).map_err(|error| error.to_string())
+pub fn clear_over(paths: &Paths, now: Timestamp) -> Result<usize, String> {
+    let names = deny::clear(&paths.deny_map(), Some(now)).map_err(|error| error.to_string())?;
+    let rules = ufw::clear_over(now).map_err(|error| error.to_string())?;
+    Ok(names + rules)
 }
 
 /// Addresses of this host that must never be banned, read from the kernel now.
@@ -400,6 +552,7 @@ mod tests {
                 jail: "j".into(),
                 until: None,
                 remaining: None,
+                behind: false,
             };
             assert_eq!(entry.normal().net, expected.parse().unwrap(), "{given}");
         }

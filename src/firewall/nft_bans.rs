@@ -1,7 +1,8 @@
 //! The bans of the own table, as this process knows them. No input or output.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -19,7 +20,7 @@ const PURGE_FROM: usize = 4_096;
 /// All bans, so that a wiped table can be made again: by set, with their ends in time since boot
 /// (`None`: for ever). Bans whose end has passed are dropped when the number has doubled.
 pub(super) struct InForce {
-    pub(super) sets: BTreeMap<SetKey, HashMap<IpNet, Option<Duration>>>,
+    pub(super) sets: BTreeMap<SetKey, BTreeMap<IpNet, Option<Duration>>>,
     count: usize,
     purge_at: usize,
 }
@@ -63,19 +64,48 @@ impl InForce {
         timeout(end.flatten(), now)
     }
 
+    /// The next bans behind `from`, in order: `most` of them, all of one set.
+    pub(super) fn after(
+        &self,
+        from: Option<&(SetKey, IpNet)>,
+        most: usize,
+    ) -> Vec<(SetKey, IpNet)> {
+        let rest = from.and_then(|(set, net)| {
+            let behind = (Bound::Excluded(*net), Bound::Unbounded);
+            Some((set, self.sets.get(set)?.range(behind)))
+        });
+        let first = match from {
+            Some((set, _)) => Bound::Excluded(set),
+            None => Bound::Unbounded,
+        };
+        let others = self.sets.range((first, Bound::Unbounded));
+        let others = others.map(|(set, nets)| (set, nets.range(..)));
+        for (set, nets) in rest.into_iter().chain(others) {
+            let some: Vec<_> = nets
+                .take(most)
+                .map(|(net, _)| (set.clone(), *net))
+                .collect();
+            if !some.is_empty() {
+                return some;
+            }
+        }
+        Vec::new()
+    }
+
     pub(super) fn purge(&mut self, now: Duration) {
         for nets in self.sets.values_mut() {
             nets.retain(|_, end| end.is_none_or(|end| end > now));
         }
         self.sets.retain(|_, nets| !nets.is_empty());
-        self.count = self.sets.values().map(HashMap::len).sum();
+        self.count = self.sets.values().map(BTreeMap::len).sum();
         self.purge_at = PURGE_FROM.max(self.count * 2);
     }
 
-    /// sshd's ports may be others than when the sets were named.
-    pub(super) fn spare(&mut self, ssh: &BTreeSet<u16>) {
-        for (set, nets) in std::mem::take(&mut self.sets) {
-            self.sets.entry(set.sparing(ssh)).or_default().extend(nets);
+    /// Not in force any more, or not for long enough to be put back.
+    pub(super) fn is_over(&self, set: &SetKey, net: &IpNet, now: Duration) -> bool {
+        match self.sets.get(set).and_then(|nets| nets.get(net)) {
+            None => true,
+            Some(end) => end.is_some_and(|end| end <= now + Duration::from_millis(SHORTEST_MS)),
         }
     }
 }
@@ -91,6 +121,7 @@ fn timeout(end: Option<Duration>, now: Duration) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::config::Ports;
+    use std::collections::BTreeSet;
 
     const NOW: Duration = Duration::from_secs(1_000_000);
 
@@ -127,6 +158,25 @@ mod tests {
         }
         let end = NOW + Duration::from_secs(99_999);
         assert_eq!(bans.elements(&key(), end).len(), 10);
+    }
+
+    #[test]
+    fn a_walk_meets_every_ban_once() {
+        let mut bans = InForce::new();
+        let sets = [Ports::All, Ports::AllButSsh]
+            .map(|ports| SetKey::of("192.0.2.0/32".parse().unwrap(), &ports, &BTreeSet::new()));
+        for n in 0..10 {
+            bans.insert(sets[n as usize % 2].clone(), net(n), None, NOW);
+        }
+        let (mut met, mut at) = (BTreeSet::new(), None);
+        loop {
+            let some = bans.after(at.as_ref(), 3);
+            let Some(last) = some.last() else { break };
+            at = Some(last.clone());
+            met.extend(some.iter().map(|(_, net)| *net));
+            assert!(some.len() <= 3);
+        }
+        assert_eq!(met, (0..10).map(net).collect());
     }
 
     #[test]

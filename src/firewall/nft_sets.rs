@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
-use crate::config::Ports;
+use crate::config::{Blocktype, Ports};
 
 /// The kernel takes 255 bytes.
 const LONGEST_NAME: usize = 200;
@@ -35,16 +35,13 @@ impl SetKey {
         }
     }
 
-    /// The same, with these ports left open where sshd's are.
-    pub(super) fn sparing(mut self, ssh: &BTreeSet<u16>) -> SetKey {
-        if self.ports == Ports::AllButSsh {
-            self.spared = ssh.clone();
-        }
-        self
-    }
-
     /// Readable in `nft list ruleset`, and the same after a restart.
     pub(super) fn name(&self) -> String {
+        self.short_name(LONGEST_NAME)
+    }
+
+    /// The same in `most` letters at most, 20 or more: a long port list becomes its hash.
+    pub(super) fn short_name(&self, most: usize) -> String {
         let mut name = format!("v{}_{}", if self.v6 { 6 } else { 4 }, self.prefix);
         let mut list = |letter: char, ports: &BTreeSet<u16>| {
             for (n, port) in ports.iter().enumerate() {
@@ -62,11 +59,13 @@ impl SetKey {
                 list('u', udp);
             }
         }
-        if name.len() > LONGEST_NAME {
+        if name.len() > most {
             let hash = Sha256::digest(name.as_bytes());
-            name.truncate(LONGEST_NAME - 33);
+            // `v6_128` stays: what is ours is known by it.
+            let bytes = 16.min(most.saturating_sub(7) / 2);
+            name.truncate(most.saturating_sub(1 + 2 * bytes));
             name.push('_');
-            for byte in hash.iter().take(16) {
+            for byte in hash.iter().take(bytes) {
                 let _ = write!(name, "{byte:02x}");
             }
         }
@@ -74,40 +73,51 @@ impl SetKey {
     }
 
     /// The rules that a set needs, in their order.
-    pub(super) fn rules(&self) -> Vec<Rule<'_>> {
-        let rule = |protocol, ports| Rule {
-            protocol: Some(protocol),
-            ports,
-            drops: true,
-        };
-        match &self.ports {
+    pub(super) fn rules(&self, shape: Shape) -> Vec<Rule<'_>> {
+        let mut rules = Vec::new();
+        let closed = match &self.ports {
             // A connection that this host opened never has one of these as its local port: the
             // kernel gives a port that is bound to nobody else. Nothing to spare, and no
             // conntrack that could take a client's old connection for one of ours.
             Ports::List { tcp, udp } => [(TCP, tcp), (UDP, udp)]
                 .into_iter()
                 .filter(|(_, ports)| !ports.is_empty())
-                .map(|(protocol, ports)| rule(protocol, PortMatch::In(ports)))
+                .map(|(protocol, ports)| (protocol, PortMatch::In(ports)))
                 .collect(),
             // Answers to what this host asked come in from the banned address as well: let them
             // pass first. Not `ct direction original ... drop`: packets that conntrack does not
             // track (notrack) would not be dropped then. ICMP passes: it opens nothing.
-            Ports::All | Ports::AllButSsh => vec![
-                Rule {
+            Ports::All | Ports::AllButSsh => {
+                rules.push(Rule {
+                    chain: Chain::Input,
                     protocol: None,
                     ports: PortMatch::Any,
-                    drops: false,
+                    verdict: Verdict::AcceptAnswers,
+                });
+                let tcp = match self.spared.is_empty() {
+                    true => PortMatch::Any,
+                    false => PortMatch::NotIn(&self.spared),
+                };
+                vec![(TCP, tcp), (UDP, PortMatch::Any)]
+            }
+        };
+        let chains = match shape.forwards {
+            true => &[Chain::Input, Chain::Forward][..],
+            false => &[Chain::Input],
+        };
+        for chain in chains {
+            rules.extend(closed.iter().map(|(protocol, ports)| Rule {
+                chain: *chain,
+                protocol: Some(*protocol),
+                ports: *ports,
+                verdict: match (shape.blocktype, *protocol) {
+                    (Blocktype::Drop, _) => Verdict::Drop,
+                    (Blocktype::Reject, TCP) => Verdict::Reset,
+                    (Blocktype::Reject, _) => Verdict::Unreachable,
                 },
-                rule(
-                    TCP,
-                    match self.spared.is_empty() {
-                        true => PortMatch::Any,
-                        false => PortMatch::NotIn(&self.spared),
-                    },
-                ),
-                rule(UDP, PortMatch::Any),
-            ],
+            }));
         }
+        rules
     }
 
     /// Bytes of an address.
@@ -119,15 +129,53 @@ impl SetKey {
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
+/// What is the same for all sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) blocktype: Blocktype,
+    /// This host passes packets on: a port may be a container's. Without, the rules for that
+    /// would only make the kernel track every connection.
+    pub(super) forwards: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chain {
+    Input,
+    /// Here ports are those that the client asked for, and only what was redirected (DNAT)
+    /// matches: what this host routes to others is none of its business.
+    Forward,
+}
+
+impl Chain {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Chain::Input => "input",
+            Chain::Forward => "forward",
+        }
+    }
+}
+
 /// A rule on a set.
 pub(super) struct Rule<'a> {
+    pub(super) chain: Chain,
     /// `None`: any protocol.
     pub(super) protocol: Option<u8>,
     pub(super) ports: PortMatch<'a>,
-    /// Else it accepts, in this chain, answers to connections that this host opened.
-    pub(super) drops: bool,
+    pub(super) verdict: Verdict,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Answers to connections that this host opened pass this chain.
+    AcceptAnswers,
+    Drop,
+    /// `reject with tcp reset`
+    Reset,
+    /// `reject with icmpx port-unreachable`
+    Unreachable,
+}
+
+#[derive(Clone, Copy)]
 pub(super) enum PortMatch<'a> {
     Any,
     In(&'a BTreeSet<u16>),

@@ -10,6 +10,11 @@
 //!     meta nfproto ipv4 udp dport 443 ip saddr @v4_32_t80_443_u443 drop
 //!     meta nfproto ipv6 tcp dport { 80, 443 } ip6 saddr & ffff:ffff:ffff:ffff:: @v6_64_... drop
 //!   }
+//!   chain forward {   # where this host passes packets on: ports that containers publish
+//!     type filter hook forward priority -10; policy accept;
+//!     meta l4proto tcp ct original proto-dst { 80, 443 } ip saddr @v4_32_t80_443_u443
+//!       ct direction original ct status dnat drop
+//!   }
 //! }
 //! ```
 //!
@@ -20,12 +25,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::netlink::{ACK, APPEND, CREATE, DUMP, REQUEST, Writer};
-use super::nft_sets::{PortMatch, Rule, SetKey};
+use super::nft_sets::{Chain, PortMatch, Rule, SetKey, Shape, Verdict};
 use ipnet::IpNet;
 
 /// The table, in family `inet`.
 pub(super) const TABLE: &str = "pipeban";
-const CHAIN: &str = "input";
 /// Before ufw's chains, after conntrack.
 const PRIORITY: i32 = -10;
 /// An attribute holds 64 KiB: about 1 200 IPv6 elements with their timeouts.
@@ -96,13 +100,20 @@ impl Batch {
         self.writer.text(1, TABLE);
     }
 
-    pub(super) fn chain(&mut self) {
+    pub(super) fn chains(&mut self, shape: Shape) {
+        self.chain(Chain::Input, 1);
+        if shape.forwards {
+            self.chain(Chain::Forward, 2);
+        }
+    }
+
+    fn chain(&mut self, chain: Chain, hook_number: u32) {
         self.message(NEW_CHAIN, CREATE);
         let w = &mut self.writer;
         w.text(1, TABLE);
-        w.text(3, CHAIN);
+        w.text(3, chain.name());
         let hook = w.nest(4);
-        w.u32(1, 1);
+        w.u32(1, hook_number);
         w.bytes(2, &PRIORITY.to_be_bytes());
         w.end(hook);
         w.u32(5, 1);
@@ -110,7 +121,7 @@ impl Batch {
     }
 
     /// The set and its rules.
-    pub(super) fn set_with_rules(&mut self, set: &SetKey) {
+    pub(super) fn set_with_rules(&mut self, set: &SetKey, shape: Shape) {
         self.message(NEW_SET, CREATE);
         self.next_set_id += 1;
         let w = &mut self.writer;
@@ -120,7 +131,7 @@ impl Batch {
         w.u32(4, if set.v6 { TYPE_IPV6 } else { TYPE_IPV4 });
         w.u32(5, u32::from(set.key_length()));
         w.u32(10, self.next_set_id);
-        for rule in set.rules() {
+        for rule in set.rules(shape) {
             self.rule(set, &rule);
         }
     }
@@ -194,14 +205,17 @@ impl Batch {
         self.message(NEW_RULE, CREATE | APPEND);
         let w = &mut self.writer;
         w.text(1, TABLE);
-        w.text(2, CHAIN);
+        w.text(2, rule.chain.name());
         let list = w.nest(4);
         meta_is(w, 15, if set.v6 { 10 } else { 2 });
         if let Some(protocol) = rule.protocol {
             meta_is(w, 16, protocol);
         }
         if let Some((id, inverted)) = ports {
-            payload(w, 2, 2, 2);
+            match rule.chain {
+                Chain::Input => payload(w, 2, 2, 2),
+                Chain::Forward => original_port(w),
+            }
             lookup(w, ANONYMOUS, Some(id), inverted);
         }
         match set.v6 {
@@ -209,13 +223,22 @@ impl Batch {
             false => payload(w, 1, 12, 4),
         }
         if set.prefix < set.key_length() * 8 {
-            mask(w, set.key_length(), set.prefix);
+            bitwise(w, &netmask(set.key_length(), set.prefix));
         }
         lookup(w, &set.name(), None, 0);
-        if !rule.drops {
-            conntrack_reply(w);
+        if rule.chain == Chain::Forward {
+            direction(w, ORIGINAL);
+            redirected(w);
         }
-        verdict(w, u32::from(!rule.drops));
+        match rule.verdict {
+            Verdict::AcceptAnswers => {
+                direction(w, REPLY);
+                verdict(w, 1);
+            }
+            Verdict::Drop => verdict(w, 0),
+            Verdict::Reset => reject(w, 1, 0),
+            Verdict::Unreachable => reject(w, 2, 1),
+        }
         w.end(list);
     }
 
@@ -297,15 +320,15 @@ fn payload(w: &mut Writer, base: u32, offset: u32, length: u32) {
     });
 }
 
-fn mask(w: &mut Writer, length: u8, prefix: u8) {
-    let ones = netmask(length, prefix);
+/// Register 1 and these bits.
+fn bitwise(w: &mut Writer, ones: &[u8]) {
     expression(w, "bitwise", |w| {
         w.u32(1, 1);
         w.u32(2, 1);
-        w.u32(3, u32::from(length));
-        for (kind, value) in [(4, ones), (5, vec![0; usize::from(length)])] {
+        w.u32(3, ones.len() as u32);
+        for (kind, value) in [(4, ones), (5, &vec![0; ones.len()])] {
             let data = w.nest(kind);
-            w.bytes(1, &value);
+            w.bytes(1, value);
             w.end(data);
         }
     });
@@ -332,13 +355,49 @@ fn lookup(w: &mut Writer, set: &str, id: Option<u32>, flags: u32) {
     });
 }
 
-/// `ct direction reply`: the connection was opened from here.
-fn conntrack_reply(w: &mut Writer) {
+const ORIGINAL: u8 = 0;
+const REPLY: u8 = 1;
+
+/// `ct direction`: original from whoever opened the connection, reply to him.
+fn direction(w: &mut Writer, which: u8) {
     expression(w, "ct", |w| {
         w.u32(2, 1);
         w.u32(1, 1);
     });
-    equals(w, 1);
+    equals(w, which);
+}
+
+/// Loads `ct original proto-dst`.
+fn original_port(w: &mut Writer) {
+    expression(w, "ct", |w| {
+        w.u32(2, 12);
+        w.bytes(3, &[ORIGINAL]);
+        w.u32(1, 1);
+    });
+}
+
+/// `ct status dnat`
+fn redirected(w: &mut Writer) {
+    const DST_NAT: u32 = 1 << 5;
+    expression(w, "ct", |w| {
+        w.u32(2, 2);
+        w.u32(1, 1);
+    });
+    bitwise(w, &DST_NAT.to_ne_bytes());
+    expression(w, "cmp", |w| {
+        w.u32(1, 1);
+        w.u32(2, 1);
+        let data = w.nest(3);
+        w.bytes(1, &[0; 4]);
+        w.end(data);
+    });
+}
+
+fn reject(w: &mut Writer, kind: u32, code: u8) {
+    expression(w, "reject", |w| {
+        w.u32(1, kind);
+        w.bytes(2, &[code]);
+    });
 }
 
 fn verdict(w: &mut Writer, code: u32) {
@@ -359,12 +418,11 @@ pub(super) fn ask_generation(sequence: u32) -> Writer {
     w
 }
 
-/// Asks for the rules of the own chain.
+/// Asks for the rules of the own table.
 pub(super) fn ask_rules(sequence: u32) -> Writer {
     let mut w = Writer::after(sequence);
     w.message(SUBSYSTEM << 8 | GET_RULE, REQUEST | DUMP, &[INET, 0, 0, 0]);
     w.text(1, TABLE);
-    w.text(2, CHAIN);
     w
 }
 

@@ -15,21 +15,17 @@ use super::cut::Cutter;
 use super::notices::Notices;
 use super::ufw_rules::{self, Existing, Rule};
 use super::ufw_thread::{FAILED, PATIENCE, Shared, UFW, Worker, added};
-use super::{Backend, Entry, Error, Mirror, ssh_ports, tool};
+use super::{Backend, Entry, Error, Mirror, Witness, ssh_ports, tool};
 
 const PATIENCE_IPTABLES: Duration = Duration::from_secs(3);
 /// How long the end waits for a call of ufw that has begun: it may be writing its files.
 const LAST_CALL: Duration = Duration::from_secs(5);
-/// How long what the kernel said about all rules answers questions about one.
-const KERNEL_HOLDS: Duration = Duration::from_secs(1);
 
 /// The mirror; also a back end of its own where there is no table in front.
 pub(super) struct Ufw {
     shared: Arc<Shared>,
     ended: Receiver<()>,
     ssh: BTreeSet<u16>,
-    /// Rules that iptables and ip6tables told last, and when.
-    kernel: Option<(Instant, HashSet<Rule>)>,
 }
 
 impl Ufw {
@@ -44,7 +40,7 @@ impl Ufw {
     }
 
     fn start(max_rules: usize, alone: bool, cutter: Option<Cutter>, mut notices: Notices) -> Ufw {
-        let shared = Arc::new(Shared::new(max_rules));
+        let shared = Arc::new(Shared::new(max_rules, !alone));
         let (ending, ended) = bounded(1);
         let for_thread = (Arc::clone(&shared), notices.another());
         let started = thread::Builder::new().name("ufw".into()).spawn(move || {
@@ -58,7 +54,6 @@ impl Ufw {
             shared,
             ended,
             ssh: ssh_ports::read(),
-            kernel: None,
         }
     }
 
@@ -73,7 +68,7 @@ pub(super) struct Standing(Arc<Shared>);
 
 impl Standing {
     pub(super) fn of(&self, entry: &Entry) -> Option<Mirror> {
-        self.0.lock().plan.mirror(entry)
+        self.0.lock().plan.mirror(entry, Instant::now())
     }
 }
 
@@ -89,7 +84,7 @@ impl Backend for Ufw {
     fn ban(&mut self, entries: &[Entry]) -> Result<(), Error> {
         self.shared.tell(|state| {
             for entry in entries {
-                state.plan.want(entry, &self.ssh);
+                state.plan.ban(entry, &self.ssh, Instant::now());
             }
         });
         Ok(())
@@ -104,24 +99,21 @@ impl Backend for Ufw {
         Ok(())
     }
 
-    fn holds(&mut self, entry: &Entry) -> Result<bool, Error> {
-        let rules = ufw_rules::rules(entry.net, &entry.ports, &self.ssh);
-        let known = self
-            .kernel
-            .take()
-            .filter(|(at, _)| at.elapsed() < KERNEL_HOLDS);
-        let (at, kernel) = match known {
-            Some(known) => known,
-            None => (Instant::now(), kernel_rules()?),
-        };
-        let holds = !rules.is_empty() && rules.iter().all(|rule| kernel.contains(rule));
-        self.kernel = Some((at, kernel));
-        Ok(holds)
+    fn exactly(&mut self, all: &mut dyn Iterator<Item = Entry>) -> Result<(), Error> {
+        self.shared.tell(|state| {
+            state.plan.forget_all();
+            for entry in all {
+                state.plan.want(&entry, &self.ssh, Instant::now());
+            }
+            state.plan.settle();
+        });
+        Ok(())
     }
 
-    fn settled(&mut self) -> Result<(), Error> {
-        self.shared.tell(|state| state.plan.settle());
-        Ok(())
+    fn witness(&self) -> Option<Box<dyn Witness>> {
+        Some(Box::new(Asking {
+            ssh: self.ssh.clone(),
+        }))
     }
 
     /// The thread looks at ufw's files every few seconds by itself.
@@ -132,6 +124,22 @@ impl Backend for Ufw {
             .tell(|state| state.stop = Some(Instant::now() + grace));
         // The thread ends, or ufw hangs: either way we go on.
         let _ = self.ended.recv_timeout(grace.saturating_add(LAST_CALL));
+    }
+}
+
+/// Asks iptables and ip6tables.
+struct Asking {
+    ssh: BTreeSet<u16>,
+}
+
+impl Witness for Asking {
+    fn holds(&mut self, entries: &[Entry]) -> Result<Vec<Option<bool>>, Error> {
+        let kernel = kernel_rules()?;
+        let holds = |entry: &Entry| {
+            let rules = ufw_rules::rules(entry.net, &entry.ports, &self.ssh);
+            !rules.is_empty() && rules.iter().all(|rule| kernel.contains(rule))
+        };
+        Ok(entries.iter().map(|entry| Some(holds(entry))).collect())
     }
 }
 

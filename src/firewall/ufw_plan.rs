@@ -5,7 +5,8 @@
 #![forbid(unsafe_code)]
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -14,6 +15,14 @@ use super::cut::Target;
 use super::ufw_rules::{self, Existing, Rule};
 use super::{Entry, Mirror};
 use crate::config::Ports;
+
+/// A ban with less time left gets no rule of a mirror: it would cost two calls of ufw.
+const WORTH_A_RULE: Duration = Duration::from_secs(600);
+/// So many bans in so much time are a surge, and a mirror makes no rule until it has been over for
+/// `QUIET`.
+const SURGE: usize = 30;
+const SURGE_WITHIN: Duration = Duration::from_secs(10);
+const QUIET: Duration = Duration::from_secs(30);
 
 type Key = (IpNet, Ports);
 
@@ -27,6 +36,8 @@ enum End {
 struct Wanted {
     rules: Vec<Rule>,
     comment: String,
+    /// From then on no rule is made for it; `None`: always.
+    worth_until: Option<Instant>,
     order: (Reverse<End>, u64),
 }
 
@@ -59,11 +70,37 @@ impl Step {
 #[derive(Default)]
 struct Chosen {
     keys: HashSet<Key>,
-    rules: BTreeMap<Rule, String>,
+    rules: BTreeMap<Rule, Place>,
+}
+
+/// What the ban with the latest end, of those that a rule is part of, says.
+struct Place {
+    comment: String,
+    worth_until: Option<Instant>,
+}
+
+/// Rules that somebody has deleted with his own hands.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct ByHand {
+    /// For the first time: they are put back.
+    pub(super) once: Vec<Rule>,
+    /// Again: they are left out.
+    pub(super) again: Vec<Rule>,
 }
 
 pub(super) struct Plan {
     max_rules: usize,
+    /// Somebody else enforces: not every ban needs a rule, nor at once.
+    mirrors: bool,
+    /// The last bans, for a surge.
+    recent: VecDeque<Instant>,
+    quiet_until: Option<Instant>,
+    /// Wanted rules that were deleted by hand; true: more than once.
+    by_hand: BTreeMap<Rule, bool>,
+    /// Rules of ours that no ban wants were counted.
+    counted: bool,
+    /// ufw's rules were read.
+    read: bool,
     wanted: HashMap<Key, Wanted>,
     /// `wanted`, the latest end first, then the oldest ban.
     order: BTreeMap<(Reverse<End>, u64), Key>,
@@ -83,9 +120,15 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(max_rules: usize) -> Plan {
+    pub(super) fn new(max_rules: usize, mirrors: bool) -> Plan {
         Plan {
             max_rules,
+            mirrors,
+            recent: VecDeque::with_capacity(SURGE),
+            quiet_until: None,
+            by_hand: BTreeMap::new(),
+            counted: false,
+            read: false,
             wanted: HashMap::new(),
             order: BTreeMap::new(),
             next_number: 0,
@@ -99,8 +142,25 @@ impl Plan {
         }
     }
 
+    /// A ban that has just been made, or got a new end.
+    pub(super) fn ban(&mut self, entry: &Entry, ssh: &BTreeSet<u16>, now: Instant) {
+        if self.recent.len() >= SURGE {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(now);
+        let first = self.recent.front().filter(|_| self.recent.len() >= SURGE);
+        if first.is_some_and(|first| now.duration_since(*first) < SURGE_WITHIN) {
+            self.quiet_until = Some(now + QUIET);
+        }
+        self.want(entry, ssh, now);
+    }
+
     /// A ban; one that is known gets the new end.
-    pub(super) fn want(&mut self, entry: &Entry, ssh: &BTreeSet<u16>) {
+    pub(super) fn want(&mut self, entry: &Entry, ssh: &BTreeSet<u16>, now: Instant) {
+        let worth_until = |left: Duration| {
+            let left = left.saturating_sub(WORTH_A_RULE);
+            now.checked_add(left)
+        };
         let key = (entry.net, entry.ports.clone());
         self.forget(&key);
         let order = (
@@ -114,6 +174,7 @@ impl Plan {
             Wanted {
                 rules: ufw_rules::rules(entry.net, &entry.ports, ssh),
                 comment: ufw_rules::comment(&entry.jail, entry.until),
+                worth_until: entry.remaining.and_then(worth_until),
                 order,
             },
         );
@@ -130,6 +191,13 @@ impl Plan {
         self.chosen = None;
     }
 
+    /// No ban is wanted any more.
+    pub(super) fn forget_all(&mut self) {
+        self.wanted.clear();
+        self.order.clear();
+        self.chosen = None;
+    }
+
     fn forget(&mut self, key: &Key) -> Option<Wanted> {
         let wanted = self.wanted.remove(key)?;
         self.order.remove(&wanted.order);
@@ -141,9 +209,9 @@ impl Plan {
         self.settled = true;
     }
 
-    /// What ufw has now.
-    pub(super) fn found(&mut self, added: &[Existing]) {
-        self.present.clear();
+    /// What ufw has now; what of it somebody has deleted since we looked last.
+    pub(super) fn found(&mut self, added: &[Existing]) -> ByHand {
+        let before = std::mem::take(&mut self.present);
         self.foreign.clear();
         for existing in added {
             let Some(rule) = existing.rule() else {
@@ -158,6 +226,42 @@ impl Plan {
                 }
             }
         }
+        self.read = true;
+        self.deleted_by_hand(before.into_keys())
+    }
+
+    fn deleted_by_hand(&mut self, before: impl ExactSizeIterator<Item = Rule>) -> ByHand {
+        self.choose();
+        let mut found = ByHand::default();
+        // All at once is `ufw reset`, which is not meant for us.
+        let reset = !self.active || (before.len() > 1 && self.present.is_empty());
+        for rule in before.filter(|rule| !reset && !self.present.contains_key(rule)) {
+            let wanted = |chosen: &Chosen| chosen.rules.contains_key(&rule);
+            if !self.chosen.as_ref().is_some_and(wanted) || self.foreign.contains_key(&rule) {
+                continue;
+            }
+            match self.by_hand.insert(rule.clone(), false) {
+                None => found.once.push(rule),
+                Some(_) => {
+                    self.by_hand.insert(rule.clone(), true);
+                    found.again.push(rule);
+                }
+            }
+        }
+        found
+    }
+
+    fn is_left_out(&self, rule: &Rule) -> bool {
+        self.by_hand.get(rule) == Some(&true)
+    }
+
+    /// Told once, when all bans and ufw's rules are known: how many of ours no ban wants.
+    pub(super) fn strangers(&mut self) -> usize {
+        if self.counted || !self.settled || !self.read {
+            return 0;
+        }
+        self.counted = true;
+        self.leaving().len()
     }
 
     /// A step has been done.
@@ -173,7 +277,7 @@ impl Plan {
     }
 
     /// The next call of ufw: what goes before what comes. Rules in `aside` are left for later.
-    pub(super) fn next(&mut self, aside: impl Fn(&Rule) -> bool) -> Option<Step> {
+    pub(super) fn next(&mut self, aside: impl Fn(&Rule) -> bool, now: Instant) -> Option<Step> {
         self.choose();
         let chosen = self.chosen.as_ref()?;
         let wanted = &chosen.rules;
@@ -186,12 +290,16 @@ impl Plan {
         }
         // Rules of a process before this one keep their places until all bans are known.
         let full = self.present.len() >= self.max_rules;
-        let (rule, comment) = self.in_order(chosen).find(|(rule, comment)| {
+        let quiet = self.mirrors && self.quiet_until.is_some_and(|until| now < until);
+        let worth = |place: &Place| !self.mirrors || place.worth_until.is_none_or(|end| now < end);
+        let (rule, place) = self.in_order(chosen).find(|(rule, place)| {
             possible(rule)
-                && (!full || self.present.contains_key(*rule))
+                && (self.present.contains_key(*rule) || (!full && !quiet && worth(place)))
                 && !self.foreign.contains_key(rule)
-                && self.present.get(rule) != Some(comment)
+                && !self.is_left_out(rule)
+                && self.present.get(rule) != Some(&place.comment)
         })?;
+        let comment = &place.comment;
         Some(match self.present.contains_key(rule) {
             true => Step::Update(rule.clone(), comment.clone()),
             false => Step::Prepend(rule.clone(), comment.clone()),
@@ -214,8 +322,8 @@ impl Plan {
     }
 
     /// The chosen rules, what is not there yet first.
-    fn in_order<'a>(&'a self, chosen: &'a Chosen) -> impl Iterator<Item = (&'a Rule, &'a String)> {
-        let there = |(rule, _): &(&Rule, &String)| self.present.contains_key(*rule);
+    fn in_order<'a>(&'a self, chosen: &'a Chosen) -> impl Iterator<Item = (&'a Rule, &'a Place)> {
+        let there = |(rule, _): &(&Rule, &Place)| self.present.contains_key(*rule);
         chosen
             .rules
             .iter()
@@ -244,21 +352,26 @@ impl Plan {
             }
             for rule in &wanted.rules {
                 // The first has the latest end.
-                chosen
-                    .rules
-                    .entry(rule.clone())
-                    .or_insert_with(|| wanted.comment.clone());
+                chosen.rules.entry(rule.clone()).or_insert_with(|| Place {
+                    comment: wanted.comment.clone(),
+                    worth_until: wanted.worth_until,
+                });
             }
             chosen.keys.insert(key.clone());
         }
+        // A ban that is over takes what is known of its rules with it.
+        self.by_hand
+            .retain(|rule, _| chosen.rules.contains_key(rule));
         self.chosen = Some(chosen);
     }
 
     /// Where an entry stands; `None`: it is not among the bans, or ufw cannot express it.
-    pub(super) fn mirror(&mut self, entry: &Entry) -> Option<Mirror> {
+    pub(super) fn mirror(&mut self, entry: &Entry, now: Instant) -> Option<Mirror> {
         self.choose();
         let key = (entry.net, entry.ports.clone());
-        let rules = &self.wanted.get(&key)?.rules;
+        let wanted = self.wanted.get(&key)?;
+        let short = self.mirrors && wanted.worth_until.is_some_and(|end| end <= now);
+        let rules = &wanted.rules;
         if rules.is_empty() {
             return None;
         }
@@ -271,6 +384,10 @@ impl Plan {
             Mirror::Inactive
         } else if rules.iter().all(there) {
             Mirror::Present
+        } else if rules.iter().any(|rule| self.is_left_out(rule)) {
+            Mirror::Removed
+        } else if short {
+            Mirror::Short
         } else {
             Mirror::Queued
         })
@@ -326,13 +443,14 @@ mod tests {
             jail: "j".into(),
             until: until.map(|s| Timestamp::from_second(s).unwrap()),
             remaining: None,
+            behind: false,
         }
     }
 
     /// Does all there is to do; the calls, in their order.
     fn work(plan: &mut Plan) -> Vec<String> {
         let mut calls = Vec::new();
-        while let Some(step) = plan.next(|_| false) {
+        while let Some(step) = plan.next(|_| false, Instant::now()) {
             let argv = step.argv().join(" ");
             calls.push(argv.split(" comment ").next().unwrap().to_owned());
             plan.done(step);
@@ -342,7 +460,7 @@ mod tests {
     }
 
     fn want(plan: &mut Plan, entry: &Entry) {
-        plan.want(entry, &BTreeSet::new());
+        plan.want(entry, &BTreeSet::new(), Instant::now());
     }
 
     fn lift(plan: &mut Plan, entry: &Entry) {
@@ -351,25 +469,25 @@ mod tests {
 
     #[test]
     fn a_ban_lifted_before_its_turn_costs_no_call() {
-        let mut plan = Plan::new(10);
+        let mut plan = Plan::new(10, true);
         let one = entry("192.0.2.1/32", &[80], &[], None);
         want(&mut plan, &one);
-        assert_eq!(plan.mirror(&one), Some(Mirror::Queued));
+        assert_eq!(plan.mirror(&one, Instant::now()), Some(Mirror::Queued));
         lift(&mut plan, &one);
         assert_eq!(work(&mut plan), [""; 0]);
-        assert_eq!(plan.mirror(&one), None);
+        assert_eq!(plan.mirror(&one, Instant::now()), None);
     }
 
     #[test]
     fn unbans_come_before_bans() {
-        let mut plan = Plan::new(10);
+        let mut plan = Plan::new(10, true);
         let (one, two) = (
             entry("192.0.2.1/32", &[80], &[443], None),
             entry("192.0.2.2/32", &[80], &[], None),
         );
         want(&mut plan, &one);
         assert_eq!(work(&mut plan).len(), 2);
-        assert_eq!(plan.mirror(&one), Some(Mirror::Present));
+        assert_eq!(plan.mirror(&one, Instant::now()), Some(Mirror::Present));
         want(&mut plan, &two);
         lift(&mut plan, &one);
         assert_eq!(
@@ -384,7 +502,7 @@ mod tests {
 
     #[test]
     fn a_rule_that_two_bans_share_goes_with_the_last() {
-        let mut plan = Plan::new(10);
+        let mut plan = Plan::new(10, true);
         let (one, two) = (
             entry("192.0.2.1/32", &[80], &[443], Some(10)),
             entry("192.0.2.1/32", &[], &[443], Some(20)),
@@ -404,7 +522,7 @@ mod tests {
 
     #[test]
     fn a_new_end_changes_the_comment_where_the_rule_stands() {
-        let mut plan = Plan::new(10);
+        let mut plan = Plan::new(10, true);
         want(&mut plan, &entry("192.0.2.1/32", &[80], &[], Some(10)));
         work(&mut plan);
         want(&mut plan, &entry("192.0.2.1/32", &[80], &[], Some(20)));
@@ -416,7 +534,7 @@ mod tests {
 
     #[test]
     fn the_latest_ends_have_the_places() {
-        let mut plan = Plan::new(2);
+        let mut plan = Plan::new(2, true);
         plan.settle();
         let bans: Vec<Entry> = (1..=3)
             .map(|n| entry(&format!("192.0.2.{n}/32"), &[80], &[], Some(n * 100)))
@@ -425,17 +543,20 @@ mod tests {
             want(&mut plan, ban);
             work(&mut plan);
         }
-        let states: Vec<_> = bans.iter().map(|ban| plan.mirror(ban).unwrap()).collect();
+        let states: Vec<_> = bans
+            .iter()
+            .map(|ban| plan.mirror(ban, Instant::now()).unwrap())
+            .collect();
         assert_eq!(states, [Mirror::Capped, Mirror::Present, Mirror::Present]);
         assert_eq!(plan.present.len(), 2);
         lift(&mut plan, &bans[2]);
         work(&mut plan);
-        assert_eq!(plan.mirror(&bans[0]), Some(Mirror::Present));
+        assert_eq!(plan.mirror(&bans[0], Instant::now()), Some(Mirror::Present));
     }
 
     #[test]
     fn after_a_restart_nothing_is_added_twice_and_what_is_stale_goes_when_settled() {
-        let mut plan = Plan::new(10);
+        let mut plan = Plan::new(10, true);
         plan.found(&parse_added(
             "ufw deny from 192.0.2.1 to any port 80 proto tcp comment 'pipeban:j until 1970-01-01T00:00:10Z'\n\
              ufw deny from 192.0.2.2 to any port 80 proto tcp comment 'pipeban:j until 1970-01-01T00:00:10Z'\n\
@@ -452,7 +573,7 @@ mod tests {
 
     #[test]
     fn a_rule_of_a_process_before_can_be_lifted_before_settled() {
-        let mut plan = Plan::new(10);
+        let mut plan = Plan::new(10, true);
         plan.found(&parse_added(
             "ufw deny from 192.0.2.1 to any port 80 proto tcp comment 'pipeban:j until x'\n",
         ));
@@ -462,7 +583,7 @@ mod tests {
 
     #[test]
     fn the_administrators_own_rules_are_left_alone() {
-        let mut plan = Plan::new(10);
+        let mut plan = Plan::new(10, true);
         plan.found(&parse_added(
             "ufw deny from 192.0.2.1 to any port 80 proto tcp\n\
              ufw allow from 192.0.2.2 to any port 80 proto tcp\n",
@@ -475,23 +596,136 @@ mod tests {
         want(&mut plan, &allowed);
         plan.settle();
         assert_eq!(work(&mut plan), [""; 0]);
-        assert_eq!(plan.mirror(&denied), Some(Mirror::Present));
-        assert_eq!(plan.mirror(&allowed), Some(Mirror::Queued));
+        assert_eq!(plan.mirror(&denied, Instant::now()), Some(Mirror::Present));
+        assert_eq!(plan.mirror(&allowed, Instant::now()), Some(Mirror::Queued));
         assert!(plan.blocked().is_some());
         lift(&mut plan, &denied);
         assert_eq!(work(&mut plan), [""; 0]);
     }
 
     #[test]
+    fn what_is_deleted_by_hand_comes_back_once() {
+        let mut plan = Plan::new(10, true);
+        let bans = [1, 2].map(|n| entry(&format!("192.0.2.{n}/32"), &[80], &[], None));
+        for ban in &bans {
+            want(&mut plan, ban);
+        }
+        work(&mut plan);
+        let line = |n| {
+            format!(
+                "ufw deny from 192.0.2.{n} to any port 80 proto tcp comment 'pipeban:j until further notice'\n"
+            )
+        };
+        let both = line(1) + &line(2);
+        assert_eq!(plan.found(&parse_added(&both)), ByHand::default());
+        // `ufw reset` deletes nothing of ours.
+        assert_eq!(plan.found(&[]), ByHand::default());
+        assert_eq!(work(&mut plan).len(), 2);
+        let found = plan.found(&parse_added(&line(2)));
+        assert_eq!((found.once.len(), found.again.len()), (1, 0));
+        assert_eq!(
+            work(&mut plan),
+            ["prepend deny proto tcp from 192.0.2.1 to any port 80"]
+        );
+        let found = plan.found(&parse_added(&line(2)));
+        assert_eq!((found.once.len(), found.again.len()), (0, 1));
+        assert_eq!(work(&mut plan), [""; 0]);
+        assert_eq!(plan.mirror(&bans[0], Instant::now()), Some(Mirror::Removed));
+        // A new ban of the same client is a new matter.
+        lift(&mut plan, &bans[0]);
+        assert_eq!(work(&mut plan), [""; 0]);
+        want(&mut plan, &bans[0]);
+        assert_eq!(work(&mut plan).len(), 1);
+    }
+
+    #[test]
+    fn a_mirror_makes_no_rule_for_the_last_minutes_of_a_ban() {
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let mut ban = entry("192.0.2.1/32", &[80], &[], Some(10));
+        ban.remaining = Some(Duration::from_secs(700));
+        for (mirrors, at, makes) in [(true, 0, true), (true, 101, false), (false, 101, true)] {
+            let mut plan = Plan::new(10, mirrors);
+            plan.want(&ban, &BTreeSet::new(), now);
+            assert_eq!(
+                plan.next(|_| false, after(at)).is_some(),
+                makes,
+                "{mirrors} {at}"
+            );
+            let expected = if makes { Mirror::Queued } else { Mirror::Short };
+            assert_eq!(
+                plan.mirror(&ban, after(at)),
+                Some(expected),
+                "{mirrors} {at}"
+            );
+        }
+        // What is there stays until the ban ends.
+        let mut plan = Plan::new(10, true);
+        plan.want(&ban, &BTreeSet::new(), now);
+        plan.settle();
+        work(&mut plan);
+        assert_eq!(plan.next(|_| false, after(650)), None);
+        assert_eq!(plan.mirror(&ban, after(650)), Some(Mirror::Present));
+    }
+
+    #[test]
+    fn a_mirror_makes_no_rule_until_a_surge_is_long_over() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let ban = |n: u64| entry(&format!("192.0.2.{n}/32"), &[80], &[], None);
+        let mut plan = Plan::new(1000, true);
+        for n in 0..29 {
+            plan.ban(&ban(n), &BTreeSet::new(), after(0));
+        }
+        assert!(plan.next(|_| false, after(0)).is_some());
+        plan.ban(&ban(29), &BTreeSet::new(), after(5));
+        for (at, makes) in [(5, false), (34, false), (35, true)] {
+            assert_eq!(plan.next(|_| false, after(at)).is_some(), makes, "{at}");
+        }
+        // Rules that are to go do not wait.
+        let step = plan.next(|_| false, after(40)).unwrap();
+        let net = step.rule().net;
+        plan.done(step);
+        plan.ban(&ban(99), &BTreeSet::new(), after(5));
+        lift(&mut plan, &Entry { net, ..ban(0) });
+        assert!(matches!(
+            plan.next(|_| false, after(6)),
+            Some(Step::Delete(_))
+        ));
+        // One ban each second is none.
+        let mut plan = Plan::new(1000, true);
+        for n in 0..200 {
+            plan.ban(&ban(n), &BTreeSet::new(), after(n));
+            assert!(plan.next(|_| false, after(n)).is_some(), "{n}");
+        }
+    }
+
+    #[test]
+    fn rules_of_ours_that_no_ban_wants_are_counted_once() {
+        let mut plan = Plan::new(10, true);
+        want(&mut plan, &entry("192.0.2.1/32", &[80], &[], None));
+        plan.settle();
+        assert_eq!(plan.strangers(), 0);
+        let line = |n| {
+            format!(
+                "ufw deny from 192.0.2.{n} to any port 80 proto tcp comment 'pipeban:j until x'\n"
+            )
+        };
+        plan.found(&parse_added(&(line(1) + &line(2) + &line(3))));
+        assert_eq!(plan.strangers(), 2);
+        assert_eq!(plan.strangers(), 0);
+    }
+
+    #[test]
     fn without_ipv6_only_ipv4_rules_are_tried() {
-        let mut plan = Plan::new(10);
+        let mut plan = Plan::new(10, true);
         plan.ipv6 = false;
         let six = entry("2001:db8::1/128", &[80], &[], None);
         want(&mut plan, &six);
         want(&mut plan, &entry("192.0.2.1/32", &[80], &[], None));
         assert_eq!(work(&mut plan).len(), 1);
         assert!(plan.wants_refused_ipv6());
-        assert_eq!(plan.mirror(&six), Some(Mirror::Inactive));
+        assert_eq!(plan.mirror(&six, Instant::now()), Some(Mirror::Inactive));
     }
 
     proptest::proptest! {
@@ -502,7 +736,7 @@ mod tests {
             ops in proptest::collection::vec((0u8..8, 0i64..50, proptest::bool::ANY, 0usize..3), 0..40),
             max in 0usize..6,
         ) {
-            let mut plan = Plan::new(max);
+            let mut plan = Plan::new(max, true);
             plan.settle();
             let mut bans = HashMap::new();
             for (host, end, ban, steps) in ops {
@@ -515,7 +749,7 @@ mod tests {
                     bans.remove(&host);
                 }
                 for _ in 0..steps {
-                    if let Some(step) = plan.next(|_| false) {
+                    if let Some(step) = plan.next(|_| false, Instant::now()) {
                         plan.done(step);
                     }
                     proptest::prop_assert!(plan.present.len() <= max);

@@ -82,7 +82,7 @@ pub(super) fn rules(net: IpNet, ports: &Ports, ssh: &BTreeSet<u16>) -> Vec<Rule>
     }
 }
 
-fn ranges_around(spared: &BTreeSet<u16>) -> Vec<String> {
+pub(super) fn ranges_around(spared: &BTreeSet<u16>) -> Vec<String> {
     let mut ranges = Vec::new();
     let mut from = 1u32;
     for end in spared.iter().map(|p| u32::from(*p)).chain([65_536]) {

@@ -12,7 +12,7 @@ use crossbeam_channel::Sender;
 
 use super::cut::Cutter;
 use super::notices::Notices;
-use super::ufw_plan::{Plan, Step};
+use super::ufw_plan::{ByHand, Plan, Step};
 use super::ufw_rules::{self, Existing, Rule};
 use super::{Error, tool, ufw};
 
@@ -26,7 +26,7 @@ const DEFAULTS: &str = "/etc/default/ufw";
 /// A call takes 0.3 s, with 10 000 rules 4 s; another ufw may hold its lock.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How often ufw's files are read when there is nothing else to do.
-const IDLE: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(1);
 /// How long `ufw status` is believed while rules are being written.
 const STATUS_HOLDS: Duration = Duration::from_secs(60);
 /// After a failure nothing is tried for this long, doubling up to the second.
@@ -56,10 +56,10 @@ pub(super) struct State {
 }
 
 impl Shared {
-    pub(super) fn new(max_rules: usize) -> Shared {
+    pub(super) fn new(max_rules: usize, mirrors: bool) -> Shared {
         Shared {
             state: Mutex::new(State {
-                plan: Plan::new(max_rules),
+                plan: Plan::new(max_rules, mirrors),
                 news: true,
                 stop: None,
             }),
@@ -153,7 +153,7 @@ impl Worker {
         let aside = &self.aside;
         let mut state = self.shared.lock();
         state.news = false;
-        state.plan.next(|rule| aside.contains_key(rule))
+        state.plan.next(|rule| aside.contains_key(rule), now)
     }
 
     /// Until there is news, or ufw's files may have changed, or a pause is over.
@@ -242,10 +242,37 @@ impl Worker {
         let stamp = stamp();
         if self.known != Some(stamp) {
             let added = added()?;
-            self.shared.lock().plan.found(&added);
+            let by_hand = self.shared.lock().plan.found(&added);
             self.known = Some(stamp);
+            self.tell_by_hand(&by_hand);
+        }
+        let strangers = self.shared.lock().plan.strangers();
+        if strangers > 0 {
+            self.notices.event(format!(
+                "ufw has {strangers} rules of pipeban's that belong to no ban (any more): they are \
+                 taken away"
+            ));
         }
         Ok(())
+    }
+
+    fn tell_by_hand(&mut self, by_hand: &ByHand) {
+        let force = match self.alone {
+            true => "the ban is NOT in force",
+            false => "the ban is in force all the same",
+        };
+        for (rules, what) in [
+            (&by_hand.once, "put back this once".to_owned()),
+            (&by_hand.again, format!("left out from now on; {force}")),
+        ] {
+            let Some(first) = rules.first() else { continue };
+            let host = crate::jail::show_net(&first.net);
+            self.notices.event(format!(
+                "somebody deleted {} ufw rules of pipeban's ({host} is one): {what}; `pipeban \
+                 unban {host}` lifts the ban",
+                rules.len()
+            ));
+        }
     }
 
     fn tell_what_ufw_leaves_out(&mut self) {

@@ -23,6 +23,19 @@ pub enum Mode {
     Observed,
     /// The client stands behind this peer; a firewall on this host cannot keep it out.
     Behind(IpAddr),
+    /// The client stands behind this peer, and Apache's deny map keeps it out.
+    Proxied(IpAddr),
+}
+
+impl Mode {
+    /// Whether a back end gets it, and then whether Apache alone can refuse the client.
+    fn given(self) -> Option<bool> {
+        match self {
+            Mode::Enforced => Some(false),
+            Mode::Proxied(_) => Some(true),
+            Mode::Observed | Mode::Behind(_) => None,
+        }
+    }
 }
 
 /// One jail's ban of one client or network.
@@ -57,7 +70,30 @@ impl Ban {
     }
 }
 
-/// What the firewall is to hold for one (network, ports): the latest end of all owners.
+/// What the firewall holds one entry for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Given {
+    /// Whom.
+    pub net: IpNet,
+    /// What is closed.
+    pub ports: Ports,
+    /// The client stands behind a proxy: only Apache itself can refuse it.
+    pub behind: bool,
+}
+
+impl Ban {
+    /// What the firewall is given of it; `None`: nothing.
+    pub fn given(&self) -> Option<Given> {
+        let behind = self.mode.given()?;
+        Some(Given {
+            net: self.net,
+            ports: self.ports.clone(),
+            behind,
+        })
+    }
+}
+
+/// What the firewall is to hold for one entry: the latest end of all owners.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
     /// The owner with the latest end.
@@ -73,7 +109,7 @@ type Key = (JailName, IpNet);
 pub struct Bans {
     bans: BTreeMap<IpNet, Vec<Ban>>,
     ends: BTreeSet<(Moment, Key)>,
-    owners: HashMap<(IpNet, Ports), Vec<JailName>>,
+    owners: HashMap<Given, Vec<JailName>>,
     count: usize,
 }
 
@@ -104,11 +140,9 @@ impl Bans {
         if let Some(until) = ban.until {
             self.ends.insert((until, (ban.jail.clone(), ban.net)));
         }
-        if ban.mode == Mode::Enforced {
-            self.owners
-                .entry((ban.net, ban.ports.clone()))
-                .or_default()
-                .push(ban.jail.clone());
+        if let Some(given) = ban.given() {
+            let owners = self.owners.entry(given).or_default();
+            owners.push(ban.jail.clone());
         }
         self.bans.entry(ban.net).or_default().push(ban);
         self.count += 1;
@@ -125,13 +159,12 @@ impl Bans {
         if let Some(until) = ban.until {
             self.ends.remove(&(until, (ban.jail.clone(), ban.net)));
         }
-        let key = (ban.net, ban.ports.clone());
-        if ban.mode == Mode::Enforced
-            && let Some(owners) = self.owners.get_mut(&key)
+        if let Some(given) = ban.given()
+            && let Some(owners) = self.owners.get_mut(&given)
         {
             owners.retain(|owner| owner != jail);
             if owners.is_empty() {
-                self.owners.remove(&key);
+                self.owners.remove(&given);
             }
         }
         self.count -= 1;
@@ -165,11 +198,11 @@ impl Bans {
     }
 
     /// What the firewall is to hold; `None`: nothing, the last owner has gone.
-    pub fn hold(&self, net: &IpNet, ports: &Ports) -> Option<Hold> {
-        let owners = self.owners.get(&(*net, ports.clone()))?;
+    pub fn hold(&self, given: &Given) -> Option<Hold> {
+        let owners = self.owners.get(given)?;
         owners
             .iter()
-            .filter_map(|jail| self.get(jail, net))
+            .filter_map(|jail| self.get(jail, &given.net))
             .map(|ban| Hold {
                 jail: ban.jail.clone(),
                 until: ban.until,
@@ -178,10 +211,9 @@ impl Bans {
     }
 
     /// Everything the firewall is to hold.
-    pub fn holds(&self) -> impl Iterator<Item = (IpNet, &Ports, Hold)> {
-        self.owners
-            .keys()
-            .filter_map(|(net, ports)| Some((*net, ports, self.hold(net, ports)?)))
+    pub fn holds(&self) -> impl Iterator<Item = (&Given, Hold)> {
+        let held = self.owners.keys();
+        held.filter_map(|given| Some((given, self.hold(given)?)))
     }
 
     /// Bans that share an address with `net`.
@@ -217,7 +249,8 @@ mod tests {
     fn an_entry_leaves_with_its_last_owner_and_ends_with_its_latest() {
         let mut bans = Bans::default();
         let net = ban("a", 1, Ports::All, None).net;
-        let end = |bans: &Bans| bans.hold(&net, &Ports::All).map(|hold| hold.until);
+        let given = ban("a", 1, Ports::All, None).given().unwrap();
+        let end = |bans: &Bans| bans.hold(&given).map(|hold| hold.until);
         bans.insert(ban("a", 1, Ports::All, Some(10)));
         bans.insert(ban("b", 1, Ports::All, Some(30)));
         bans.insert(ban("c", 1, Ports::AllButSsh, None));
@@ -274,7 +307,8 @@ mod tests {
                         let net: IpNet = format!("203.0.113.{host}/32").parse().unwrap();
                         let expected = naive.iter().filter(|b| b.net == net && b.ports == ports)
                             .map(|b| (b.until.is_none(), b.until)).max();
-                        let got = bans.hold(&net, &ports).map(|h| (h.until.is_none(), h.until));
+                        let given = Given { net, ports: ports.clone(), behind: false };
+                        let got = bans.hold(&given).map(|h| (h.until.is_none(), h.until));
                         prop_assert_eq!(got, expected);
                     }
                 }

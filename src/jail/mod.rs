@@ -10,7 +10,7 @@ mod exempt;
 mod moment;
 pub mod shared;
 
-pub use bans::{Ban, Bans, Hold, MAX_BANS, Mode};
+pub use bans::{Ban, Bans, Given, Hold, MAX_BANS, Mode};
 pub use counter::{Counted, MAX_CLIENTS};
 pub use exempt::{
     Exempt, Reason, WIDEST_V4, WIDEST_V6, Why, canonical, is_too_wide, overlap, show_net, single,
@@ -26,7 +26,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use crate::config::{Config, Jail, JailName};
+use crate::config::{Backend, Config, Jail, JailName};
 use counter::{Counters, JailIndex};
 
 /// The jail of bans by hand.
@@ -203,6 +203,8 @@ pub struct Jails {
     shared: HashMap<IpNet, Moment>,
     bans: Bans,
     max_bans: usize,
+    /// Apache itself refuses clients behind a proxy: as it was at the start.
+    denies: bool,
     /// Bans lifted for want of room, since the start.
     no_room: u64,
 }
@@ -224,6 +226,7 @@ impl Jails {
             shared: HashMap::new(),
             bans: Bans::default(),
             max_bans,
+            denies: config.firewall.has(Backend::Apache),
             no_room: 0,
         };
         jails.configure(config);
@@ -266,7 +269,7 @@ impl Jails {
         let net = exempt.target(&settings, client);
         let mode = match hit.peer.map(unmap) {
             _ if !settings.enforce => Mode::Observed,
-            Some(peer) if peer != client => Mode::Behind(peer),
+            Some(peer) if peer != client => self.behind(peer),
             _ => Mode::Enforced,
         };
         if let Some(ban) = self.bans.get(&jail, &net)
@@ -315,6 +318,13 @@ impl Jails {
         Observed {
             actions,
             changed: Some(net),
+        }
+    }
+
+    fn behind(&self, peer: IpAddr) -> Mode {
+        match self.denies {
+            true => Mode::Proxied(peer),
+            false => Mode::Behind(peer),
         }
     }
 
@@ -389,7 +399,10 @@ impl Jails {
     /// exempt by now, end at once.
     pub fn restore(&mut self, bans: Vec<Ban>, now: Now, exempt: &Exempt) -> Vec<Action> {
         let mut actions = Vec::new();
-        for ban in bans {
+        for mut ban in bans {
+            if let Mode::Behind(peer) | Mode::Proxied(peer) = ban.mode {
+                ban.mode = self.behind(peer);
+            }
             self.room_of(&ban.jail);
             let end = if ban.until.is_some_and(|until| until <= now.boot) {
                 Some(End::Over)

@@ -27,10 +27,8 @@ fn config(jails: &[(&str, Jail)]) -> Config {
     Config {
         paths: Paths::default(),
         firewall: Firewall {
-            backend: Backend::DryRun,
-            instant: true,
-            max_rules: 500,
-            mirror: true,
+            backend: vec![Backend::DryRun],
+            ..Firewall::default()
         },
         syslog: Syslog::default(),
         trusted_proxies: vec![],
@@ -95,6 +93,7 @@ fn short(action: &Action) -> String {
                 Mode::Enforced => "ban",
                 Mode::Observed => "would-ban",
                 Mode::Behind(_) => "behind",
+                Mode::Proxied(_) => "proxied",
             },
             ban.net,
             ban.length().map_or(-1, |time| time.as_secs() as i64)

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -14,20 +15,20 @@ use nix::unistd::{Pid, geteuid};
 
 use super::crashes::{Crashes, Ended};
 use super::engine_link::{EngineLink, Given, PATIENCE, Starter};
+use super::logfile::{Change, LogFile};
 use super::matching::compiler;
+use super::output::Streams;
 use super::reader::PrivatePipe;
 use super::ring::{Counter, Ring};
 use super::tell::Tell;
 use super::worker::{END_OF_INPUT, FAILED, Worker};
-use super::{Log, link, logfile, source};
+use super::{Log, link, source};
 use crate::config::{self, Config, Paths};
 use crate::control::config_hash;
 use crate::sys::privileges::{Identity, worker_identity};
-use crate::sys::process;
+use crate::sys::{fds, process};
 
-/// A log file that cannot be opened is tried again after this time.
-const OPEN_AGAIN: Duration = Duration::from_secs(1);
-/// So is a worker that cannot be forked.
+/// A worker that cannot be forked is tried again after this time.
 const FORK_AGAIN: Duration = Duration::from_millis(100);
 /// How often a worker's end is looked for where the kernel gives no descriptor for it.
 const LOOK_FOR_END: Duration = Duration::from_millis(100);
@@ -40,13 +41,18 @@ pub(super) struct Inherited {
     pub(super) starter: Starter,
     pub(super) ring: Ring,
     pub(super) private: PrivatePipe,
+    pub(super) streams: Streams,
     /// What a rehearsal tells goes in here; the stub prints it.
     pub(super) told: OwnedFd,
 }
 
 /// Runs to the end of input. Returns the exit status.
 pub(super) fn run(inherited: Inherited) -> i32 {
-    let tell = Tell::new(inherited.log.kind, inherited.log.path.as_deref());
+    let tell = Tell::new(inherited.log.kind, inherited.log.path());
+    let refused = inherited.log.refused.join("; ");
+    if !refused.is_empty() {
+        tell.trouble("arguments", &refused);
+    }
     // From here on a worker that lost its keeper knows that it may hand over.
     inherited.ring.count(Counter::Keepers, 1);
     let number = inherited.ring.get(Counter::Keepers);
@@ -73,8 +79,8 @@ struct Keeper {
     worker: Option<Running>,
     start_at: Instant,
     crashes: Crashes,
-    file: Option<File>,
-    open_at: Instant,
+    /// `None`: there is no PATH.
+    file: Option<LogFile>,
     config: Option<Accepted>,
     /// When the last good configuration is taken, because no engine has answered by then.
     fall_back_at: Option<Instant>,
@@ -94,8 +100,11 @@ struct Accepted {
 }
 
 impl Keeper {
-    fn new(inherited: Inherited, number: u64, pipe: OwnedFd, tell: Tell) -> Keeper {
+    fn new(mut inherited: Inherited, number: u64, pipe: OwnedFd, tell: Tell) -> Keeper {
         let now = Instant::now();
+        let streams = std::mem::take(&mut inherited.streams);
+        let file = inherited.log.output.clone();
+        let file = file.map(|output| LogFile::new(output, streams, now, &tell));
         let paths = config::paths_of(&inherited.starter.config_file);
         let identity = geteuid().is_root().then(|| worker_identity(&paths.user));
         let engine = EngineLink::new(paths.socket(), inherited.starter.clone(), now);
@@ -109,8 +118,7 @@ impl Keeper {
             worker: None,
             start_at: now,
             crashes: Crashes::default(),
-            file: None,
-            open_at: now,
+            file,
             config: None,
             fall_back_at: Some(now + PATIENCE),
             engine,
@@ -122,7 +130,7 @@ impl Keeper {
         loop {
             let now = Instant::now();
             // The file first: a worker that has it needs no buffer.
-            self.open_file_when_due(now);
+            self.look_at_file_when_due(now);
             self.start_worker_when_due(now);
             self.helpers.extend(self.engine.work(now));
             self.fall_back_when_due(now);
@@ -136,6 +144,9 @@ impl Keeper {
             }
             if ready.link {
                 self.hear_worker();
+            }
+            if ready.pipe {
+                self.begin_file();
             }
             if let Some(ended) = self.worker_end() {
                 match ended {
@@ -165,9 +176,7 @@ impl Keeper {
         let mut due = vec![];
         due.extend(self.engine.due());
         due.extend(self.fall_back_at);
-        if self.wants_file() {
-            due.push(self.open_at);
-        }
+        due.extend(self.file.as_ref().and_then(LogFile::due));
         if !self.helpers.is_empty() {
             due.push(now + LOOK_FOR_HELPERS);
         }
@@ -188,7 +197,9 @@ impl Keeper {
             .as_ref()
             .and_then(|w| w.ended.as_ref())
             .map(AsFd::as_fd);
-        let mut polled: Vec<PollFd<'_>> = [engine, link, ended]
+        let awaits_line = self.file.as_ref().is_some_and(LogFile::awaits_line);
+        let pipe = awaits_line.then(|| self.pipe.as_fd());
+        let mut polled: Vec<PollFd<'_>> = [engine, link, ended, pipe]
             .into_iter()
             .flatten()
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
@@ -205,37 +216,50 @@ impl Keeper {
         Ready {
             engine: is_ready(engine),
             link: is_ready(link),
+            pipe: is_ready(pipe),
         }
     }
 
-    fn wants_file(&self) -> bool {
-        self.inherited.log.path.is_some() && self.file.is_none()
-    }
-
-    fn open_file_when_due(&mut self, now: Instant) {
-        let Some(path) = self.inherited.log.path.as_ref() else {
+    fn look_at_file_when_due(&mut self, now: Instant) {
+        let due = |file: &&mut LogFile| file.due().is_some_and(|at| at <= now);
+        let Some(file) = self.file.as_mut().filter(due) else {
             return;
         };
-        if self.file.is_some() || now < self.open_at {
+        let wall = file.wall();
+        let Some(change) = file.look(now, &wall, &self.tell) else {
             return;
+        };
+        let Some(worker) = &self.worker else {
+            return;
+        };
+        let told = match (change, self.file_copy()) {
+            (Change::Opened, Some(file)) => link::send_log_file(&worker.link, &file.into()),
+            (Change::Opened, None) | (Change::Gone, _) => link::send_no_file(&worker.link),
+        };
+        // One that hangs may have its queue full; of one that has ended the next is told anew.
+        if told.is_err()
+            && let Some(file) = &mut self.file
+        {
+            file.tell_again(now);
         }
-        match logfile::open(path) {
-            Ok(file) => {
-                self.tell
-                    .over("open", "the log file is open; lines go there again");
-                self.file = Some(file);
-                self.hand_file_to_worker();
-            }
-            Err(error) => {
-                self.tell.trouble(
-                    "open",
-                    &format!(
-                        "the log file cannot be opened: {error}; trying again, lines are kept"
-                    ),
-                );
-                self.open_at = now + OPEN_AGAIN;
-            }
+    }
+
+    /// The pipe has its first line, or its end.
+    fn begin_file(&mut self) {
+        let ring = &self.inherited.ring;
+        // The worker may have been quicker.
+        let any = fds::waiting(&self.pipe).is_ok_and(|bytes| bytes > 0)
+            || ring.unwritten() > 0
+            || ring.get(Counter::Bytes) > 0;
+        if let Some(file) = &mut self.file {
+            file.begin(any, Instant::now());
         }
+    }
+
+    /// A copy of the log file's descriptor.
+    fn file_copy(&self) -> Option<File> {
+        let file = self.file.as_ref().and_then(LogFile::file)?;
+        file.try_clone().ok()
     }
 
     fn start_worker_when_due(&mut self, now: Instant) {
@@ -261,13 +285,13 @@ impl Keeper {
         let inherited = &self.inherited;
         let worker = Worker {
             kind: inherited.log.kind,
-            path: inherited.log.path.clone(),
+            path: inherited.log.path().map(Path::to_owned),
             engine: self.paths.socket(),
             pipe: self.pipe.try_clone()?,
             private: inherited.private.try_clone()?,
             ring: inherited.ring.clone(),
             link: theirs,
-            file: self.file.as_ref().and_then(|file| file.try_clone().ok()),
+            file: self.file_copy(),
             keeper: self.number,
             identity: self.identity,
             compile: compiler(inherited.log.kind, inherited.log.format.clone()),
@@ -290,14 +314,6 @@ impl Keeper {
 
     // A message that cannot be sent goes to a worker that has just ended, or hangs: its end is
     // noticed, and the next one gets everything anew.
-
-    fn hand_file_to_worker(&self) {
-        if let (Some(worker), Some(file)) = (&self.worker, &self.file)
-            && let Ok(copy) = file.try_clone()
-        {
-            let _ = link::send_log_file(&worker.link, &copy.into());
-        }
-    }
 
     fn hand_config_to_worker(&self) {
         let Some(worker) = &self.worker else {
@@ -418,6 +434,7 @@ impl Keeper {
 struct Ready {
     engine: bool,
     link: bool,
+    pipe: bool,
 }
 
 fn first_problem(problem: &config::Problem) -> String {

@@ -16,6 +16,7 @@ const MAX_MESSAGE: usize = 32 * 1024;
 const CONFIG: u8 = b'C';
 const OFF: u8 = b'N';
 const LOG_FILE: u8 = b'L';
+const NO_FILE: u8 = b'X';
 const TOLD: u8 = b'T';
 
 /// Keeper to worker.
@@ -27,6 +28,8 @@ pub(super) enum ToWorker {
     Off,
     /// Append to this.
     LogFile(File),
+    /// Append to none: keep what would be written.
+    NoFile,
 }
 
 /// Both ends, close-on-exec.
@@ -77,6 +80,11 @@ pub(super) fn send_log_file(socket: &OwnedFd, file: &OwnedFd) -> io::Result<()> 
     fds::send(socket, &[LOG_FILE], Some(file))
 }
 
+/// To the worker: there is no file to append to.
+pub(super) fn send_no_file(socket: &OwnedFd) -> io::Result<()> {
+    fds::send(socket, &[NO_FILE], None)
+}
+
 /// To the keeper: what the engine told of the last hits.
 pub(super) fn send_told(socket: &OwnedFd, lines: &[String]) -> io::Result<()> {
     let mut message = vec![TOLD];
@@ -107,6 +115,7 @@ pub(super) fn receive(socket: &OwnedFd) -> io::Result<Option<ToWorker>> {
             }))
         }
         (Some((&LOG_FILE, _)), Some(file)) => Ok(Some(ToWorker::LogFile(file.into()))),
+        (Some((&NO_FILE, _)), _) => Ok(Some(ToWorker::NoFile)),
         (Some((&OFF, _)), _) => Ok(Some(ToWorker::Off)),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }

@@ -8,6 +8,10 @@
 //!         match threads: block -> hits; uplink thread: hits -> engine
 //! ```
 //!
+//! Where lines go: `names` says which file at which time, `logfile` (in the keeper) looks whether it
+//! is the one that is open, `opening` opens it, `destination` (in the worker) goes over to it at
+//! the end of a line.
+//!
 //! Each of them may be killed at any moment:
 //! - worker: its keeper starts another one, which finds in the ring and in the private pipe how
 //!   far each block got. At most the block in flight is written twice, or torn once.
@@ -17,11 +21,15 @@
 #![forbid(unsafe_code)]
 
 mod crashes;
+mod destination;
 mod engine_link;
 mod keeper;
 mod link;
 mod logfile;
 mod matching;
+mod names;
+mod opening;
+mod output;
 mod reader;
 mod ring;
 mod source;
@@ -34,11 +42,13 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 
 use crate::record::Kind;
+pub use names::{FIELDS, Names, Rotation};
+pub use output::{FILE_MODE, Output, To};
 
 /// Signals that end nobody here; SIGTERM ends the stub alone.
 const IGNORED: [Signal; 7] = [
@@ -59,7 +69,16 @@ pub struct Log {
     /// See [`crate::record::Parser::new`].
     pub format: String,
     /// Where lines go; `None`: only to the matcher.
-    pub path: Option<PathBuf>,
+    pub output: Option<Output>,
+    /// What the command line asks for and is not done: told by syslog.
+    pub refused: Vec<String>,
+}
+
+impl Log {
+    /// Where lines go, as the operator knows it.
+    fn path(&self) -> Option<&Path> {
+        self.output.as_ref().map(Output::shown)
+    }
 }
 
 /// Passes stdin on and has it matched, until the end of input. `config` is the configuration file.
@@ -68,7 +87,7 @@ pub struct Log {
 /// To be called in a process with one thread.
 pub fn run(log: Log, config: PathBuf) {
     let log = Log {
-        path: log.path.map(stub::absolute),
+        output: log.output.map(Output::absolute),
         ..log
     };
     // Remembered now: later the file may have been replaced.

@@ -14,6 +14,7 @@ use nix::unistd::{Pid, chdir, pipe2, setsid};
 
 use super::engine_link::Starter;
 use super::keeper::{self, Inherited};
+use super::output::Streams;
 use super::reader::PrivatePipe;
 use super::ring::Ring;
 use super::{IGNORED, Log, source};
@@ -48,11 +49,12 @@ pub(super) fn run(log: Log, starter: Starter) {
     // Made here, so that they outlive keepers as well as workers.
     let ring = persist(|| Ring::new(random()));
     let private = persist(PrivatePipe::new);
+    let streams = persist(|| Streams::wanted(log.output.as_ref()));
 
     let mut pause = Duration::ZERO;
     loop {
         let began = Instant::now();
-        let (keeper, told) = persist(|| start_keeper(&log, &starter, &ring, &private));
+        let (keeper, told) = persist(|| start_keeper(&log, &starter, &ring, &private, &streams));
         // Also those that were held back by whoever started us.
         let _ = signals::let_all_through();
         let lines = read_told(told);
@@ -93,6 +95,7 @@ fn start_keeper(
     starter: &Starter,
     ring: &Ring,
     private: &PrivatePipe,
+    streams: &Streams,
 ) -> io::Result<(Pid, OwnedFd)> {
     let (told, into) = pipe2(OFlag::O_CLOEXEC)?;
     let inherited = Inherited {
@@ -100,13 +103,15 @@ fn start_keeper(
         starter: starter.clone(),
         ring: ring.clone(),
         private: private.try_clone()?,
+        streams: streams.try_clone()?,
         told: into,
     };
-    let keep = [
+    let mut keep = vec![
         inherited.private.out.as_raw_fd(),
         inherited.private.into.as_raw_fd(),
         inherited.told.as_raw_fd(),
     ];
+    keep.extend(inherited.streams.raw());
     // prefork signals the whole process group: none may reach the keeper before it ignores them.
     let held = signals::hold_all()?;
     let keeper = process::fork_child(&keep, move || {

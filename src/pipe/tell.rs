@@ -1,6 +1,6 @@
 //! What keeper and worker have to say to the operator: each trouble once, and when it is over.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,7 +26,8 @@ struct State {
     settings: config::Syslog,
     /// Whether the file is told too.
     file: bool,
-    troubles: BTreeSet<&'static str>,
+    /// Those that are not over, in words.
+    troubles: BTreeMap<&'static str, String>,
 }
 
 impl Tell {
@@ -44,33 +45,40 @@ impl Tell {
                 state: Mutex::new(State {
                     settings: default_settings(),
                     file: true,
-                    troubles: BTreeSet::new(),
+                    troubles: BTreeMap::new(),
                 }),
             }),
         }
     }
 
-    /// From now on nothing goes to the file: a worker cannot write it, and must not wait for a
-    /// frozen file system.
+    /// In a worker: nothing goes to the file, which it cannot write, and it must not wait for a
+    /// frozen file system. The keeper's troubles are the keeper's.
     pub(super) fn without_file(&self) {
         let mut state = self.lock();
+        state.troubles.clear();
         state.file = false;
         state.settings.log_file = None;
     }
 
-    /// Where to tell, as the configuration says.
+    /// Where to tell, as the configuration says. Another place hears of what is wrong already.
     pub(super) fn configure(&self, settings: &config::Syslog) {
         let mut state = self.lock();
+        let elsewhere = state.settings.target != settings.target;
         state.settings = settings.clone();
         if !state.file {
             state.settings.log_file = None;
+        }
+        if elsewhere {
+            for text in state.troubles.values() {
+                self.say(&state.settings, Severity::Err, text);
+            }
         }
     }
 
     /// Tells a trouble, once until it is over. `key` identifies it.
     pub(super) fn trouble(&self, key: &'static str, text: &str) {
         let mut state = self.lock();
-        if state.troubles.insert(key) {
+        if state.troubles.insert(key, text.to_owned()).is_none() {
             self.say(&state.settings, Severity::Err, text);
         }
     }
@@ -78,7 +86,7 @@ impl Tell {
     /// Tells that a trouble is over, if it was told.
     pub(super) fn over(&self, key: &'static str, text: &str) {
         let mut state = self.lock();
-        if state.troubles.remove(key) {
+        if state.troubles.remove(key).is_some() {
             self.say(&state.settings, Severity::Notice, text);
         }
     }

@@ -191,6 +191,7 @@ impl Listener {
         while let Ok(Some(message)) = link::receive(&self.link) {
             match message {
                 ToWorker::LogFile(file) => self.writer.set_file(file),
+                ToWorker::NoFile => self.writer.no_file(),
                 ToWorker::Off => self.matching.off(),
                 ToWorker::Config { hash, text } if self.trusted => self.configure(hash, text),
                 ToWorker::Config { .. } => {}

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::destination::Destination;
 use super::ring::{Counter, Ring};
 use super::tell::Tell;
 
@@ -34,7 +35,7 @@ pub(super) struct Writer {
 struct Shared {
     /// The reader no longer waits, until a write comes back.
     stuck: bool,
-    file: Option<Arc<File>>,
+    destination: Destination,
     finished: bool,
 }
 
@@ -58,10 +59,17 @@ impl Writer {
         Ok(writer)
     }
 
-    /// The file to append to, from now on.
+    /// The file to append to, from now on: what was taken before still goes to the last one.
     pub(super) fn set_file(&self, file: File) {
-        self.lock().file = Some(Arc::new(file));
+        let mut shared = self.lock();
+        shared.destination.change(file, self.ring.unwritten());
+        drop(shared);
         self.changed.notify_all();
+    }
+
+    /// There is no file: what is taken waits for the next one.
+    pub(super) fn no_file(&self) {
+        self.lock().destination.none();
     }
 
     /// Takes the block over: from here on it is written in order, whatever becomes of this worker.
@@ -131,8 +139,8 @@ impl Writer {
         loop {
             let mut shared = self.lock();
             let file = loop {
-                match &shared.file {
-                    Some(file) if self.is_behind() => break Arc::clone(file),
+                match shared.destination.file() {
+                    Some(file) if self.is_behind() => break file,
                     _ if shared.finished && !self.is_behind() => return,
                     _ => {}
                 }
@@ -150,23 +158,30 @@ impl Writer {
         let Some(bytes) = self.ring.next_unwritten() else {
             return;
         };
-        let part = bytes.get(..portion(&bytes)).unwrap_or(&bytes);
+        let share = self.lock().destination.share(&bytes);
+        let part = portion(bytes.get(..share).unwrap_or(&bytes));
         let written = (&*file).write(part);
+        let last = match written {
+            Ok(n) => part.get(n.saturating_sub(1)).copied(),
+            Err(_) => None,
+        };
         // Given back first: its place may be used at once.
         drop(bytes);
         match written {
             Ok(0) => self.pause(&io::ErrorKind::WriteZero.into()),
-            Ok(n) => self.came_back(n as u64),
+            Ok(n) => self.came_back(n as u64, last),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => self.pause(&error),
         }
     }
 
-    fn came_back(&self, len: u64) {
-        self.ring.wrote(len);
+    fn came_back(&self, len: u64, last: Option<u8>) {
         self.ring.count(Counter::Written, len);
         self.tell.over("write", "the log file can be written again");
         let mut shared = self.lock();
+        // Both under the lock: a new file must know how much goes to the last one.
+        self.ring.wrote(len);
+        shared.destination.wrote(len, last);
         if std::mem::take(&mut shared.stuck) {
             self.tell.over("lost", "the log file takes lines again");
         }
@@ -174,6 +189,9 @@ impl Writer {
     }
 
     fn pause(&self, error: &io::Error) {
+        if self.lock().destination.failed() {
+            return;
+        }
         self.tell.trouble(
             "write",
             &format!("the log file cannot be written: {error}; trying again, lines are kept"),
@@ -186,11 +204,12 @@ impl Writer {
     }
 }
 
-/// How much of `bytes` to write at once: whole lines, because others may append to the same file.
-fn portion(bytes: &[u8]) -> usize {
+/// What of `bytes` to write at once: whole lines, because others may append to the same file.
+fn portion(bytes: &[u8]) -> &[u8] {
     let most = bytes.get(..WRITE).unwrap_or(bytes);
     if most.len() == bytes.len() {
-        return bytes.len();
+        return bytes;
     }
-    memchr::memrchr(b'\n', most).map_or(most.len(), |at| at + 1)
+    let end = memchr::memrchr(b'\n', most).map_or(most.len(), |at| at + 1);
+    most.get(..end).unwrap_or(most)
 }

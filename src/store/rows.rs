@@ -78,7 +78,8 @@ fn ban_began(
     let mode = match ban.mode {
         Mode::Enforced => "enforced".to_owned(),
         Mode::Observed => "observed".to_owned(),
-        Mode::Behind(peer) => format!("behind {peer}"),
+        // Which of the two it is depends on the configuration in use.
+        Mode::Behind(peer) | Mode::Proxied(peer) => format!("behind {peer}"),
     };
     let ports = serde_json::to_string(&ban.ports).unwrap_or_default();
     transaction

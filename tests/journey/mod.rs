@@ -7,7 +7,9 @@ mod crashes; // whatever is killed, whenever: no line and no ban is lost
 mod debian; // Debian's own /etc/apache2 beside pipeban, and without it again
 mod endings; // bans that end, bans that come back
 mod hands; // the engine led by commands alone, and what it puts back
+mod outputs; // where lines go, beside the real rotatelogs
 mod passing; // every line Apache writes arrives, whatever is reloaded
+mod proxied; // a site behind a proxy
 mod refusals; // whatever is broken or forbidden: lines pass, and somebody is told
 mod rehearsal; // a line by hand makes a real ban
 mod switch; // off, on, and a configuration broken on disk

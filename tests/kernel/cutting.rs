@@ -110,7 +110,7 @@ fn costs() {
         firewall.ban(&many).unwrap();
         let thousand_again = start.elapsed();
         let start = Instant::now();
-        firewall.settled().unwrap();
+        exactly(&mut firewall, &many);
         let settled = start.elapsed();
         let surroundings = (0..100)
             .map(|_| {

@@ -5,8 +5,12 @@
 //! say loudly that they were skipped.
 
 mod clear;
+mod command;
 mod cutting;
+mod deny;
+mod ipset;
 mod nftables;
+mod scale;
 mod surroundings;
 mod ufw;
 mod world;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
-use pipeban::config::Ports;
+use pipeban::config::{Backend, Blocktype, Ports};
 use pipeban::firewall::{Entry, Notice};
 
 use super::world::*;
@@ -258,7 +258,7 @@ fn a_restart_keeps_bans_in_force_and_settles_what_is_stale() {
         second.ban(std::slice::from_ref(&kept)).unwrap();
         assert_eq!(second.in_force(&stale), Some(true));
         assert_eq!(table().matches("drop").count(), 2, "{}", table());
-        second.settled().unwrap();
+        exactly(&mut second, std::slice::from_ref(&kept));
         assert_eq!(second.in_force(&kept), Some(true));
         assert_eq!(second.in_force(&stale), Some(false));
         assert!(world.is_refused(BAD4, at(HOST4, 80)));
@@ -272,14 +272,15 @@ fn settling_never_opens_the_door_for_a_moment() {
     in_world(&[], |world| {
         serve("0.0.0.0:80");
         let (mut firewall, _notices) = table_alone();
-        firewall.ban(&[ban(BAD4, web(), 600)]).unwrap();
+        let entry = [ban(BAD4, web(), 600)];
+        firewall.ban(&entry).unwrap();
         let here = namespace();
         let settling = std::thread::spawn(move || {
             setns(here, CloneFlags::CLONE_NEWNET).unwrap();
             let end = Instant::now() + Duration::from_secs(1);
             let mut rounds = 0;
             while Instant::now() < end {
-                firewall.settled().unwrap();
+                exactly(&mut firewall, &entry);
                 rounds += 1;
             }
             rounds
@@ -332,15 +333,119 @@ fn the_table_reads_as_documented() {
 }
 
 #[test]
+fn a_port_that_a_container_publishes_is_closed_by_its_outer_number() {
+    in_world(&[], |world| {
+        world.as_clients(|| {
+            run("ip route add 10.9.0.0/24 via 198.51.100.1");
+            serve(&format!("{BAD4}:80"));
+        });
+        let (mut firewall, notices) = table_alone();
+        // As Docker does it, while the engine runs: port 8080 here is port 80 there.
+        let container = world.container(|| serve("10.9.0.2:80"));
+        run("nft add table ip nat");
+        run("nft add chain ip nat pre { type nat hook prerouting priority -100 ; }");
+        run("nft add rule ip nat pre ip daddr 198.51.100.1 tcp dport 8080 dnat to 10.9.0.2:80");
+        let calls_out = || {
+            container.run(|| {
+                let stream = std::net::TcpStream::connect_timeout(&at(BAD4, 80), PATIENCE);
+                stream.is_ok_and(|mut stream| echoes(&mut stream))
+            })
+        };
+        assert!(world.is_served(BAD4, at(HOST4, 8080)));
+        firewall.tend();
+
+        let outer = ban(BAD4, list(&[8080], &[]), 600);
+        firewall.ban(std::slice::from_ref(&outer)).unwrap();
+        assert_eq!(firewall.in_force(&outer), Some(true));
+        assert!(world.is_refused(BAD4, at(HOST4, 8080)));
+        assert!(world.is_served(GOOD4, at(HOST4, 8080)));
+        // What is routed past this host is none of its ports.
+        assert!(world.is_served(BAD4, at("10.9.0.2", 80)));
+
+        // The container's own number means nothing to a client, nor to the container's calls.
+        firewall.unban(&[outer]).unwrap();
+        firewall.ban(&[ban(BAD4, web(), 600)]).unwrap();
+        assert!(world.is_served(BAD4, at(HOST4, 8080)));
+        assert!(calls_out());
+        firewall.ban(&[ban(BAD4, Ports::AllButSsh, 600)]).unwrap();
+        assert!(world.is_refused(BAD4, at(HOST4, 8080)));
+        assert!(calls_out());
+        assert!(notices.is_empty(), "{:?}", notices.try_recv());
+    });
+}
+
+#[test]
+fn rejected_clients_are_told_at_once() {
+    in_world(&[], |world| {
+        serve("0.0.0.0:80");
+        serve_udp("0.0.0.0:443");
+        serve("[::]:443");
+        let mut settings = only(Backend::Nftables);
+        settings.blocktype = Blocktype::Reject;
+        let (mut firewall, notices) = start(&settings);
+        let bans = [ban(BAD4, web(), 600), ban("2001:db8:1:66::/64", web(), 600)];
+        firewall.ban(&bans).unwrap();
+        for (client, server) in [(BAD4, at(HOST4, 80)), (BAD6, at(HOST6, 443))] {
+            let error = world.connect(client, server).unwrap_err();
+            assert_eq!(
+                error.kind(),
+                std::io::ErrorKind::ConnectionRefused,
+                "{client}"
+            );
+        }
+        assert!(world.is_ignored(BAD4, at(HOST4, 443)));
+        let text = table();
+        for line in [
+            "ip saddr @v4_32_t80_443_u443 reject with tcp reset",
+            "udp dport { 443 } ip saddr @v4_32_t80_443_u443 reject\n",
+        ] {
+            assert!(text.contains(line), "`{line}` is not in\n{text}");
+        }
+        assert!(notices.is_empty(), "{:?}", notices.try_recv());
+    });
+}
+
+#[test]
+fn bans_that_somebody_takes_out_of_the_table_are_put_back() {
+    in_world(&[], |_| {
+        let (mut firewall, notices) = table_alone();
+        let mut bans: Vec<Entry> = (0..2_500u32)
+            .map(|n| std::net::Ipv4Addr::from(0x0a00_0000 + n).to_string())
+            .map(|address| ban(&address, web(), 600))
+            .collect();
+        bans.push(ban("2001:db8::/64", web(), 600));
+        firewall.ban(&bans).unwrap();
+        let mut tend = || {
+            for _ in 0..5 {
+                firewall.tend();
+            }
+        };
+        tend();
+        run("nft delete element inet pipeban v4_32_t80_443_u443 { 10.0.0.7, 10.0.9.1 }");
+        run("nft flush set inet pipeban v6_64_t80_443_u443");
+        tend();
+        let told: Vec<_> = notices.try_iter().collect();
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(
+            matches!(&told[0], Notice::Event { text } if text.contains("pipeban unban 10.0.0.7")),
+            "{told:?}"
+        );
+        for entry in [&bans[7], &bans[9 * 256 + 1], &bans[2_500]] {
+            assert_eq!(firewall.in_force(entry), Some(true), "{entry:?}");
+        }
+    });
+}
+
+#[test]
 fn a_dry_run_touches_nothing() {
     in_world(&[], |world| {
         serve("0.0.0.0:80");
         let mut settings = settings(true, true);
-        settings.backend = pipeban::config::Backend::DryRun;
+        settings.backend = vec![Backend::DryRun];
         let (mut firewall, _notices) = start(&settings);
         let entry = ban(BAD4, web(), 600);
         firewall.ban(std::slice::from_ref(&entry)).unwrap();
-        firewall.settled().unwrap();
+        exactly(&mut firewall, std::slice::from_ref(&entry));
         assert_eq!(firewall.in_force(&entry), None);
         assert_eq!(firewall.mirror(&entry), None);
         assert!(world.is_served(BAD4, at(HOST4, 80)));

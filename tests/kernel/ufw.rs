@@ -41,9 +41,9 @@ fn a_ban_is_seen_in_ufw_and_goes_with_the_unban() {
         run("ufw allow 80");
         serve("0.0.0.0:80");
         let (mut firewall, notices) = start(&settings(true, true));
-        let mut four = ban(BAD4, web(), 600);
+        let mut four = ban(BAD4, web(), 6000);
         four.until = Some("2099-11-22T12:00:00.5Z".parse().unwrap());
-        let mut six = ban("2001:db8:1:66::/64", web(), 600);
+        let mut six = ban("2001:db8:1:66::/64", web(), 6000);
         six.until = None;
         firewall.ban(&[four.clone(), six.clone()]).unwrap();
         // In force at once; ufw's turn comes later.
@@ -86,7 +86,7 @@ fn ufw_alone_enforces_too() {
             serve(&format!("0.0.0.0:{port}"));
         }
         let (mut firewall, _notices) = start(&settings(false, true));
-        let entry = ban(BAD4, web(), 600);
+        let entry = ban(BAD4, web(), 6000);
         assert_eq!(firewall.in_force(&entry), Some(false));
         let mut keep_alive = world.connect(BAD4, at(HOST4, 80)).unwrap();
         let mut ssh = world.connect(BAD4, at(HOST4, 22)).unwrap();
@@ -105,7 +105,7 @@ fn ufw_alone_enforces_too() {
             firewall.in_force(&entry) == Some(false)
         });
         firewall.unban(&[entry]).unwrap();
-        let all = ban(BAD4, Ports::AllButSsh, 600);
+        let all = ban(BAD4, Ports::AllButSsh, 6000);
         run("ufw reload");
         firewall.ban(std::slice::from_ref(&all)).unwrap();
         wait_until("ports around ssh's are closed", || {
@@ -121,7 +121,7 @@ fn ufw_alone_enforces_too() {
 fn an_inactive_ufw_is_told_and_noticed_when_it_is_enabled() {
     in_world(UFW, |_| {
         let (mut firewall, notices) = start(&settings(true, true));
-        let entry = ban(BAD4, web(), 600);
+        let entry = ban(BAD4, web(), 6000);
         firewall.ban(std::slice::from_ref(&entry)).unwrap();
         let text = trouble(&notices, "ufw-inactive");
         assert!(text.contains("ufw enable"), "{text}");
@@ -151,9 +151,9 @@ fn ufw_without_ipv6_is_told_once() {
         enable();
         let (mut firewall, notices) = start(&settings(true, true));
         let entries = [
-            ban("2001:db8::1", web(), 600),
-            ban("2001:db8::2", web(), 600),
-            ban(BAD4, web(), 600),
+            ban("2001:db8::1", web(), 6000),
+            ban("2001:db8::2", web(), 6000),
+            ban(BAD4, web(), 6000),
         ];
         firewall.ban(&entries).unwrap();
         let text = trouble(&notices, "ufw-ipv6");
@@ -171,7 +171,7 @@ fn ufw_without_ipv6_is_told_once() {
 fn after_a_restart_rules_are_not_added_twice_and_stale_ones_go_when_settled() {
     in_world(UFW, |_| {
         enable();
-        let (kept, stale) = (ban(BAD4, web(), 600), ban(GOOD4, web(), 600));
+        let (kept, stale) = (ban(BAD4, web(), 6000), ban(GOOD4, web(), 6000));
         let (mut first, _) = start(&settings(true, true));
         first.ban(&[kept.clone(), stale.clone()]).unwrap();
         first.finish(PATIENCE);
@@ -181,7 +181,7 @@ fn after_a_restart_rules_are_not_added_twice_and_stale_ones_go_when_settled() {
         second.ban(std::slice::from_ref(&kept)).unwrap();
         present(&second, &kept);
         assert_eq!(added().matches("pipeban:").count(), 4);
-        second.settled().unwrap();
+        exactly(&mut second, std::slice::from_ref(&kept));
         wait_until("the stale rules are gone", || {
             added().matches("pipeban:").count() == 2
         });
@@ -193,21 +193,68 @@ fn after_a_restart_rules_are_not_added_twice_and_stale_ones_go_when_settled() {
         present_with(&second, &longer, "2099-01-01T00:00:00Z");
         assert_eq!(added().matches("pipeban:").count(), 2);
         second.finish(PATIENCE);
-        assert!(notices.is_empty(), "{:?}", notices.try_recv());
+        let told: Vec<_> = notices.try_iter().collect();
+        assert!(
+            matches!(&told[..], [Notice::Event { text }] if text.contains("2 rules of pipeban's")),
+            "{told:?}"
+        );
     });
 }
 
 #[test]
-fn a_rule_that_was_deleted_by_hand_comes_back() {
+fn a_rule_that_was_deleted_by_hand_comes_back_once() {
     in_world(UFW, |_| {
         enable();
-        let (mut firewall, _notices) = start(&settings(true, true));
-        let entry = ban(BAD4, list(&[80], &[]), 600);
+        let (mut firewall, notices) = start(&settings(true, true));
+        let entry = ban(BAD4, list(&[80], &[]), 6000);
+        let other = ban(GOOD4, list(&[80], &[]), 6000);
+        firewall.ban(&[entry.clone(), other.clone()]).unwrap();
+        present(&firewall, &entry);
+        present(&firewall, &other);
+        let told = || match notices.recv_timeout(PATIENCE) {
+            Ok(Notice::Event { text }) => text,
+            other => panic!("{other:?}"),
+        };
+        let delete = "ufw delete deny proto tcp from 198.51.100.66 to any port 80";
+        run(delete);
+        let text = told();
+        assert!(
+            text.contains("put back") && text.contains("pipeban unban 198.51.100.66"),
+            "{text}"
+        );
+        wait_until("the rule is back", || added().contains(BAD4));
+        run(delete);
+        let text = told();
+        assert!(text.contains("left out"), "{text}");
+        assert_eq!(firewall.mirror(&entry), Some(Mirror::Removed));
+        assert_eq!(firewall.in_force(&entry), Some(true));
+        present(&firewall, &other);
+        firewall.finish(PATIENCE);
+        assert!(!added().contains(BAD4));
+    });
+}
+
+#[test]
+fn after_ufw_reset_the_mirror_is_filled_again_when_ufw_is_enabled() {
+    in_world(UFW, |_| {
+        enable();
+        let (mut firewall, notices) = start(&settings(true, true));
+        let entry = ban(BAD4, web(), 6000);
         firewall.ban(std::slice::from_ref(&entry)).unwrap();
         present(&firewall, &entry);
-        run("ufw delete deny proto tcp from 198.51.100.66 to any port 80");
-        wait_until("the rule is back", || added().contains("pipeban:"));
+        run("ufw --force reset");
+        trouble(&notices, "ufw-inactive");
+        assert_eq!(firewall.in_force(&entry), Some(true));
+        assert_eq!(firewall.mirror(&entry), Some(Mirror::Inactive));
+        enable();
+        present(&firewall, &entry);
+        assert_eq!(added().matches("pipeban:").count(), 2);
         firewall.finish(Duration::ZERO);
+        let events: Vec<_> = notices
+            .try_iter()
+            .filter(|notice| matches!(notice, Notice::Event { .. }))
+            .collect();
+        assert!(events.is_empty(), "nothing was deleted by hand: {events:?}");
     });
 }
 
@@ -225,11 +272,11 @@ fn the_administrators_own_rule_of_the_same_words_stays() {
         let rule = "from 198.51.100.66 to any port 8080 proto tcp";
         run(&format!("ufw deny {rule}"));
         let (mut firewall, _notices) = start(&settings(true, true));
-        let entry = ban(BAD4, list(&[8080], &[]), 600);
+        let entry = ban(BAD4, list(&[8080], &[]), 6000);
         firewall.ban(std::slice::from_ref(&entry)).unwrap();
         present(&firewall, &entry);
         firewall.unban(&[entry]).unwrap();
-        firewall.settled().unwrap();
+        exactly(&mut firewall, &[]);
         firewall.finish(PATIENCE);
         assert!(
             added().contains(&format!("ufw deny {rule}\n")),
@@ -244,11 +291,11 @@ fn a_flushed_ufw_is_told_and_the_ban_is_in_force_all_the_same() {
     in_world(UFW, |_| {
         enable();
         let (mut firewall, notices) = start(&settings(true, true));
-        let first = ban(GOOD4, web(), 600);
+        let first = ban(GOOD4, web(), 6000);
         firewall.ban(std::slice::from_ref(&first)).unwrap();
         present(&firewall, &first);
         run("nft flush ruleset");
-        let entry = ban(BAD4, web(), 600);
+        let entry = ban(BAD4, web(), 6000);
         firewall.ban(std::slice::from_ref(&entry)).unwrap();
         assert_eq!(firewall.in_force(&entry), Some(true));
         assert_eq!(firewall.in_force(&first), Some(true));
@@ -265,9 +312,9 @@ fn no_more_rules_than_configured() {
         let mut settings = settings(true, true);
         settings.max_rules = 2;
         let (mut firewall, _notices) = start(&settings);
-        firewall.settled().unwrap();
+        exactly(&mut firewall, &[]);
         let bans: Vec<_> = (1..=3)
-            .map(|n| ban(&format!("192.0.2.{n}"), list(&[80], &[]), 600 * n))
+            .map(|n| ban(&format!("192.0.2.{n}"), list(&[80], &[]), 6000 * n))
             .collect();
         firewall.ban(&bans).unwrap();
         assert_eq!(firewall.mirror(&bans[0]), Some(Mirror::Capped));

@@ -26,6 +26,9 @@ pub(super) const BAD6: &str = "2001:db8:1:66::66";
 pub(super) const BESIDE6: &str = "2001:db8:1:66::67";
 pub(super) const GOOD6: &str = "2001:db8:1:77::77";
 
+/// Of the engine; the world's own, as all of /run.
+pub(super) const RUNTIME: &str = "/run/pipeban";
+
 /// Longest that anything is waited for: a test that has to wait so long fails.
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 /// How long what must not come about is tried.
@@ -78,6 +81,8 @@ impl World {
             run(&format!("cp -a /etc/default/ufw {}", defaults.display()));
             bind(&defaults, "/etc/default/ufw");
         }
+        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        std::fs::create_dir("/run/lock").unwrap();
         if Path::new("/etc/ssh").exists() {
             // sshd's ports are then the default, 22.
             let empty = etc.path().join("ssh");
@@ -119,6 +124,27 @@ impl World {
         });
         self.clients.send(task).unwrap();
         result.recv().expect("the clients' task panicked")
+    }
+
+    /// Starts a container that serves something, and makes the host a router.
+    pub(super) fn container<T: Send + 'static>(
+        &self,
+        serve: impl FnOnce() -> T + Send + 'static,
+    ) -> Container {
+        let container = Container(clients());
+        let there = container.run(nix::unistd::gettid);
+        run("ip link add inside0 type veth peer name outside0");
+        run(&format!("ip link set inside0 netns {there}"));
+        run("ip addr add 10.9.0.1/24 dev outside0");
+        run("ip link set outside0 up");
+        container.run(|| {
+            run("ip addr add 10.9.0.2/24 dev inside0");
+            run("ip link set inside0 up");
+            run("ip route add default via 10.9.0.1");
+            serve()
+        });
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        container
     }
 
     /// A client's connection, that must come about.
@@ -175,6 +201,21 @@ impl World {
             socket.send_to(b"x", to).unwrap();
             socket.recv(&mut [0; 9]).is_err()
         })
+    }
+}
+
+/// A network namespace behind the host, as a container's: 10.9.0.2, by way of 10.9.0.1.
+pub(super) struct Container(Sender<Task>);
+
+impl Container {
+    /// Does something there.
+    pub(super) fn run<T: Send + 'static>(&self, task: impl FnOnce() -> T + Send + 'static) -> T {
+        let (sender, result) = bounded(1);
+        let task = Box::new(move || {
+            let _ = sender.send(task());
+        });
+        self.0.send(task).unwrap();
+        result.recv().expect("the container's task panicked")
     }
 }
 
@@ -329,22 +370,39 @@ pub(super) fn ban(net: &str, ports: Ports, seconds: u64) -> Entry {
         jail: "test".into(),
         until: Some(jiff::Timestamp::now() + Duration::from_secs(seconds)),
         remaining: Some(Duration::from_secs(seconds)),
+        behind: false,
     }
 }
 
 /// `instant` and `mirror` as they stand in the configuration.
 pub(super) fn settings(instant: bool, mirror: bool) -> config::Firewall {
     config::Firewall {
-        backend: config::Backend::Ufw,
         instant,
-        max_rules: 500,
         mirror,
+        ..config::Firewall::default()
     }
 }
 
 pub(super) fn start(settings: &config::Firewall) -> (Firewall, Receiver<Notice>) {
     let (sender, receiver) = unbounded();
-    (Firewall::start(settings, sender), receiver)
+    let paths = config::Paths {
+        runtime: RUNTIME.into(),
+        ..config::Paths::default()
+    };
+    (Firewall::start(settings, &paths, sender), receiver)
+}
+
+/// As the engine does after it has read its bans.
+pub(super) fn exactly(firewall: &mut Firewall, all: &[Entry]) {
+    firewall.exactly(|| all.iter().cloned()).unwrap();
+}
+
+/// That back end alone.
+pub(super) fn only(backend: config::Backend) -> config::Firewall {
+    config::Firewall {
+        backend: vec![backend],
+        ..settings(true, true)
+    }
 }
 
 /// The own table alone.

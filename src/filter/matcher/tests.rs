@@ -35,10 +35,8 @@ fn config(filters: &[(&str, &[&str], &[&str])], jails: Vec<(&str, Jail)>) -> Con
     Config {
         paths: Paths::default(),
         firewall: Firewall {
-            backend: Backend::DryRun,
-            instant: true,
-            max_rules: 1,
-            mirror: false,
+            backend: vec![Backend::DryRun],
+            ..Firewall::default()
         },
         syslog: Syslog::default(),
         trusted_proxies: Vec::new(),

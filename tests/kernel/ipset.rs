@@ -1,0 +1,171 @@
+//! ipset's sets and the iptables rules that ask them.
+
+use pipeban::config::{Backend, Ports};
+use pipeban::firewall::{Entry, Notice, clear_everything};
+
+use super::world::*;
+
+const IPSET: &[&str] = &["/usr/sbin/iptables", "/usr/sbin/ipset"];
+
+fn tend(firewall: &mut pipeban::firewall::Firewall) {
+    for _ in 0..4 {
+        firewall.tend();
+    }
+}
+
+#[test]
+fn a_ban_stops_the_client_and_nobody_else() {
+    in_world(IPSET, |world| {
+        serve("[::]:80");
+        serve("[::]:22");
+        serve("[::]:8080");
+        serve_udp("0.0.0.0:443");
+        let (mut firewall, notices) = start(&only(Backend::Ipset));
+        let four = ban(BAD4, web(), 600);
+        let six = ban("2001:db8:1:66::/64", web(), 600);
+        let mut keep_alive = world.connect(BAD4, at(HOST4, 80)).unwrap();
+        assert!(echoes(&mut keep_alive));
+        firewall.ban(&[four.clone(), six.clone()]).unwrap();
+        for entry in [&four, &six] {
+            assert_eq!(firewall.in_force(entry), Some(true));
+        }
+        assert!(is_cut(&mut keep_alive));
+        assert!(world.is_refused(BAD4, at(HOST4, 80)));
+        assert!(world.is_ignored(BAD4, at(HOST4, 443)));
+        assert!(world.is_answered(GOOD4, at(HOST4, 443)));
+        for (client, server, served) in [
+            (BAD6, at(HOST6, 80), false),
+            (BESIDE6, at(HOST6, 80), false),
+            (GOOD6, at(HOST6, 80), true),
+            (GOOD4, at(HOST4, 80), true),
+            (BAD4, at(HOST4, 8080), true),
+        ] {
+            assert!(world.fares(client, server, served), "{client} {server}");
+        }
+        firewall.unban(&[four.clone(), six]).unwrap();
+        assert_eq!(firewall.in_force(&four), Some(false));
+        firewall.unban(&[four]).unwrap();
+        firewall
+            .ban(&[
+                ban("198.51.100.64/29", Ports::AllButSsh, 600),
+                ban(GOOD4, list(&[8080], &[]), 600),
+            ])
+            .unwrap();
+        for (client, port, served) in [
+            (BAD4, 80, false),
+            (BAD4, 22, true),
+            (GOOD4, 80, true),
+            (GOOD4, 8080, false),
+        ] {
+            assert!(
+                world.fares(client, at(HOST4, port), served),
+                "{client} {port}"
+            );
+        }
+        assert!(notices.is_empty(), "{:?}", notices.try_recv());
+    });
+}
+
+#[test]
+fn bans_of_any_length_are_taken() {
+    in_world(IPSET, |_| {
+        let (mut firewall, notices) = start(&only(Backend::Ipset));
+        let year = ban(BAD4, web(), 365 * 86_400);
+        let for_ever = Entry {
+            remaining: None,
+            until: None,
+            ..ban(GOOD4, web(), 0)
+        };
+        let over = ban("192.0.2.1", web(), 0);
+        firewall
+            .ban(&[year.clone(), for_ever.clone(), over.clone()])
+            .unwrap();
+        let listed = run("ipset list pbv4_32_t80_443_u443");
+        assert!(
+            listed.contains(&format!("{BAD4} timeout 21474")),
+            "{listed}"
+        );
+        assert!(listed.contains(&format!("{GOOD4} timeout 0")), "{listed}");
+        wait_until("a ban without time left ends", || {
+            firewall.in_force(&over) == Some(false)
+        });
+        for entry in [year, for_ever] {
+            assert_eq!(firewall.in_force(&entry), Some(true));
+        }
+        assert!(notices.is_empty(), "{:?}", notices.try_recv());
+    });
+}
+
+#[test]
+fn what_somebody_takes_away_is_put_back() {
+    in_world(IPSET, |world| {
+        serve("0.0.0.0:80");
+        let (mut firewall, notices) = start(&only(Backend::Ipset));
+        let entry = ban(BAD4, web(), 600);
+        firewall.ban(std::slice::from_ref(&entry)).unwrap();
+        tend(&mut firewall);
+        for wipe in [
+            "iptables -F pipeban",
+            "iptables -D INPUT -j pipeban",
+            "nft flush ruleset",
+        ] {
+            run(wipe);
+            assert_eq!(firewall.in_force(&entry), Some(false), "{wipe}");
+            tend(&mut firewall);
+            assert_eq!(firewall.in_force(&entry), Some(true), "{wipe}");
+            assert!(world.is_refused(BAD4, at(HOST4, 80)), "{wipe}");
+            let told: Vec<_> = notices.try_iter().collect();
+            assert!(
+                matches!(&told[..], [Notice::Event { text }] if text.contains("1 bans")),
+                "{wipe}: {told:?}"
+            );
+        }
+        let jumps = run("iptables-save").matches("-j pipeban").count();
+        assert_eq!(jumps, 1);
+    });
+}
+
+#[test]
+fn a_restart_drops_what_is_stale_and_the_end_leaves_nothing() {
+    in_world(IPSET, |world| {
+        serve("0.0.0.0:80");
+        run("ipset create foreign hash:ip");
+        run("iptables -A INPUT -p tcp --dport 9 -j DROP");
+        let (kept, stale) = (ban(BAD4, web(), 600), ban(GOOD4, web(), 600));
+        let other = ban(GOOD4, list(&[8080], &[]), 600);
+        let (mut first, _) = start(&only(Backend::Ipset));
+        first.ban(&[kept.clone(), stale.clone(), other]).unwrap();
+        drop(first);
+        assert!(world.is_refused(BAD4, at(HOST4, 80)));
+        let (mut second, notices) = start(&only(Backend::Ipset));
+        exactly(&mut second, std::slice::from_ref(&kept));
+        assert_eq!(second.in_force(&kept), Some(true));
+        assert_eq!(second.in_force(&stale), Some(false));
+        assert_eq!(run("ipset list -n"), "foreign\npbv4_32_t80_443_u443\n");
+        assert!(notices.is_empty(), "{:?}", notices.try_recv());
+        assert_eq!(clear_everything(&pipeban::config::Paths::default()), Ok(0));
+        assert!(world.is_served(BAD4, at(HOST4, 80)));
+        let left = run("iptables-save");
+        assert!(
+            !left.contains("pipeban") && left.contains("--dport 9"),
+            "{left}"
+        );
+        assert_eq!(run("ipset list -n"), "foreign\n");
+    });
+}
+
+#[test]
+fn a_port_that_a_container_publishes_is_closed_by_its_outer_number() {
+    in_world(IPSET, |world| {
+        let _container = world.container(|| serve("10.9.0.2:80"));
+        run("nft add table ip nat");
+        run("nft add chain ip nat pre { type nat hook prerouting priority -100 ; }");
+        run("nft add rule ip nat pre ip daddr 198.51.100.1 tcp dport 8080 dnat to 10.9.0.2:80");
+        let (mut firewall, _notices) = start(&only(Backend::Ipset));
+        firewall.ban(&[ban(BAD4, web(), 600)]).unwrap();
+        assert!(world.is_served(BAD4, at(HOST4, 8080)));
+        firewall.ban(&[ban(BAD4, list(&[8080], &[]), 600)]).unwrap();
+        assert!(world.is_refused(BAD4, at(HOST4, 8080)));
+        assert!(world.is_served(GOOD4, at(HOST4, 8080)));
+    });
+}
