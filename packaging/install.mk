@@ -17,12 +17,14 @@ PROGRAM    := $(D)$(BINDIR)/pipeban
 install:
 	@test -x $(BIN) || { echo "$(BIN) is not there: run 'make build' first" >&2; exit 1; }
 	install -d $(D)$(BINDIR) $(D)$(CONFDIR)/conf.d $(D)$(CONFDIR)/filters.d $(D)$(UNITDIR) $(D)$(MANDIR) \
-	    $(D)$(SHAREDIR)/jails.d $(D)$(SHAREDIR)/filters.d $(D)$(SHAREDIR)/examples/filters.d \
+	    $(D)$(SHAREDIR)/jails.d $(D)$(SHAREDIR)/filters.d $(D)$(SHAREDIR)/proxies.d \
+	    $(D)$(SHAREDIR)/examples/filters.d $(D)$(CONFDIR)/proxies.d \
 	    $(D)$(APACHEDIR)/conf-available $(D)/etc/logrotate.d
 	install -m 0755 $(BIN) $(PROGRAM).new
 	mv -f $(PROGRAM).new $(PROGRAM)
 	install -m 0644 config/jails.d/*.toml $(D)$(SHAREDIR)/jails.d/
 	install -m 0644 config/filters.d/*.conf $(D)$(SHAREDIR)/filters.d/
+	install -m 0644 config/proxies.d/*.txt $(D)$(SHAREDIR)/proxies.d/
 	install -m 0644 config/pipeban.toml config/examples/*.toml $(D)$(SHAREDIR)/examples/
 	install -m 0644 config/examples/filters.d/*.conf $(D)$(SHAREDIR)/examples/filters.d/
 	test -e $(D)$(CONFDIR)/pipeban.toml || install -m 0644 config/pipeban.toml $(D)$(CONFDIR)/pipeban.toml

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use pipeban::config;
+use pipeban::config::{self, Log};
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -109,11 +109,57 @@ fn is_setting(line: &str) -> bool {
 }
 
 #[test]
+fn a_list_of_proxies_is_named_and_an_own_one_goes_first() {
+    let etc = Etc::new("[proxies]\ntrusted = [\"cloudflare\", \"fastly\", \"192.0.2.0/24\"]\n");
+    let trusted = |etc: &Etc| {
+        let config = config::load(&etc.path("pipeban.toml")).unwrap();
+        let nets = config.trusted_proxies.iter().map(ToString::to_string);
+        nets.collect::<Vec<_>>()
+    };
+    let shipped = trusted(&etc);
+    for net in [
+        "192.0.2.0/24",
+        "173.245.48.0/20",
+        "2606:4700::/32",
+        "151.101.0.0/16",
+    ] {
+        assert!(shipped.iter().any(|known| known == net), "{net}");
+    }
+    etc.write("proxies.d/cloudflare.txt", "203.0.113.0/24 # newer\n");
+    let own = trusted(&etc);
+    assert!(own.contains(&"203.0.113.0/24".to_owned()));
+    assert!(!own.contains(&"173.245.48.0/20".to_owned()));
+    // each shipped list says from where and from when it is
+    for entry in fs::read_dir(repository().join("config/proxies.d")).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        assert!(
+            text.contains("# Source: https://") && text.contains("# As of:  20"),
+            "{text}"
+        );
+    }
+    let etc = Etc::new("[proxies]\ntrusted = [\"cloudflair\"]\n");
+    let problems = config::load(&etc.path("pipeban.toml")).unwrap_err();
+    assert!(
+        problems[0].message.contains("did you mean `cloudflare`"),
+        "{problems:?}"
+    );
+    etc.write("proxies.d/cloudflair.txt", "203.0.113.0/24\nnonsense\n");
+    let problems = config::load(&etc.path("pipeban.toml")).unwrap_err();
+    assert_eq!(problems[0].place, Some((2, 1)), "{problems:?}");
+}
+
+#[test]
 fn every_shipped_jail_is_on_mild_and_anchored() {
     let etc = Etc::new("");
     let config = config::load(&etc.path("pipeban.toml")).unwrap();
     assert!(config.jails.len() >= 9);
-    for (name, jail) in &config.jails {
+    let recidive = &config.jails[&"recidive".parse().unwrap()];
+    assert!(!recidive.enabled && recidive.log == Log::Bans);
+    let reading = config
+        .jails
+        .iter()
+        .filter(|(name, _)| name.as_str() != "recidive");
+    for (name, jail) in reading {
         assert!(jail.enabled && jail.enforce, "{name}");
         let increment = jail.increment.as_ref().unwrap();
         assert!(
@@ -126,7 +172,7 @@ fn every_shipped_jail_is_on_mild_and_anchored() {
                 increment.maxtime.as_secs(),
                 increment.memory.as_secs()
             ),
-            (2.0, 604_800, 2_592_000)
+            (None, 604_800, 2_592_000)
         );
         let filter = &config.filters[&jail.filter];
         assert!(!filter.failregex.is_empty());

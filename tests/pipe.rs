@@ -1,5 +1,7 @@
 //! `pipeban log` as Apache starts it: processes that are killed while lines come in.
 
+mod accounting; // in = out, at any moment
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -22,7 +24,8 @@ struct Logger {
     /// Keeps the pipe's read end, as Apache does for a CustomLog.
     read_end: OwnedFd,
     dir: tempfile::TempDir,
-    _engine: UnixListener,
+    /// Takes connections and never answers, as long as nobody accepts them.
+    engine: UnixListener,
     /// What a syslog daemon would have heard.
     told: Arc<Mutex<Vec<String>>>,
 }
@@ -53,7 +56,7 @@ impl Logger {
         let (dir, engine) = prepare();
         let told = listen(&dir.path().join("log"));
         // The worker is not root.
-        for (path, mode) in [("", 0o755), ("log", 0o666)] {
+        for (path, mode) in [("", 0o755), ("log", 0o666), ("run/engine.sock", 0o666)] {
             let mode = std::fs::Permissions::from_mode(mode);
             std::fs::set_permissions(dir.path().join(path), mode).unwrap();
         }
@@ -67,7 +70,7 @@ impl Logger {
             read_end: read,
             told,
             dir,
-            _engine: engine,
+            engine,
         }
     }
 

@@ -107,11 +107,12 @@ fn new_ban(ban: &Ban) -> String {
 mod tests {
     use super::*;
     use crate::config::Ports;
-    use crate::jail::{Moment, Reason, Why};
+    use crate::jail::{BanId, Moment, Reason, Why};
     use std::time::Duration;
 
     fn ban(seconds: Option<u64>, mode: Mode, failures: u32, reason: Option<&str>) -> Ban {
         Ban {
+            id: BanId::default(),
             jail: "apache-auth".parse().unwrap(),
             net: "203.0.113.70/32".parse().unwrap(),
             ports: Ports::All,

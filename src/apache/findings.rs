@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::formats;
 use super::target::Target;
 use super::walk::{Layout, LogDirective, LogKind, Place, Server};
 use crate::record::Kind;
@@ -37,6 +38,10 @@ pub enum Code {
     MissingProgram,
     /// `ErrorLog` into `log access`, or the reverse.
     WrongKind,
+    /// Lines of another format than pipeban expects, or that can ban nobody.
+    Format,
+    /// `HostnameLookups`, and names where the client should stand.
+    Names,
 }
 
 impl LogDirective {
@@ -86,6 +91,7 @@ pub(super) fn findings(layout: &Layout, exists: &dyn Fn(&Path) -> bool) -> Vec<F
     let globals = globals(layout);
     for server in &layout.servers {
         of_server(layout, server, &globals, &mut found);
+        formats::findings(layout, server, &mut found);
     }
     if let Some(place) = &layout.buffered {
         found.push(Finding {

@@ -14,6 +14,7 @@ mod apply;
 mod directive;
 mod files;
 mod findings;
+mod formats;
 mod plan;
 mod target;
 mod walk;
@@ -54,10 +55,7 @@ impl Scan {
     /// Access logs that reach pipeban and do not name the virtual host (`%v`), as far as their
     /// format is known: a jail with `vhost` counts nothing of them.
     pub fn without_vhost(&self) -> Vec<&LogDirective> {
-        let format = |log: &LogDirective| {
-            let word = log.words.get(1)?;
-            Some(self.layout.formats.get(word).unwrap_or(word).clone())
-        };
+        let format = |log: &LogDirective| formats::of_access(&self.layout, log);
         let logs = self.layout.servers.iter().flat_map(|server| &server.logs);
         logs.filter(|log| log.kind != LogKind::Error && matches!(log.target, Target::Pipeban(_)))
             .filter(|log| format(log).is_some_and(|text| !names_vhost(&text)))

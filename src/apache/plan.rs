@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use super::Scan;
 use super::directive::quoted;
 use super::findings::{InForce, globals, in_force};
+use super::formats;
 use super::target::Target;
 use super::walk::{LogDirective, LogKind, Place, Server};
+use crate::record::Kind;
 
 /// How pipeban is to be fitted in.
 #[derive(Debug, Clone)]
@@ -72,7 +74,9 @@ pub fn fit(scan: &Scan, wish: &Wish) -> Plan {
         let own = |log: &LogDirective| server.logs.iter().any(|own| own.place == log.place);
         match logs.error.filter(|log| own(log)) {
             Some(log) if seen.insert(log.place.clone()) => {
-                replace(log, server, scan, wish, None, &mut plan)
+                let format = formats::of_errors(&scan.layout, server)
+                    .and_then(|format| formats::argument(Kind::Error, format));
+                replace(log, server, scan, wish, format.as_deref(), &mut plan)
             }
             None if server.place.is_none() && logs.error.is_none() => plan.notes.push(format!(
                 "the main server has no ErrorLog: add `ErrorLog {}` to {}",
@@ -85,7 +89,9 @@ pub fn fit(scan: &Scan, wish: &Wish) -> Plan {
             && let Some(log) = access_to_pipe(server, &logs)
             && seen.insert(log.place.clone())
         {
-            replace(log, server, scan, wish, format_name(scan, log), &mut plan);
+            let format = formats::of_access(&scan.layout, log)
+                .and_then(|format| formats::argument(Kind::Access, &format));
+            replace(log, server, scan, wish, format.as_deref(), &mut plan);
         }
     }
     access(scan, wish, &mut plan);
@@ -246,28 +252,6 @@ fn command(wish: &Wish, kind: &str, format: Option<&str>, path: &str) -> String 
     }
     command.push('"');
     command
-}
-
-/// The name by which pipeban knows a nickname's format, where the nickname means what its name
-/// says; else pipeban finds out by itself.
-fn format_name<'a>(scan: &Scan, log: &'a LogDirective) -> Option<&'a str> {
-    let nickname = log.words.get(1)?.as_str();
-    let format = scan.layout.formats.get(nickname)?;
-    let usual = format
-        .replace("%b", "%O")
-        .replace("%B", "%O")
-        .replace("%a", "%h")
-        .replace("%s", "%>s")
-        .replace("User-agent", "User-Agent");
-    let common = "%h %l %u %t \"%r\" %>s %O";
-    let combined = format!("{common} \"%{{Referer}}i\" \"%{{User-Agent}}i\"");
-    let known = match nickname {
-        "common" => usual == common,
-        "combined" => usual == combined,
-        "vhost_combined" => usual == format!("%v:%p {combined}"),
-        _ => false,
-    };
-    known.then_some(nickname)
 }
 
 /// What takes every directive of `logs` that pipes into pipeban out again: the files they name
@@ -446,12 +430,20 @@ mod tests {
     }
 
     #[test]
-    fn a_nickname_that_means_something_else_is_not_trusted() {
+    fn pipeban_is_told_what_a_nickname_means_and_of_an_errorlogformat() {
         let text = STOCK.replace("%h %l", "{%h");
         let plan = fit(&scan(&text), &wish(true));
         assert_eq!(
             new_lines(&plan)[2].1,
-            "CustomLog \"|/usr/bin/pipeban log access ${LOGS}/access.log\" combined"
+            concat!(
+                "CustomLog \"|/usr/bin/pipeban log access --format '{%h %u %t \\\"%r\\\" %>s %O ",
+                "\\\"%{Referer}i\\\" \\\"%{User-Agent}i\\\"' ${LOGS}/access.log\" combined"
+            )
+        );
+        let text = "ErrorLogFormat \"[%t] %P [client\\ %a] %M\"\nErrorLog /e\n";
+        assert_eq!(
+            new_lines(&fit(&scan(text), &wish(false)))[0].1,
+            r#"ErrorLog "|/usr/bin/pipeban log error --format '[%t] %P [client\\\\ %a] %M' /e""#
         );
     }
 

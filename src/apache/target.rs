@@ -36,14 +36,14 @@ pub struct Pipe {
     /// The file that pipeban writes the lines to, or its name with fields of the time; `None`:
     /// none, they only feed the matcher or go to stdout.
     pub path: Option<PathBuf>,
+    /// `--format`
+    pub format: Option<String>,
     /// The file's name changes with the time.
     pub dated: bool,
 }
 
-/// Options of `pipeban` that take a value, and may stand before PATH.
-const WITH_VALUE: [&str; 6] = [
-    "--config", "--format", "--link", "--rotate", "--mode", "--owner",
-];
+/// Other options of `pipeban` that take a value, and may stand before PATH.
+const WITH_VALUE: [&str; 5] = ["--config", "--link", "--rotate", "--mode", "--owner"];
 /// The same among its letters: what stands behind one is its value.
 const LETTERS_WITH_VALUE: [char; 3] = ['L', 'n', 'p'];
 
@@ -85,12 +85,16 @@ impl Target {
         if program.file_name().is_none_or(|name| name != "pipeban") {
             return Target::Program { program, shell };
         }
-        let mut plain = Vec::new();
+        let (mut plain, mut format) = (Vec::new(), None);
         let mut rotates = false;
         let mut rest = argv.iter().skip(1);
         while let Some(word) = rest.next() {
             rotates |= word.starts_with("--rotate");
-            if takes_next_word(word) {
+            if let Some(value) = word.strip_prefix("--format=") {
+                format = Some(value.to_owned());
+            } else if word == "--format" {
+                format = rest.next().cloned();
+            } else if takes_next_word(word) {
                 rest.next();
             } else if word == "-" || !word.starts_with('-') {
                 plain.push(word.as_str());
@@ -118,6 +122,7 @@ impl Target {
             kind,
             dated: names.is_some() && (rotates || fixed.is_none()),
             path: fixed.or_else(|| Some(names?.path().to_owned())),
+            format,
         })
     }
 
@@ -155,15 +160,17 @@ mod tests {
 
     #[test]
     fn a_target_is_what_apache_makes_of_it() {
-        let pipeban = |kind, path: Option<&str>, shell| {
+        let with_format = |kind, path: Option<&str>, shell, format: Option<&str>| {
             Target::Pipeban(Pipe {
                 program: "/usr/bin/pipeban".into(),
                 shell,
                 kind,
                 path: path.map(PathBuf::from),
+                format: format.map(str::to_owned),
                 dated: path.is_some_and(|path| path.starts_with("/dated")),
             })
         };
+        let pipeban = |kind, path, shell| with_format(kind, path, shell, None);
         for (word, error_log, expected) in [
             ("/var/log/x", true, Target::File("/var/log/x".into())),
             ("logs/x", false, Target::File("/etc/apache2/logs/x".into())),
@@ -187,7 +194,12 @@ mod tests {
             (
                 "|/usr/bin/pipeban --config /c.toml log access --format combined '/a b'",
                 false,
-                pipeban(Some(Kind::Access), Some("/a b"), false),
+                with_format(Some(Kind::Access), Some("/a b"), false, Some("combined")),
+            ),
+            (
+                r#"|/usr/bin/pipeban log access --format '%a "%r" \t\\ x'"#,
+                false,
+                with_format(Some(Kind::Access), None, false, Some(r#"%a "%r" \t\ x"#)),
             ),
             (
                 "|/usr/bin/pipeban log access -fl -L /cur --mode 0644 /dated 86400 -60",

@@ -85,6 +85,8 @@ pub struct Server {
     pub name: String,
     /// Its own log directives, in order.
     pub logs: Vec<LogDirective>,
+    /// Its own `ErrorLogFormat`, as it stands.
+    pub error_format: Option<String>,
 }
 
 /// What Apache's configuration says about logs.
@@ -96,6 +98,8 @@ pub struct Layout {
     pub formats: BTreeMap<String, String>,
     /// `BufferedLogs On`.
     pub buffered: Option<Place>,
+    /// `HostnameLookups On` or `Double`.
+    pub lookups: Option<Place>,
     /// Every file that was read.
     pub files: BTreeSet<PathBuf>,
     /// What could not be followed, for the operator.
@@ -144,6 +148,7 @@ pub(super) fn walk(
                 place: None,
                 name: "the main server".into(),
                 logs: Vec::new(),
+                error_format: None,
             }],
             ..Layout::default()
         },
@@ -251,6 +256,7 @@ impl Walk<'_> {
                     place: Some(place.clone()),
                     name: rest,
                     logs: Vec::new(),
+                    error_format: None,
                 });
                 self.current = self.layout.servers.len() - 1;
                 true
@@ -302,6 +308,16 @@ impl Walk<'_> {
             if let [format, name, ..] = arguments.as_slice() {
                 self.layout.formats.insert(name.clone(), format.clone());
             }
+        } else if directive.is("ErrorLogFormat") {
+            // With a word before it: lines of their own for connections or requests.
+            if let ([format], Some(server)) = (
+                arguments.as_slice(),
+                self.layout.servers.get_mut(self.current),
+            ) {
+                server.error_format = Some(format.clone());
+            }
+        } else if directive.is("HostnameLookups") && !first.eq_ignore_ascii_case("off") {
+            self.layout.lookups = Some(place.clone());
         } else if directive.is("BufferedLogs") && first.eq_ignore_ascii_case("on") {
             self.layout.buffered = Some(place.clone());
         } else if directive.is("Use") {

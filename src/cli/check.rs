@@ -126,7 +126,7 @@ fn check_filter(name: &str, global: &Global) -> Exit {
 /// The logs whose jails name this filter.
 fn logs_of(config: &Config, filter: &str) -> Vec<Kind> {
     let jails = config.jails.values().filter(|jail| jail.filter == filter);
-    let logs: BTreeSet<Kind> = jails.map(|jail| jail.log).collect();
+    let logs: BTreeSet<Kind> = jails.filter_map(|jail| jail.log.kind()).collect();
     logs.into_iter().collect()
 }
 

@@ -31,8 +31,9 @@ pub(super) struct Args {
     /// offset from UTC
     #[arg(value_name = "ROTATE", allow_negative_numbers = true)]
     words: Vec<String>,
-    /// combined, vhost_combined, common, vhost_common, pipeban, a LogFormat string as in Apache's
-    /// configuration, or auto. With a format that does not exist lines are passed on, not matched
+    /// combined, vhost_combined, common, vhost_common, pipeban, a LogFormat or ErrorLogFormat
+    /// string as in Apache's configuration, or auto: one of these names, or the error log's
+    /// default. With a format that does not exist lines are passed on, not matched
     #[arg(long, value_name = "F", default_value = "auto")]
     format: String,
     /// Symbolic link to the file in use

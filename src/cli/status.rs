@@ -82,6 +82,11 @@ fn show(status: &Status, one_jail: bool) {
     ));
     if !one_jail && !status.workers.is_empty() {
         print(&workers(&status.workers).to_string());
+        for worker in &status.workers {
+            if let Some(text) = reading(worker) {
+                print(&text);
+            }
+        }
     }
     print(&jails(&status.jails).to_string());
     for jail in &status.jails {
@@ -91,7 +96,9 @@ fn show(status: &Status, one_jail: bool) {
 
 fn workers(workers: &[WorkerStatus]) -> Table {
     let mut table = table();
-    table.set_header(["worker", "log", "to", "lines", "bytes", "unparsed", "shed"]);
+    table.set_header([
+        "worker", "log", "to", "lines", "bytes", "waiting", "lost", "unparsed", "torn", "shed",
+    ]);
     for worker in workers {
         let counters = &worker.counters;
         let log = if counters.matching {
@@ -106,11 +113,45 @@ fn workers(workers: &[WorkerStatus]) -> Table {
             path.unwrap_or_else(|| "matcher only".into()),
             counters.lines.to_string(),
             counters.bytes.to_string(),
+            counters.lines_waiting.to_string(),
+            counters.lines_lost.to_string(),
             counters.unparsed.to_string(),
+            counters.torn.to_string(),
             counters.shed.to_string(),
         ]);
     }
     table
+}
+
+/// As what a worker reads its lines, and what it could not read.
+fn reading(worker: &WorkerStatus) -> Option<String> {
+    let (reading, counters) = (&worker.reading, &worker.counters);
+    let format = reading.format.as_deref();
+    // What is as it always is needs no line.
+    if matches!(format, Some("default") | None) && counters.unparsed == 0 {
+        return None;
+    }
+    let format = match format {
+        Some(format) => format!("format `{format}`"),
+        None => "format not known".to_owned(),
+    };
+    let mut text = format!("worker {}: {} log, {format}", worker.pid, worker.kind);
+    if counters.unparsed > 0 {
+        let percent = counters.unparsed.saturating_mul(100) / counters.lines.max(1);
+        let percent = match percent {
+            0 => "less than 1".to_owned(),
+            percent => percent.to_string(),
+        };
+        text.push_str(&format!(", {percent} % unparsed"));
+    }
+    for unread in &reading.unparsed_lines {
+        let (line, begins, why) = (unread.line, &unread.begins, &unread.why);
+        text.push_str(&format!("\n  line {line} begins `{begins}`: {why}"));
+    }
+    if let Some(doubt) = &reading.doubt {
+        text.push_str(&format!("\n  {doubt}"));
+    }
+    Some(text)
 }
 
 fn jails(jails: &[JailStatus]) -> Table {
@@ -149,7 +190,7 @@ fn bans(jail: &JailStatus, all: bool) {
         }
         print(&format!("{title} by {}:", jail.name));
         let mut table = table();
-        table.set_header(["client", "since", "until", "in force", "ufw", "why"]);
+        table.set_header(["id", "client", "since", "until", "in force", "ufw", "why"]);
         let shown = if all { bans.len() } else { SHOWN_IN_OVERVIEW };
         for ban in bans.iter().take(shown) {
             table.add_row(row(ban));
@@ -162,7 +203,7 @@ fn bans(jail: &JailStatus, all: bool) {
     }
 }
 
-fn row(ban: &BanStatus) -> [String; 6] {
+fn row(ban: &BanStatus) -> [String; 7] {
     let in_force = match (ban.in_force, ban.behind) {
         (_, Some(peer)) => format!("no: behind {peer}"),
         (Some(true), None) => "yes".into(),
@@ -170,6 +211,7 @@ fn row(ban: &BanStatus) -> [String; 6] {
         (None, None) => "-".into(),
     };
     [
+        ban.id.clone(),
         ban.host.clone(),
         local(ban.since),
         ban.until.map_or_else(|| "for ever".into(), local),

@@ -56,7 +56,8 @@ pub(super) struct Args {
     /// by default that goes for logs without a line of Apache's
     #[arg(long, value_enum)]
     kind: Option<Kind>,
-    /// Format of an access log: a name or a LogFormat string
+    /// Format of the log: combined, vhost_combined, common, vhost_common, pipeban, a LogFormat or
+    /// ErrorLogFormat string as in Apache's configuration, or auto
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     format: String,
     /// Print every line of this sort, not only the first few
@@ -243,10 +244,12 @@ fn judge(args: &Args, kind: Kind, mut rules: Vec<Rule>) -> Result<Judge, Failure
             parser(record::Kind::Access, &args.format)?,
         ),
         Kind::Error => {
+            let kind = record::Kind::Error;
             // `combined` and the like are formats of the other kind of log.
-            let known = args.format == "auto" || args.kind == Some(Kind::Error);
-            let format = if known { &args.format } else { "auto" };
-            Sight::Apache(record::Kind::Error, parser(record::Kind::Error, format)?)
+            let given = Parser::new(kind, &args.format);
+            let other = args.kind.is_none() && given.is_err();
+            let format = if other { "auto" } else { &args.format };
+            Sight::Apache(kind, parser(kind, format)?)
         }
     };
     if let Sight::Apache(kind, _) = &sight {
@@ -277,8 +280,17 @@ fn kind(args: &Args, rules: &[Rule], lines: &mut Lines) -> Result<Kind, Failure>
         (None, [Some(log)]) => return Ok(of(*log)),
         _ => {}
     }
-    let error = parser(record::Kind::Error, "auto")?;
-    let access = parser(record::Kind::Access, &args.format)?;
+    let (error, access) = match (
+        Parser::new(record::Kind::Error, &args.format),
+        Parser::new(record::Kind::Access, &args.format),
+    ) {
+        (Ok(_), Err(_)) => return Ok(Kind::Error),
+        (Ok(error), Ok(access)) => (error, access),
+        (Err(_), _) => (
+            parser(record::Kind::Error, "auto")?,
+            parser(record::Kind::Access, &args.format)?,
+        ),
+    };
     let found = lines.look_ahead(|line| {
         if error.parse(line).is_some() {
             Some(Kind::Error)

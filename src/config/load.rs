@@ -5,8 +5,10 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::merge::{self, Layer, Origins, Source};
-use super::{Config, DEFAULT_FILE, Paths};
+use ipnet::IpNet;
+
+use super::merge::{self, Layer, Origin, Origins, Source};
+use super::{Config, DEFAULT_FILE, Jail, Log, Paths, networks};
 use crate::filter::{self, Definition};
 
 /// What is wrong, and where.
@@ -49,6 +51,30 @@ pub fn load_with_origins(file: &Path) -> Result<(Config, Origins), Vec<Problem>>
     let (mut config, origins, wrong) = merge::merge(&sources);
     problems.extend(wrong);
     config.filters = filters(file, &config, &origins, &mut problems);
+    for (list, origin) in &origins.proxy_lists {
+        match proxies(file, &config.paths, list, origin) {
+            Ok(networks) => config.trusted_proxies.extend(networks),
+            Err(found) => problems.extend(found),
+        }
+    }
+    let jails = config
+        .jails
+        .iter()
+        .map(|(name, jail)| (name.as_str(), jail));
+    for (name, jail) in jails.chain([("", &config.defaults)]) {
+        for path in &jail.ignore_files {
+            problems.extend(ignore_file(path, origins.of(name, "ignoreip")));
+        }
+    }
+    // One file may be named by many jails.
+    let mut seen = Vec::new();
+    problems.retain(|problem| {
+        let new = !seen.contains(problem);
+        if new {
+            seen.push(problem.clone());
+        }
+        new
+    });
     if problems.is_empty() {
         Ok((config, origins))
     } else {
@@ -71,6 +97,81 @@ pub fn filter_directories(file: &Path, paths: &Paths) -> [PathBuf; 3] {
         paths.share.join("filters.d"),
         "/etc/fail2ban/filter.d".into(),
     ]
+}
+
+/// The addresses and networks in a file, one a line.
+///
+/// # Errors
+/// It cannot be read, or every line that is something else.
+pub fn networks_in(path: &Path) -> Result<Vec<IpNet>, Vec<Problem>> {
+    let problem = |place, message| Problem {
+        file: path.to_owned(),
+        place,
+        message,
+    };
+    let text =
+        read(path).map_err(|error| vec![problem(None, format!("cannot be read: {error}"))])?;
+    networks::list(&text).map_err(|wrong| {
+        let told = wrong.into_iter();
+        told.map(|(place, message)| problem(Some(place), message))
+            .collect()
+    })
+}
+
+/// What is wrong with a file that `ignoreip` names, told where it is named when it is not there.
+fn ignore_file(path: &Path, origin: Option<&Origin>) -> Vec<Problem> {
+    let Err(problems) = networks_in(path) else {
+        return Vec::new();
+    };
+    let named = |problem: Problem| match (problem.place, origin) {
+        (None, Some((file, place))) => Problem {
+            file: file.clone(),
+            place: Some(*place),
+            message: format!(
+                "`ignoreip` names {}, which {}",
+                path.display(),
+                problem.message
+            ),
+        },
+        _ => problem,
+    };
+    problems.into_iter().map(named).collect()
+}
+
+/// The networks of a named list: one of the administrator's goes before a shipped one.
+fn proxies(
+    file: &Path,
+    paths: &Paths,
+    list: &str,
+    (named_in, place): &Origin,
+) -> Result<Vec<IpNet>, Vec<Problem>> {
+    let directories = [
+        file.with_file_name("proxies.d"),
+        paths.share.join("proxies.d"),
+    ];
+    let mut known = BTreeSet::new();
+    for directory in &directories {
+        let path = directory.join(format!("{list}.txt"));
+        if path.is_file() {
+            return networks_in(&path);
+        }
+        let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        known.extend(files.filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            Some(name.strip_suffix(".txt")?.to_owned())
+        }));
+    }
+    let near = super::words::nearest(list, known.iter().map(String::as_str))
+        .map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
+    let places = directories.map(|directory| directory.display().to_string());
+    Err(vec![Problem {
+        file: named_in.clone(),
+        place: Some(*place),
+        message: format!(
+            "no list of proxies `{list}`{near}: looked for {list}.txt in {}",
+            places.join(", ")
+        ),
+    }])
 }
 
 /// A configuration larger than this is a mistake (or a device).
@@ -194,7 +295,8 @@ fn filters(
     let wrong: BTreeSet<PathBuf> = problems.iter().map(|found| found.file.clone()).collect();
     let mut filters = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    for (jail, settings) in config.jails.iter().filter(|(_, jail)| jail.enabled) {
+    let reading = |jail: &Jail| jail.enabled && jail.log != Log::Bans;
+    for (jail, settings) in config.jails.iter().filter(|(_, jail)| reading(jail)) {
         let name = settings.filter.as_str();
         if !seen.insert(name) {
             continue;

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::backends;
 use super::document::{self, Member, Place, Value};
 use super::schema::{self, Faults};
 use super::words::nearest;
 use super::{
-    Config, Firewall, Jail, JailName, Paths, Ports, Problem, Syslog, SyslogFormat, SyslogTarget,
+    Config, Firewall, Increment, Jail, JailName, Log, Paths, Ports, Problem, Syslog, SyslogFormat,
+    SyslogTarget,
 };
-use crate::record::Kind;
 
 /// The name under which bans by hand are shown.
 pub const MANUAL_JAIL: &str = "manual";
@@ -43,6 +45,15 @@ pub type Origin = (PathBuf, (usize, usize));
 pub struct Origins {
     keys: BTreeMap<(String, &'static str), Origin>,
     headers: BTreeMap<String, Origin>,
+    /// Named lists of proxies, and where they are named.
+    pub(super) proxy_lists: Vec<(String, Origin)>,
+}
+
+/// `[proxies]`
+#[derive(Debug, Default)]
+pub(super) struct Proxies {
+    pub(super) trusted: Vec<IpNet>,
+    pub(super) lists: Vec<(String, Origin)>,
 }
 
 impl Origins {
@@ -92,7 +103,7 @@ pub(super) fn built_in() -> Config {
         defaults: Jail {
             enabled: true,
             enforce: true,
-            log: Kind::Access,
+            log: Log::Access,
             filter: String::new(),
             maxretry: 5,
             findtime: Duration::from_secs(600),
@@ -105,9 +116,15 @@ pub(super) fn built_in() -> Config {
                 .into_iter()
                 .filter_map(network)
                 .collect(),
+            ignore_files: Vec::new(),
+            ignore_names: Vec::new(),
+            ignoreself: true,
+            ignore_ssh_logins: None,
+            ipv4_prefix: 32,
             ipv6_prefix: 64,
             ban_private: false,
             weight: 1,
+            bans_per_minute: 300,
             vhost: Vec::new(),
             not_vhost: Vec::new(),
             increment: None,
@@ -175,7 +192,9 @@ pub(super) fn merge(sources: &[Source]) -> (Config, Origins, Vec<Problem>) {
         }));
     }
     for (name, jail) in &mut config.jails {
-        if jail.filter.is_empty() {
+        if jail.log == Log::Bans {
+            jail.filter.clear();
+        } else if jail.filter.is_empty() {
             name.as_str().clone_into(&mut jail.filter);
         }
         never_below_bantime(jail);
@@ -267,7 +286,15 @@ fn section(
             schema::apply(name, schema::SYSLOG, table, &mut config.syslog, faults);
             misread(table, &config.syslog, faults);
         }
-        "proxies" => schema::apply(name, schema::PROXIES, table, config, faults),
+        "proxies" => {
+            let mut proxies = Proxies {
+                trusted: std::mem::take(&mut config.trusted_proxies),
+                lists: std::mem::take(&mut origins.proxy_lists),
+            };
+            schema::apply(name, schema::PROXIES, table, &mut proxies, faults);
+            config.trusted_proxies = proxies.trusted;
+            origins.proxy_lists = proxies.lists;
+        }
         "defaults" => {
             schema::apply(name, schema::JAIL, table, &mut config.defaults, faults);
             origins.note("", table, &source.file);
@@ -364,7 +391,7 @@ fn one_jail(
 /// a jail that comes with a limit of a week.
 fn never_below_bantime(jail: &mut Jail) {
     match (jail.bantime, &mut jail.increment) {
-        (Some(bantime), Some(increment)) => increment.maxtime = increment.maxtime.max(bantime),
+        (Some(bantime), Some(Increment { maxtime, .. })) => *maxtime = (*maxtime).max(bantime),
         (None, increment) => *increment = None,
         (Some(_), None) => {}
     }
@@ -385,19 +412,30 @@ fn contradictions(name: &JailName, jail: &Jail, origins: &Origins, problems: &mu
         at(
             origins.header(name.as_str()),
             format!(
-                "jail `{name}` does not say which log it reads: add `log = \"access\"` or `log = \"error\"`"
+                "jail `{name}` does not say which log it reads: add `log = \"access\"` or `log = \"error\"` (or `log = \"bans\"`: it counts bans)"
             ),
         );
     }
     for (key, names) in [("vhost", &jail.vhost), ("not_vhost", &jail.not_vhost)] {
-        if jail.log == Kind::Error && !names.is_empty() {
+        let reads = match jail.log {
+            Log::Access => continue,
+            Log::Error => "reads the error log, whose lines",
+            Log::Bans => "counts bans, which",
+        };
+        if !names.is_empty() {
             at(
                 origins.of(name.as_str(), key),
-                format!(
-                    "jail `{name}` reads the error log, whose lines do not name the virtual host: take `{key}` out"
-                ),
+                format!("jail `{name}` {reads} do not name the virtual host: take `{key}` out"),
             );
         }
+    }
+    if jail.log == Log::Bans
+        && let Some(origin) = origins.own(name.as_str(), "filter")
+    {
+        at(
+            Some(origin),
+            format!("jail `{name}` counts bans, not lines: take `filter` out"),
+        );
     }
 }
 
@@ -516,9 +554,9 @@ mod tests {
         );
         check("[defaults]\nipv6_prefix = 32", "2:15", "48 to 128");
         check(
-            "[defaults]\nignoreip = [\"127.0.0.1\", \"office.example.org\"]",
+            "[defaults]\nignoreip = [\"127.0.0.1\", \"192.0.2.300\"]",
             "2:26",
-            "host names are not looked up",
+            "a host's name or a `/FILE`",
         );
         check("[defaults]\nignoreip = [1]", "2:13", "text in quotes");
         check(
@@ -536,7 +574,7 @@ mod tests {
         check(
             "[defaults]\nlog = \"acces\"",
             "2:7",
-            "\"access\" or \"error\"",
+            "\"access\", \"error\" or \"bans\"",
         );
         check("[defaults]\nvhost = \"a b/c\"", "2:9", "virtual host");
         check(
@@ -562,6 +600,32 @@ mod tests {
             "options",
         );
         check("[jails.x]\nmaxretry = 1", "1:8", "does not say which log");
+        check(
+            "[jails.x]\nlog = \"bans\"\nfilter = \"y\"",
+            "3:1",
+            "counts bans, not lines",
+        );
+        check(
+            "[defaults]\nvhost = \"a\"\n[jails.x]\nlog = \"bans\"",
+            "2:1",
+            "do not name the virtual host",
+        );
+        check(
+            "[proxies]\ntrusted = [\"192.0.2.0/40\"]",
+            "2:12",
+            "a list's name",
+        );
+        check("[defaults]\nipv4_prefix = 8", "2:15", "16 to 32");
+        check(
+            "[defaults]\nincrement = { multipliers = \"1 x\" }",
+            "2:29",
+            "found the text \"x\"",
+        );
+        check(
+            "[defaults]\nincrement = { rndtime = -1 }",
+            "2:25",
+            "a duration",
+        );
         check(
             "[jails.x]\nlog = \"error\"\nvhost = [\"a\"]",
             "3:1",
@@ -621,11 +685,6 @@ mod tests {
 
     #[test]
     fn what_this_version_cannot_do_is_refused_never_ignored() {
-        check(
-            "[proxies]\ntrusted = [\"cloudflare\"]",
-            "2:12",
-            "named lists",
-        );
         check(
             "[syslog]\ntarget = \"udp://loghost:514\"",
             "2:10",
@@ -705,16 +764,13 @@ mod tests {
         ]);
         assert_eq!(problems, []);
         let a = &config.jails[&"a".parse().unwrap()];
-        assert_eq!(
-            (a.maxretry, a.filter.as_str(), a.log),
-            (1, "f", Kind::Error)
-        );
+        assert_eq!((a.maxretry, a.filter.as_str(), a.log), (1, "f", Log::Error));
         assert_eq!(a.bantime, Some(Duration::from_secs(7_200)));
         assert_eq!(a.findtime, Duration::from_secs(60));
         let increment = a.increment.clone().unwrap();
         assert_eq!(
             (increment.factor, increment.maxtime.as_secs()),
-            (3.0, 1_209_600)
+            (Some(3.0), 1_209_600)
         );
         let b = &config.jails[&"b".parse().unwrap()];
         assert_eq!(
@@ -775,10 +831,10 @@ mod tests {
 
     #[test]
     fn networks_are_masked_and_unmapped() {
-        let (config, _, problems) = merge(&[source(
+        let (config, origins, problems) = merge(&[source(
             Layer::Main,
             "p",
-            "[defaults]\nignoreip = \"192.0.2.77/24 ::ffff:203.0.113.9, 2001:db8::1/64\"\n[proxies]\ntrusted = [\"198.51.100.0/24\"]",
+            "[defaults]\nignoreip = \"192.0.2.77/24 ::ffff:203.0.113.9, 2001:db8::1/64 /a/b Office.example\"\n[proxies]\ntrusted = [\"198.51.100.0/24\", \"cloudflare\"]",
         )]);
         assert_eq!(problems, []);
         let shown: Vec<_> = config
@@ -789,6 +845,10 @@ mod tests {
             .collect();
         assert_eq!(shown, ["192.0.2.0/24", "203.0.113.9/32", "2001:db8::/64"]);
         assert_eq!(config.trusted_proxies.len(), 1);
+        assert_eq!(config.defaults.ignore_files, [PathBuf::from("/a/b")]);
+        assert_eq!(config.defaults.ignore_names, ["office.example"]);
+        let (list, (_, place)) = &origins.proxy_lists[0];
+        assert_eq!((list.as_str(), *place), ("cloudflare", (4, 31)));
     }
 
     #[test]

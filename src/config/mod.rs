@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -49,6 +50,13 @@ pub struct Paths {
     pub share: PathBuf,
     /// The worker's user. Default `pipeban`.
     pub user: String,
+    /// Where logins are recorded. Default `/var/log/wtmp`.
+    #[serde(default = "wtmp")]
+    pub wtmp: PathBuf,
+}
+
+fn wtmp() -> PathBuf {
+    "/var/log/wtmp".into()
 }
 
 impl Default for Paths {
@@ -58,6 +66,7 @@ impl Default for Paths {
             state: "/var/lib/pipeban".into(),
             share: "/usr/share/pipeban".into(),
             user: "pipeban".into(),
+            wtmp: wtmp(),
         }
     }
 }
@@ -81,6 +90,11 @@ impl Paths {
     /// Apache's deny map: a directory with a name for each banned client.
     pub fn deny_map(&self) -> PathBuf {
         self.runtime.join("deny")
+    }
+
+    /// What names of `ignoreip` stood for last.
+    pub fn names(&self) -> PathBuf {
+        self.state.join("names.json")
     }
 
     /// Present while the emergency stop is on.
@@ -240,10 +254,10 @@ pub enum SyslogFormat {
     Rfc5424,
 }
 
-/// `[A-Za-z0-9_.-]{1,64}`: safe in a ufw comment, a log line and a path.
+/// `[A-Za-z0-9_.-]{1,64}`: safe in a ufw comment, a log line and a path. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct JailName(String);
+pub struct JailName(Arc<str>);
 
 impl JailName {
     /// The name as text.
@@ -258,7 +272,7 @@ impl TryFrom<String> for JailName {
     fn try_from(name: String) -> Result<Self, Self::Error> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
         if (1..=64).contains(&name.len()) && name.bytes().all(allowed) {
-            Ok(JailName(name))
+            Ok(JailName(name.into()))
         } else {
             Err(format!(
                 "`{}` is no jail name: 1 to 64 of A-Z a-z 0-9 _ . -",
@@ -270,7 +284,7 @@ impl TryFrom<String> for JailName {
 
 impl From<JailName> for String {
     fn from(name: JailName) -> String {
-        name.0
+        name.0.to_string()
     }
 }
 
@@ -295,9 +309,9 @@ pub struct Jail {
     pub enabled: bool,
     /// False: counted and told as "Would Ban", nothing reaches a firewall.
     pub enforce: bool,
-    /// Which pipes feed it.
-    pub log: Kind,
-    /// Key into [`Config::filters`].
+    /// What feeds it.
+    pub log: Log,
+    /// Key into [`Config::filters`]; empty with [`Log::Bans`].
     pub filter: String,
     /// Weight that bans, 1 or more.
     pub maxretry: u32,
@@ -309,12 +323,31 @@ pub struct Jail {
     pub port: Ports,
     /// Never counted, never banned.
     pub ignoreip: Vec<IpNet>,
+    /// Nor what stands in these files (`ignoreip` too).
+    #[serde(default)]
+    pub ignore_files: Vec<PathBuf>,
+    /// Nor what these names stand for (`ignoreip` too), in lower case.
+    #[serde(default)]
+    pub ignore_names: Vec<String>,
+    /// Whether this host's addresses, gateways and name servers are never banned; loopback never
+    /// is. Default true.
+    #[serde(default = "yes")]
+    pub ignoreself: bool,
+    /// Nobody is banned from where somebody logged in by ssh within this time. `None`: not asked.
+    #[serde(default)]
+    pub ignore_ssh_logins: Option<Duration>,
+    /// IPv4 clients are counted and banned by this prefix, 16 to 32. Default 32.
+    #[serde(default = "single_v4")]
+    pub ipv4_prefix: u8,
     /// IPv6 clients are counted and banned by this prefix, 48 to 128. Default 64.
     pub ipv6_prefix: u8,
     /// Whether private and carrier ranges may be banned. Default false.
     pub ban_private: bool,
     /// What one hit counts. Default 1.
     pub weight: u32,
+    /// More bans in a minute are an alarm, and told by their number. Default 300.
+    #[serde(default = "most_bans")]
+    pub bans_per_minute: u32,
     /// Only these virtual hosts (`*` matches any text). Empty: all.
     pub vhost: Vec<String>,
     /// Not these virtual hosts.
@@ -323,13 +356,84 @@ pub struct Jail {
     pub increment: Option<Increment>,
 }
 
-/// Escalation of repeated bans: each ban within `memory` multiplies the time by `factor`.
+fn yes() -> bool {
+    true
+}
+
+fn single_v4() -> u8 {
+    32
+}
+
+fn most_bans() -> u32 {
+    300
+}
+
+/// What feeds a jail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Log {
+    /// Access lines.
+    Access,
+    /// Error lines.
+    Error,
+    /// Bans that other jails make: what fail2ban's recidive reads from its own log.
+    Bans,
+}
+
+impl Log {
+    /// The kind of lines; `None`: it reads none.
+    pub fn kind(self) -> Option<Kind> {
+        match self {
+            Log::Access => Some(Kind::Access),
+            Log::Error => Some(Kind::Error),
+            Log::Bans => None,
+        }
+    }
+}
+
+impl PartialEq<Kind> for Log {
+    fn eq(&self, kind: &Kind) -> bool {
+        self.kind() == Some(*kind)
+    }
+}
+
+impl From<Kind> for Log {
+    fn from(kind: Kind) -> Log {
+        match kind {
+            Kind::Access => Log::Access,
+            Kind::Error => Log::Error,
+        }
+    }
+}
+
+impl std::fmt::Display for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Log::Access => "access",
+            Log::Error => "error",
+            Log::Bans => "bans",
+        })
+    }
+}
+
+/// Escalation of repeated bans. The first ban has the jail's bantime; the ban after n earlier ones
+/// within `memory` has bantime times `factor` to the power of n, or, with `multipliers`, times
+/// `factor` times their n-th (from 0; the last one goes on).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Increment {
-    /// 1 or more.
-    pub factor: f64,
-    /// No ban gets longer than this.
+    /// 1 or more. `None`: 2, with multipliers 1.
+    pub factor: Option<f64>,
+    /// Empty: powers of the factor.
+    #[serde(default)]
+    pub multipliers: Vec<u32>,
+    /// No ban gets longer than this, but for `rndtime`.
     pub maxtime: Duration,
+    /// Up to so much is added to each repeated ban, so that nobody knows when it ends.
+    #[serde(default)]
+    pub rndtime: Duration,
+    /// Bans by every jail count.
+    #[serde(default)]
+    pub overalljails: bool,
     /// Bans older than this are forgotten.
     pub memory: Duration,
 }
@@ -357,12 +461,15 @@ mod backends;
 mod document;
 mod load;
 mod merge;
+mod networks;
 mod schema;
 mod show;
 mod words;
 
 pub use backends::{PLACEHOLDERS, placeholder};
-pub use load::{OnDisk, Problem, filter_directories, load, load_with_origins, paths_of};
+pub use load::{
+    OnDisk, Problem, filter_directories, load, load_with_origins, networks_in, paths_of,
+};
 pub use merge::{MANUAL_JAIL, Origin, Origins};
 pub use show::show_jail;
 

@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use super::document::{Located, Member, Place, Value};
+use super::merge::Proxies;
+use super::networks::{self, Ignored};
 use super::words::{self, nearest};
 use super::{
-    Config, Increment, Jail, Paths, Ports, Problem, Syslog, SyslogFormat, SyslogTarget, duration,
+    Increment, Jail, Log, Paths, Ports, Problem, Syslog, SyslogFormat, SyslogTarget, duration,
 };
-use crate::record::Kind;
 
 /// Where faults of one file are collected.
 pub(super) struct Faults<'a> {
@@ -83,6 +82,7 @@ pub(super) const PATHS: &[Key<Paths>] = &[
     key("state", |t, v, f| set(&mut t.state, directory(v, f))),
     key("share", |t, v, f| set(&mut t.share, directory(v, f))),
     key("user", |t, v, f| set(&mut t.user, user(v, f))),
+    key("wtmp", |t, v, f| set(&mut t.wtmp, absolute(v, f))),
 ];
 
 pub(super) const SYSLOG: &[Key<Syslog>] = &[
@@ -101,30 +101,42 @@ pub(super) const SYSLOG: &[Key<Syslog>] = &[
     }),
 ];
 
-pub(super) const PROXIES: &[Key<Config>] = &[key("trusted", |t, v, f| {
-    set(
-        &mut t.trusted_proxies,
-        networks(v, f, |name| {
-            if matches!(name, "cloudflare" | "fastly" | "akamai" | "cloudfront") {
-                "named lists of proxies are not in this version yet: write the networks out".into()
-            } else {
-                format!(
-                    "`{}` is no network: write `192.0.2.0/24` or `2001:db8::/32`",
-                    name.escape_debug()
-                )
-            }
-        }),
-    );
+pub(super) const PROXIES: &[Key<Proxies>] = &[key("trusted", |t, v, f| {
+    let mut proxies = Proxies::default();
+    let before = f.found.len();
+    for item in items(v) {
+        let Some(name) = text(&item, f) else {
+            continue;
+        };
+        if let Some(network) = networks::network(name) {
+            proxies.trusted.push(network);
+        } else if is_list_name(name) {
+            let origin = (f.file.to_owned(), item.place);
+            proxies.lists.push((name.to_owned(), origin));
+        } else {
+            f.expected(
+                "a network like \"192.0.2.0/24\" or a list's name like \"cloudflare\"",
+                &item,
+            );
+        }
+    }
+    set(t, (f.found.len() == before).then_some(proxies));
 })];
+
+fn is_list_name(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    name.len() <= 64 && name.bytes().all(allowed) && name.bytes().any(|b| b.is_ascii_alphabetic())
+}
 
 /// Keys of `[defaults]` and of each jail.
 pub(super) const JAIL: &[Key<Jail>] = &[
     key("enabled", |t, v, f| set(&mut t.enabled, boolean(v, f))),
     key("enforce", |t, v, f| set(&mut t.enforce, boolean(v, f))),
     key("log", |t, v, f| match text(v, f) {
-        Some("access") => t.log = Kind::Access,
-        Some("error") => t.log = Kind::Error,
-        Some(_) => f.expected("\"access\" or \"error\"", v),
+        Some("access") => t.log = Log::Access,
+        Some("error") => t.log = Log::Error,
+        Some("bans") => t.log = Log::Bans,
+        Some(_) => f.expected("\"access\", \"error\" or \"bans\"", v),
         None => {}
     }),
     key("filter", |t, v, f| set(&mut t.filter, filter_name(v, f))),
@@ -134,15 +146,18 @@ pub(super) const JAIL: &[Key<Jail>] = &[
     key("findtime", |t, v, f| set(&mut t.findtime, finite(v, f))),
     key("bantime", |t, v, f| set(&mut t.bantime, positive(v, f))),
     key("port", |t, v, f| set(&mut t.port, ports(v, f))),
-    key("ignoreip", |t, v, f| {
+    key("ignoreip", ignoreip),
+    key("ignoreself", |t, v, f| {
+        set(&mut t.ignoreself, boolean(v, f))
+    }),
+    key("ignore_ssh_logins", |t, v, f| match v.value {
+        Value::Boolean(false) => t.ignore_ssh_logins = None,
+        _ => set(&mut t.ignore_ssh_logins, finite(v, f).map(Some)),
+    }),
+    key("ipv4_prefix", |t, v, f| {
         set(
-            &mut t.ignoreip,
-            networks(v, f, |name| {
-                format!(
-                    "`{}` is no address or network: host names are not looked up, because whoever answers for the name would be let in; write the address",
-                    name.escape_debug()
-                )
-            }),
+            &mut t.ipv4_prefix,
+            number(v, 16, 32, f).and_then(|n| u8::try_from(n).ok()),
         );
     }),
     key("ipv6_prefix", |t, v, f| {
@@ -157,22 +172,37 @@ pub(super) const JAIL: &[Key<Jail>] = &[
     key("weight", |t, v, f| {
         set(&mut t.weight, number(v, 1, 1_000_000, f))
     }),
+    key("bans_per_minute", |t, v, f| {
+        set(&mut t.bans_per_minute, number(v, 1, 1_000_000, f));
+    }),
     key("vhost", |t, v, f| set(&mut t.vhost, vhosts(v, f))),
     key("not_vhost", |t, v, f| set(&mut t.not_vhost, vhosts(v, f))),
     key("increment", increment),
 ];
 
 const INCREMENT: &[Key<Increment>] = &[
-    key("factor", |t, v, f| set(&mut t.factor, factor(v, f))),
+    key("factor", |t, v, f| {
+        set(&mut t.factor, factor(v, f).map(Some))
+    }),
+    key("multipliers", |t, v, f| {
+        set(&mut t.multipliers, multipliers(v, f))
+    }),
     key("maxtime", |t, v, f| set(&mut t.maxtime, finite(v, f))),
+    key("rndtime", |t, v, f| set(&mut t.rndtime, zero_or_more(v, f))),
+    key("overalljails", |t, v, f| {
+        set(&mut t.overalljails, boolean(v, f))
+    }),
     key("memory", |t, v, f| set(&mut t.memory, finite(v, f))),
 ];
 
 /// What `increment = {}` says.
 pub(super) fn default_increment() -> Increment {
     Increment {
-        factor: 2.0,
+        factor: None,
+        multipliers: Vec::new(),
         maxtime: Duration::from_secs(7 * 86_400),
+        rndtime: Duration::ZERO,
+        overalljails: false,
         memory: Duration::from_secs(30 * 86_400),
     }
 }
@@ -189,7 +219,7 @@ fn increment(jail: &mut Jail, value: &Located, faults: &mut Faults<'_>) {
             jail.increment = Some(increment);
         }
         _ => faults.expected(
-            "`{ factor = 2, maxtime = \"1w\", memory = \"30d\" }` or false",
+            "true, false or a table like `{ factor = 2, maxtime = \"1w\", memory = \"30d\" }`",
             value,
         ),
     }
@@ -300,6 +330,29 @@ pub(super) fn finite(value: &Located, faults: &mut Faults<'_>) -> Option<Duratio
         );
     }
     duration
+}
+
+fn zero_or_more(value: &Located, faults: &mut Faults<'_>) -> Option<Duration> {
+    let duration = time(value, faults)?;
+    if duration.is_none() {
+        faults.expected("a duration like \"10m\"", value);
+    }
+    duration
+}
+
+/// fail2ban's `1 5 30 60`, or a list.
+fn multipliers(value: &Located, faults: &mut Faults<'_>) -> Option<Vec<u32>> {
+    let before = faults.found.len();
+    let mut multipliers = Vec::new();
+    for mut item in items(value) {
+        if let Value::Text(text) = &item.value
+            && let Ok(number) = text.parse()
+        {
+            item.value = Value::Integer(number);
+        }
+        multipliers.extend(number(&item, 1, 1_000_000, faults));
+    }
+    (faults.found.len() == before).then_some(multipliers)
 }
 
 pub(super) fn absolute(value: &Located, faults: &mut Faults<'_>) -> Option<PathBuf> {
@@ -439,42 +492,33 @@ pub(super) fn items(value: &Located) -> Vec<Located> {
     }
 }
 
-fn networks(
-    value: &Located,
-    faults: &mut Faults<'_>,
-    otherwise: fn(&str) -> String,
-) -> Option<Vec<IpNet>> {
-    let mut networks = Vec::new();
+fn ignoreip(jail: &mut Jail, value: &Located, faults: &mut Faults<'_>) {
+    let (mut nets, mut files, mut names) = (Vec::new(), Vec::new(), Vec::new());
     let before = faults.found.len();
     for item in items(value) {
-        let Some(name) = text(&item, faults) else {
+        let Some(entry) = text(&item, faults) else {
             continue;
         };
-        match network(name) {
-            Some(network) => networks.push(network),
-            None => faults.at(item.place, otherwise(name)),
+        match networks::ignored(entry) {
+            Some(Ignored::Network(net)) => nets.push(net),
+            Some(Ignored::File(file)) => files.push(file),
+            Some(Ignored::Name(name)) => names.push(name),
+            None => faults.expected("an address, a network, a host's name or a `/FILE`", &item),
         }
     }
-    (faults.found.len() == before).then_some(networks)
+    if names.len() > MOST_NAMES {
+        faults.at(
+            value.place,
+            format!("more than {MOST_NAMES} names to look up: write addresses, or a file of them"),
+        );
+    }
+    if faults.found.len() == before {
+        (jail.ignoreip, jail.ignore_files, jail.ignore_names) = (nets, files, names);
+    }
 }
 
-/// An address or a network, masked; an IPv4 address inside IPv6 unmapped.
-fn network(name: &str) -> Option<IpNet> {
-    let network = match name.parse::<IpNet>() {
-        Ok(network) => network,
-        Err(_) => IpNet::from(name.parse::<std::net::IpAddr>().ok()?),
-    };
-    let network = match network {
-        IpNet::V6(v6) => match v6.addr().to_ipv4_mapped() {
-            Some(v4) if v6.prefix_len() >= 96 => {
-                IpNet::new(v4.into(), v6.prefix_len() - 96).ok()?
-            }
-            _ => network,
-        },
-        IpNet::V4(_) => network,
-    };
-    Some(network.trunc())
-}
+/// Each is looked up again and again.
+const MOST_NAMES: usize = 100;
 
 fn vhosts(value: &Located, faults: &mut Faults<'_>) -> Option<Vec<String>> {
     let mut names = Vec::new();

@@ -1,13 +1,15 @@
 //! A checked jail back into text: what is in force, and where each key comes from.
 
-use super::{Config, Increment, Jail, JailName, Origins, Ports, duration, jail_keys};
+use super::{Config, Increment, Jail, JailName, Log, Origins, Ports, duration, jail_keys};
 
 /// The jail as TOML that [`super::load`] reads again to the same jail; behind each key the file
 /// and line it comes from. `None`: no such jail.
 pub fn show_jail(config: &Config, origins: &Origins, name: &JailName) -> Option<String> {
     let jail = config.jails.get(name)?;
     let mut text = format!("[jails.{}]\n", quoted_key(name.as_str()));
-    for key in jail_keys() {
+    // Bans are counted without a filter.
+    let keys = jail_keys().filter(|key| jail.log != Log::Bans || *key != "filter");
+    for key in keys {
         let from = origins
             .of(name.as_str(), key)
             .map_or("built in".to_owned(), |(file, place)| {
@@ -45,10 +47,26 @@ fn value(jail: &Jail, key: &str) -> String {
                 .map_or("permanent".into(), |time| duration::show(Some(time))),
         ),
         "port" => ports(&jail.port),
-        "ignoreip" => list(jail.ignoreip.iter().map(ToString::to_string)),
+        "ignoreip" => list(
+            jail.ignoreip
+                .iter()
+                .map(ToString::to_string)
+                .chain(
+                    jail.ignore_files
+                        .iter()
+                        .map(|file| file.display().to_string()),
+                )
+                .chain(jail.ignore_names.iter().cloned()),
+        ),
+        "ignoreself" => jail.ignoreself.to_string(),
+        "ignore_ssh_logins" => jail
+            .ignore_ssh_logins
+            .map_or("false".into(), |time| text(&duration::show(Some(time)))),
+        "ipv4_prefix" => jail.ipv4_prefix.to_string(),
         "ipv6_prefix" => jail.ipv6_prefix.to_string(),
         "ban_private" => jail.ban_private.to_string(),
         "weight" => jail.weight.to_string(),
+        "bans_per_minute" => jail.bans_per_minute.to_string(),
         "vhost" => list(jail.vhost.iter().cloned()),
         "not_vhost" => list(jail.not_vhost.iter().cloned()),
         "increment" => jail.increment.as_ref().map_or("false".into(), increment),
@@ -70,12 +88,21 @@ fn list(items: impl Iterator<Item = String>) -> String {
 }
 
 fn increment(increment: &Increment) -> String {
-    format!(
-        "{{ factor = {}, maxtime = \"{}\", memory = \"{}\" }}",
-        increment.factor,
-        duration::show(Some(increment.maxtime)),
-        duration::show(Some(increment.memory))
-    )
+    let time = |time| text(&duration::show(Some(time)));
+    let mut parts = Vec::new();
+    parts.extend(increment.factor.map(|factor| format!("factor = {factor}")));
+    if !increment.multipliers.is_empty() {
+        parts.push(format!("multipliers = {:?}", increment.multipliers));
+    }
+    parts.push(format!("maxtime = {}", time(increment.maxtime)));
+    if !increment.rndtime.is_zero() {
+        parts.push(format!("rndtime = {}", time(increment.rndtime)));
+    }
+    if increment.overalljails {
+        parts.push("overalljails = true".into());
+    }
+    parts.push(format!("memory = {}", time(increment.memory)));
+    format!("{{ {} }}", parts.join(", "))
 }
 
 fn ports(ports: &Ports) -> String {
@@ -120,10 +147,14 @@ mod tests {
             (access, enforce) in (any::<bool>(), any::<bool>()),
         ) {
             let log = if access { "access\"\nvhost = [\"a.example\", \"*.b\"]\nnot_vhost = \"c" } else { "error" };
-            let increment = if increments { format!("{{ factor = {factor} }}") } else { "false".into() };
+            let increment = match (increments, enforce) {
+                (true, true) => format!("{{ factor = {factor} }}"),
+                (true, false) => "{ multipliers = \"1 5 30\", rndtime = \"90\", overalljails = true }".into(),
+                _ => "false".into(),
+            };
             let bantime = bantime.map_or("-1".to_owned(), |time| time.to_string());
             let (config, origins) = read(&format!(
-                "[jails.\"a.b\"]\nlog = \"{log}\"\nmaxretry = {maxretry}\nfindtime = {findtime}\nbantime = {bantime}\nipv6_prefix = {prefix}\nport = {port}\nincrement = {increment}\nenforce = {enforce}\nignoreip = \"192.0.2.1 2001:db8::/32\"\nfilter = 'x[mode=\"a\\b\"]'\n"
+                "[jails.\"a.b\"]\nlog = \"{log}\"\nmaxretry = {maxretry}\nfindtime = {findtime}\nbantime = {bantime}\nipv6_prefix = {prefix}\nport = {port}\nincrement = {increment}\nenforce = {enforce}\nignoreip = \"192.0.2.1 2001:db8::/32 /a office.example\"\nignore_ssh_logins = \"7d\"\nfilter = 'x[mode=\"a\\b\"]'\n"
             ));
             let name = "a.b".parse().unwrap();
             let shown = show_jail(&config, &origins, &name).unwrap();

@@ -42,7 +42,7 @@ const JAIL: &[(&str, &str)] = &[
     ),
     (
         "bantime.increment",
-        "write `increment = { factor = 2, maxtime = \"1w\", memory = \"30d\" }`",
+        "write `increment = { factor = 2, maxtime = \"1w\" }`; it also knows multipliers, rndtime, overalljails and memory",
     ),
     ("chain", "the firewall needs no chain: leave it out"),
     (
@@ -59,13 +59,12 @@ const JAIL: &[(&str, &str)] = &[
     ),
     (
         "ignorecommand",
-        "no program is asked: write the addresses into `ignoreip`",
+        "no program is asked: `ignoreip` takes addresses, names and files, which are read again when they change",
     ),
     (
         "ignoreregex",
         "patterns stand in a filter: put it into filters.d/NAME.conf and write `filter = \"NAME\"`",
     ),
-    ("ignoreself", "own addresses are never banned: leave it out"),
     (
         "journalmatch",
         "Apache pipes its lines in: write `log = \"access\"` or `log = \"error\"`",
@@ -94,7 +93,10 @@ const JAIL: &[(&str, &str)] = &[
         "leave it out: a ban closes tcp, and udp 443 with https",
     ),
     ("sender", "mail is not sent: follow syslog or the log file"),
-    ("usedns", "names are never looked up: leave it out"),
+    (
+        "usedns",
+        "only Apache's client field counts, which is an address: leave it out",
+    ),
 ];
 
 const FIREWALL: &[(&str, &str)] = &[

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::JailName;
 use crate::filter::PatternAt;
-use crate::record::Kind;
+use crate::record::{Kind, display};
 
 mod client;
 mod frame;
@@ -50,6 +50,10 @@ pub enum Request {
     Hits(Vec<LineHit>),
     /// A worker's counters, about once a second while they change.
     Counters(Counters),
+    /// How a worker reads its lines, when that changes.
+    Reading(Reading),
+    /// With the counters: the filter that takes most of a worker's time.
+    Slowest(SlowestFilter),
     /// Patterns of a worker that gave up on lines since it last said so, in the order of the
     /// configuration; at most once a second, at most [`MAX_UNDECIDED`].
     Undecided(Vec<Undecided>),
@@ -109,30 +113,108 @@ pub struct Undecided {
     pub times: u64,
 }
 
-/// A worker's counters since its keeper started.
+/// A worker's counters since Apache started its pipe; a worker that is started again goes on with
+/// them. At any moment, also in the middle of a load,
+///
+/// - `lines = lines_written + lines_lost + lines_waiting` and
+///   `bytes = written + lost + waiting`, where the log has a path;
+/// - `lines = matched + unparsed + torn + shed + pending`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counters {
-    /// Whole lines read from the pipe.
+    /// Lines read from the pipe. A line counts when its end is there.
     pub lines: u64,
     /// Bytes read from the pipe.
     pub bytes: u64,
+    /// Lines written to the log file.
+    pub lines_written: u64,
     /// Bytes written to the log file.
     pub written: u64,
+    /// Lines that could not be written and were given up.
+    pub lines_lost: u64,
     /// Bytes that could not be written and were given up.
     pub lost: u64,
+    /// Lines that wait to be written.
+    pub lines_waiting: u64,
+    /// Bytes that wait to be written.
+    pub waiting: u64,
+    /// Lines that the filters saw, whatever came of it.
+    pub matched: u64,
     /// Lines no parser understood.
     pub unparsed: u64,
-    /// Lines that matched only with an address that is not Apache's client field.
-    pub spoofed: u64,
-    /// Lines that were not matched because matching was behind or had crashed on them.
+    /// Lines that are too long to be matched.
+    pub torn: u64,
+    /// Lines that were not matched: matching was behind, had crashed on them, or is off.
     pub shed: u64,
+    /// Lines that wait to be matched.
+    pub pending: u64,
+    /// Of the matched: only with an address that is not Apache's client field.
+    pub spoofed: u64,
+    /// Of the matched: lines that hit.
+    pub hits: u64,
+    /// Of the hits: given up, because the engine did not answer.
+    pub unsent: u64,
     /// Times a pattern that looks around or back gave up on a line: such a line hits nobody.
-    #[serde(default)]
     pub undecided: u64,
     /// Times the worker was started again.
     pub restarts: u64,
     /// Whether lines are matched at all (false: crash loop or no configuration).
     pub matching: bool,
+}
+
+/// Unread lines that are kept as examples.
+pub const MAX_UNREAD: usize = 3;
+
+/// How a worker reads its lines.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reading {
+    /// The name of the format, or its string; `None`: no line has decided yet.
+    #[serde(default)]
+    pub format: Option<String>,
+    /// Why no line of this format can ban anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
+    /// The last of those that no parser understood, at most [`MAX_UNREAD`].
+    #[serde(default)]
+    pub unparsed_lines: Vec<Unread>,
+}
+
+/// A line that no parser understood.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unread {
+    /// Its number among the lines that this worker was given to match, from 1.
+    pub line: u64,
+    /// Its first bytes, escaped for display.
+    pub begins: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl Reading {
+    /// Cut to what an honest worker sends, and escaped anew.
+    pub fn bounded(mut self) -> Reading {
+        let cut = |text: &mut String, most| *text = display(text.as_bytes(), most);
+        self.unparsed_lines.truncate(MAX_UNREAD);
+        for unread in &mut self.unparsed_lines {
+            cut(&mut unread.begins, 200);
+            cut(&mut unread.why, 200);
+        }
+        for text in [&mut self.format, &mut self.doubt].into_iter().flatten() {
+            cut(text, 1000);
+        }
+        self
+    }
+}
+
+/// The filter that takes most of a worker's time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowestFilter {
+    /// Its name.
+    pub filter: String,
+    /// Percent of the time of all filters.
+    pub share: u64,
+    /// Nanoseconds for one line that it looked at.
+    pub nanos: u64,
 }
 
 /// What a person asks for. Answer: [`Reply::Done`], [`Reply::Status`] or [`Reply::Refused`].
@@ -159,6 +241,9 @@ pub enum Command {
     Unban {
         /// `None`: all.
         net: Option<IpNet>,
+        /// The one ban of this name instead, like `b17`.
+        #[serde(default)]
+        id: Option<String>,
         /// Only this jail's bans.
         jail: Option<JailName>,
         /// Take the ban out of its history too.
@@ -301,6 +386,12 @@ pub struct WorkerStatus {
     /// Counters.
     #[serde(flatten)]
     pub counters: Counters,
+    /// How it reads lines.
+    #[serde(flatten)]
+    pub reading: Reading,
+    /// The filter that takes most of its time; `None` while too little is known.
+    #[serde(default)]
+    pub slowest: Option<SlowestFilter>,
 }
 
 /// One jail.
@@ -329,6 +420,9 @@ pub struct JailStatus {
 /// One ban.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BanStatus {
+    /// Its short name, like `b17`.
+    #[serde(default)]
+    pub id: String,
     /// An address, or a network where more than one is banned.
     pub host: String,
     /// Since when.

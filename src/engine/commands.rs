@@ -10,7 +10,9 @@ use super::perform::{BAN_REFUSED, SETTLE_REFUSED, UNBAN_REFUSED, Work};
 use crate::alert::{Severity, words};
 use crate::config::{Backend, JailName, duration};
 use crate::control::{BanTime, Command, Reply};
-use crate::jail::{Action, Mode, Now, Refusal, WIDEST_V4, WIDEST_V6, canonical, overlap, show_net};
+use crate::jail::{
+    Action, BanId, Mode, Now, Refusal, WIDEST_V4, WIDEST_V6, canonical, overlap, show_net,
+};
 use crate::store::{Allowed, Op};
 
 /// What is kept of a reason.
@@ -29,9 +31,15 @@ impl Engine {
                 bantime,
                 reason,
             } => self.ban(&mut work, (net, jail), bantime, reason, now),
-            Command::Unban { net, jail, forget } => {
-                self.unban(&mut work, net, jail.as_ref(), forget)
-            }
+            Command::Unban {
+                net,
+                id,
+                jail,
+                forget,
+            } => match id {
+                Some(id) => self.unban_named(&mut work, &id, jail, forget),
+                None => self.unban(&mut work, net, jail.as_ref(), forget),
+            },
             Command::Allow {
                 net,
                 seconds,
@@ -123,6 +131,7 @@ impl Engine {
         let text = said(&actions);
         let json = made.iter().map(|ban| {
             json!({
+                "id": ban.id.to_string(),
                 "host": show_net(&ban.net),
                 "jail": ban.jail,
                 "until": ban.until.map(|until| now.wall_of(until)),
@@ -135,6 +144,32 @@ impl Engine {
             self.store_counters(work, ban.jail.clone(), []);
         }
         done(text, json, true)
+    }
+
+    /// Ends the one ban of that name.
+    fn unban_named(
+        &mut self,
+        work: &mut Work,
+        id: &str,
+        jail: Option<JailName>,
+        forget: bool,
+    ) -> Reply {
+        let id = match id.parse::<BanId>() {
+            Ok(id) => id,
+            Err(message) => return refused(64, message),
+        };
+        let found = self.parts.jails.ban_named(id).filter(|ban| {
+            let other = |jail: &JailName| *jail != ban.jail;
+            !jail.as_ref().is_some_and(other)
+        });
+        match found.map(|ban| (ban.net, ban.jail.clone())) {
+            Some((net, jail)) => self.unban(work, Some(net), Some(&jail), forget),
+            None => done(
+                format!("no ban is named {id} (any more)"),
+                Vec::new(),
+                false,
+            ),
+        }
     }
 
     fn unban(
@@ -157,7 +192,8 @@ impl Engine {
             .iter()
             .filter_map(|action| match action {
                 Action::Unban { ban, .. } => {
-                    Some(json!({"host": show_net(&ban.net), "jail": ban.jail}))
+                    let id = ban.id.to_string();
+                    Some(json!({"id": id, "host": show_net(&ban.net), "jail": ban.jail}))
                 }
                 _ => None,
             })
@@ -221,7 +257,7 @@ impl Engine {
         }
         work.take(actions);
         let line = format!("{} is on the allow-list {how_long}", show_net(&net));
-        work.lines.push((Severity::Notice, line));
+        work.say(Severity::Notice, line);
         let json =
             json!({"host": show_net(&net), "until": length.map(|l| now.wall_of(now.boot.plus(l)))});
         done(text, vec![json], true)
@@ -233,7 +269,7 @@ impl Engine {
             self.exemptions_changed();
             work.ops.push(Op::Disallow(net));
             let text = format!("{} is off the allow-list", show_net(&net));
-            work.lines.push((Severity::Notice, text.clone()));
+            work.say(Severity::Notice, text.clone());
             return done(text, vec![json!({"host": show_net(&net)})], true);
         }
         let near: Vec<String> = self
@@ -347,11 +383,17 @@ fn done(text: impl Into<String>, json: Vec<Value>, yes: bool) -> Reply {
     Reply::Done { text, json, yes }
 }
 
-/// The very lines that syslog gets.
+/// The very lines that syslog gets, each with its ban's id.
 fn said(actions: &[Action]) -> String {
     let lines: Vec<String> = actions
         .iter()
-        .filter_map(|action| words(action).map(|(_, line)| line))
+        .filter_map(|action| {
+            let (_, line) = words(action)?;
+            Some(match action {
+                Action::Ban(ban) | Action::Unban { ban, .. } => format!("{line} {}", ban.id),
+                _ => line,
+            })
+        })
         .collect();
     lines.join("\n")
 }

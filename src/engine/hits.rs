@@ -40,7 +40,8 @@ impl Engine {
                     self.unknown_jails += 1;
                     continue;
                 }
-                let changed = counted.entry(jail.clone()).or_default();
+                // Its totals change in any case.
+                counted.entry(jail.clone()).or_default();
                 if self.parts.off.is_on() {
                     self.parts.jails.count_only(jail);
                     continue;
@@ -52,13 +53,22 @@ impl Engine {
                     arrived: Moment::from_nanos(i64::try_from(line.arrived).unwrap_or(i64::MAX)),
                 };
                 let observed = self.parts.jails.observe(&hit, now, &exempt);
-                changed.extend(observed.changed);
+                for (jail, net) in observed.changed {
+                    self.evidence.note(&jail, net, now.wall, &line.evidence);
+                    counted.entry(jail).or_default().insert(net);
+                }
                 for action in &observed.actions {
                     if *action == Action::NoSuchJail {
                         self.unknown_jails += 1;
                     }
                     if told.len() < MAX_TOLD {
                         told.extend(words(action).map(|(_, line)| line));
+                    }
+                    if let Action::Ban(ban) = action {
+                        work.ops.push(Op::Evidence {
+                            ban: ban.id,
+                            lines: self.evidence.take(&ban.jail, ban.net),
+                        });
                     }
                 }
                 work.take(observed.actions);
@@ -93,7 +103,7 @@ impl Engine {
             work.ops.push(Op::Counter {
                 jail: jail.clone(),
                 net,
-                hits: jails.counted(&jail, &net).to_vec(),
+                hits: jails.counted(&jail, &net),
                 findtime: findtime.unwrap_or_default(),
             });
         }

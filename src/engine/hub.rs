@@ -2,29 +2,36 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use super::evidence::Evidence;
+use super::exemptions::Exemptions;
+use super::looker::Looker;
 use super::perform::{SETTLE_REFUSED, Work};
 use super::server::{Ready, Server};
 use super::settings;
 use super::settings::Accepted;
 use super::status::Answered;
 use super::stop::Stop;
+use super::surge::Surges;
 use crate::alert::{Alerts, Severity};
 use crate::config::Paths;
-use crate::control::{Counters, OffStatus, Reply, Request, VERSION, WorkerHello, encode};
-use crate::firewall::{self, Firewall, Notice, Surroundings, Watch};
-use crate::jail::{Exempt, Given, Jails, Moment, Now, Why};
+use crate::control::{
+    Counters, OffStatus, Reading, Reply, Request, SlowestFilter, VERSION, WorkerHello, encode,
+};
+use crate::firewall::{Firewall, Notice};
+use crate::jail::{BanId, Given, Jails, Moment, Now};
 use crate::store::{Allowed, Done, MAX_STREAMS, Op, Saved, Store};
 use crate::sys;
 
 /// Submissions to the store that may wait before workers are not read any more.
 const MAX_WAITING: usize = 4_096;
+/// Bytes shown of a filter's name that a worker tells.
+const MAX_FILTER_NAME: usize = 64;
 
 /// Between two tries of what the firewall refused.
 const RETRY: Duration = Duration::from_secs(5);
@@ -35,6 +42,12 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// Between two looks at what others may have taken away or put there: the socket's file, the
 /// emergency stop's, the table in the kernel.
 const TEND: Duration = Duration::from_secs(1);
+
+/// Counters given to a new database at most: those of who hit last.
+const MAX_STORED_ANEW: usize = 200_000;
+
+/// The trouble of a database that cannot be written.
+pub(super) const STORE: &str = "store";
 
 /// Between two clean-ups.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -67,7 +80,9 @@ pub(super) enum Role {
     Unknown,
     Worker {
         hello: WorkerHello,
-        counters: Counters,
+        counters: Box<Counters>,
+        reading: Box<Reading>,
+        slowest: Option<SlowestFilter>,
     },
     Keeper,
     /// Its answer is under way.
@@ -124,12 +139,10 @@ pub(super) struct Engine {
     pub(super) asking: usize,
     pub(super) answers: Sender<Answered>,
     pub(super) answers_in: Receiver<Answered>,
+    pub(super) exemptions: Exemptions,
+    pub(super) evidence: Evidence,
+    pub(super) surges: Surges,
     identities: Identities,
-    exempt: Arc<Exempt>,
-    surroundings: Surroundings,
-    watch: Watch,
-    /// When they may be read again: reading takes one twentieth of the time at most.
-    stale: Instant,
     retry: Instant,
     tend: Instant,
     sweep: Instant,
@@ -174,7 +187,7 @@ enum Rights {
 }
 
 impl Engine {
-    pub(super) fn new(parts: Parts) -> Engine {
+    pub(super) fn new(parts: Parts, looker: Looker) -> Engine {
         let identities = Identities::of(&parts.accepted.config.paths.user);
         let start = Instant::now();
         let (answers, answers_in) = unbounded();
@@ -193,48 +206,30 @@ impl Engine {
             asking: 0,
             answers,
             answers_in,
+            exemptions: Exemptions::new(looker),
+            evidence: Evidence::default(),
+            surges: Surges::default(),
             identities,
-            exempt: Arc::new(Exempt::new([])),
-            surroundings: Surroundings::default(),
-            watch: Watch::start(),
-            stale: start,
             retry: start + RETRY,
             tend: start + TEND,
             sweep: start + SWEEP,
         }
     }
 
-    /// Takes back what the store kept. `known`: it could be read; else the kernel's bans stay.
-    pub(super) fn restore(&mut self, saved: Saved, known: bool, now: Now) {
-        let streams = saved.streams.into_iter().map(|(stream, offset)| {
-            let known = Stream {
-                decided: Some(offset),
-                committed: Some(offset),
-                seen: now.boot,
-            };
-            (stream, known)
-        });
-        self.streams.extend(streams);
-        self.allowed = saved.allowed.into_iter().map(|a| (a.net, a)).collect();
-        self.exemptions_changed();
-        for (jail, totals) in saved.totals {
-            self.parts.jails.restore_totals(&jail, totals);
-        }
-        for (jail, net, hits) in saved.counters {
-            self.parts.jails.restore_counter(&jail, net, hits);
-        }
-        for (jail, net, times) in saved.repeats {
-            self.parts.jails.restore_repeats(&jail, net, times);
-        }
+    /// Takes back what the store kept. `whole`: that is all there was; else the kernel's bans stay.
+    pub(super) fn restore(&mut self, saved: Saved, whole: bool, now: Now) {
+        self.look_anew(now);
         if let Some(off) = self.parts.off.status() {
             self.tell_off(&off);
         }
-        let exempt = self.exempt();
-        let actions = self.parts.jails.restore(saved.bans, now, &exempt);
-        let mut work = Work::default();
-        work.take(actions);
+        if saved.last_id.is_none() && !whole {
+            // Names that nobody has seen yet, whatever is in the database.
+            let seconds = u64::try_from(now.wall.as_second()).unwrap_or(0);
+            self.parts.jails.restore_last_id(BanId::new(seconds));
+        }
+        let mut work = self.take_back(saved, now);
         work.ops.push(Op::Prune);
-        work.clear = known || self.parts.off.is_on();
+        work.clear = whole || self.parts.off.is_on();
         self.perform(work, now, Vec::new());
         let jails = self.parts.accepted.config.jails.values();
         let text = format!(
@@ -244,6 +239,74 @@ impl Engine {
             self.parts.jails.bans().len()
         );
         self.parts.alerts.tell(Severity::Notice, &text);
+    }
+
+    /// Adds what a database held to what is known, which goes before.
+    fn take_back(&mut self, saved: Saved, now: Now) -> Work {
+        for (stream, offset) in saved.streams {
+            let known = self.stream(stream, now);
+            known.decided = known.decided.max(Some(offset));
+            known.committed = known.committed.max(Some(offset));
+        }
+        for entry in saved.allowed {
+            self.allowed.entry(entry.net).or_insert(entry);
+        }
+        self.exemptions_changed();
+        let jails = &mut self.parts.jails;
+        if let Some(id) = saved.last_id {
+            jails.restore_last_id(id);
+        }
+        for (jail, totals) in saved.totals {
+            jails.restore_totals(&jail, totals);
+        }
+        for (jail, net, hits) in saved.counters {
+            jails.restore_counter(&jail, net, hits);
+        }
+        for (jail, net, times) in saved.repeats {
+            jails.restore_repeats(&jail, net, times);
+        }
+        let mut bans = saved.bans;
+        bans.retain(|ban| jails.bans().get(&ban.jail, &ban.net).is_none());
+        let exempt = self.exempt();
+        let mut work = Work::default();
+        work.take(self.parts.jails.restore(bans, now, &exempt));
+        work
+    }
+
+    /// The database can be written, and does not hold what is known: it gets all of it.
+    fn store_anew(&mut self, saved: Saved) {
+        let now = now();
+        let mut work = self.take_back(saved, now);
+        let jails = &self.parts.jails;
+        let mut all = vec![Op::Anew];
+        all.extend(jails.bans().iter().cloned().map(Op::Ban));
+        all.extend(
+            jails
+                .counters()
+                .take(MAX_STORED_ANEW)
+                .map(|(jail, net, hits, findtime)| Op::Counter {
+                    jail,
+                    net,
+                    hits,
+                    findtime,
+                }),
+        );
+        all.extend(
+            jails
+                .all_totals()
+                .map(|(jail, totals)| Op::Totals { jail, totals }),
+        );
+        all.extend(self.allowed.values().cloned().map(Op::Allow));
+        let streams = self.streams.iter();
+        all.extend(streams.filter_map(|(stream, known)| {
+            Some(Op::Stream {
+                stream: *stream,
+                offset: known.decided?,
+            })
+        }));
+        // What ended just now has no row any more.
+        work.ops = all;
+        self.perform(work, now, Vec::new());
     }
 
     /// Runs until a signal or a command ends it.
@@ -279,49 +342,6 @@ impl Engine {
             self.tick();
         }
         self.end();
-    }
-
-    /// Who never is banned, as things stand now.
-    pub(super) fn exempt(&mut self) -> Arc<Exempt> {
-        let start = Instant::now();
-        if start >= self.stale && self.watch.changed() {
-            match firewall::surroundings() {
-                Ok(found) => {
-                    if found != self.surroundings {
-                        self.surroundings = found;
-                        self.exemptions_changed();
-                    }
-                    self.over("surroundings");
-                }
-                Err(error) => {
-                    self.watch.doubt();
-                    let text =
-                        format!("own addresses cannot be read, the last known are spared: {error}");
-                    self.trouble("surroundings", Severity::Err, text);
-                }
-            }
-            self.stale = start + start.elapsed() * 20;
-        }
-        Arc::clone(&self.exempt)
-    }
-
-    /// Gathers who never is banned.
-    pub(super) fn exemptions_changed(&mut self) {
-        let around = &self.surroundings;
-        let own = around.own.iter().map(|net| {
-            // An interface's address comes with its network, which is not ours alone.
-            let whole = net.trunc() == *net || net.addr().is_loopback();
-            let net = if whole { *net } else { net.addr().into() };
-            (net, Why::Own)
-        });
-        let one = |why| move |addr: &std::net::IpAddr| (IpNet::from(*addr), why);
-        let proxies = &self.parts.accepted.config.trusted_proxies;
-        self.exempt = Arc::new(Exempt::new(
-            own.chain(around.gateways.iter().map(one(Why::Gateway)))
-                .chain(around.name_servers.iter().map(one(Why::NameServer)))
-                .chain(proxies.iter().map(|net| (*net, Why::TrustedProxy)))
-                .chain(self.allowed.keys().map(|net| (*net, Why::AllowList))),
-        ));
     }
 
     /// Something is wrong: told (again when it changes, but not more than once a minute), and
@@ -422,7 +442,15 @@ impl Engine {
                 let (stream, kind) = (hello.stream, hello.kind);
                 self.hits(id, stream, kind, &hits);
             }
-            (Some(Role::Worker { counters, .. }), Request::Counters(new)) => *counters = new,
+            (Some(Role::Worker { counters, .. }), Request::Counters(new)) => **counters = new,
+            (Some(Role::Worker { reading, .. }), Request::Reading(new)) => {
+                **reading = new.bounded();
+            }
+            (Some(Role::Worker { slowest, .. }), Request::Slowest(new)) => {
+                // Nobody's word but the worker's: shown, and nothing else.
+                let filter = crate::record::display(new.filter.as_bytes(), MAX_FILTER_NAME);
+                *slowest = Some(SlowestFilter { filter, ..new });
+            }
             (Some(Role::Worker { .. }), Request::Undecided(patterns)) => self.undecided(patterns),
             (Some(Role::Worker { .. }), Request::Shared { addr }) => {
                 self.parts.jails.learn_shared(addr, now());
@@ -437,8 +465,13 @@ impl Engine {
         }
         // What is decided but not committed may still be lost: it must be sent again.
         let high_water = self.stream(hello.stream, now()).committed;
-        let counters = Counters::default();
-        self.roles.insert(id, Role::Worker { hello, counters });
+        let role = Role::Worker {
+            hello,
+            counters: Box::default(),
+            reading: Box::default(),
+            slowest: None,
+        };
+        self.roles.insert(id, role);
         self.parts.server.introduced(id, true);
         let version = VERSION;
         let reply = Reply::Welcome {
@@ -496,11 +529,17 @@ impl Engine {
                 Some(text) => {
                     let text = format!(
                         "{text}; bans work, but what happens now may be forgotten at a restart: \
-                         make room on the disk or mend its rights"
+                         make room on the disk, mend its rights, or end whoever holds it"
                     );
-                    self.trouble("store", Severity::Err, text);
+                    self.trouble(STORE, Severity::Err, text);
                 }
-                None => self.over("store"),
+                None => self.over(STORE),
+            }
+            if let Some(text) = group.event {
+                self.parts.alerts.tell(Severity::Warning, &text);
+            }
+            if let Some(saved) = group.anew {
+                self.store_anew(saved);
             }
             for then in group.then {
                 self.follow(then);
@@ -590,10 +629,9 @@ impl Engine {
             self.trouble("restart", Severity::Warning, what);
         }
         self.parts.alerts.tell(Severity::Notice, &text);
-        self.exemptions_changed();
-        let exempt = self.exempt();
+        self.look_anew(now);
         let mut work = Work::default();
-        work.take(self.parts.jails.release(&exempt));
+        self.release(&mut work);
         let answers = asked.iter().map(|id| Then::Answer {
             connection: *id,
             reply: Reply::Done {
@@ -648,6 +686,7 @@ impl Engine {
             }
         }
         let mut work = Work::default();
+        self.look(&mut work, now);
         if self
             .parts
             .jails
@@ -676,6 +715,13 @@ impl Engine {
         let time = Instant::now();
         if time >= self.tend {
             self.tend = time + TEND;
+            for line in self.surges.turn(now.boot) {
+                self.parts.alerts.tell(Severity::Notice, &line);
+            }
+            match self.surges.alarm() {
+                Some(text) => self.trouble("surge", Severity::Warning, text),
+                None => self.over("surge"),
+            }
             self.tend(&mut work, now);
         }
         if time >= self.retry {
@@ -686,6 +732,8 @@ impl Engine {
         if time >= self.sweep {
             self.sweep = time + SWEEP;
             self.parts.jails.sweep(now);
+            // Logins grow old.
+            self.exemptions_changed();
             work.ops.push(Op::Prune);
             let (clients, bans) = self.parts.jails.dropped();
             if clients + bans > 0 {

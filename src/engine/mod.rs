@@ -13,10 +13,15 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod evidence;
+mod exemptions;
 mod files;
 mod hits;
 mod hub;
 mod locks;
+mod logins;
+mod looker;
+mod names;
 pub mod off;
 mod perform;
 mod server;
@@ -24,6 +29,7 @@ mod settings;
 mod start;
 mod status;
 mod stop;
+mod surge;
 mod undecided;
 
 pub use locks::is_held;

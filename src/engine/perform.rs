@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use super::hub::{Engine, Then, now};
+use super::surge::Event;
 use crate::alert::{Severity, words};
+use crate::config::JailName;
 use crate::firewall::Entry;
 use crate::jail::{Action, End, Given, Hold, Now};
 use crate::store::Op;
@@ -13,13 +15,25 @@ pub(super) const BAN_REFUSED: &str = "firewall-ban";
 pub(super) const UNBAN_REFUSED: &str = "firewall-unban";
 pub(super) const SETTLE_REFUSED: &str = "firewall-settle";
 
+/// Restored bans of a jail that are told one by one.
+const MOST_RESTORED: u32 = 5_000;
+
+/// A line to be told.
+#[derive(Debug)]
+pub(super) struct Line {
+    severity: Severity,
+    text: String,
+    /// One of many perhaps: only so many of a jail are told one by one.
+    of: Option<(JailName, Event)>,
+}
+
 /// What is to be done together.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     /// What the firewall must look at again.
     pub(super) touched: HashSet<Given>,
     /// To be told, when the firewall has it.
-    pub(super) lines: Vec<(Severity, String)>,
+    pub(super) lines: Vec<Line>,
     /// To be stored.
     pub(super) ops: Vec<Op>,
     /// All that the firewall holds of ours is to be what the bans say; `touched` is part of it.
@@ -31,9 +45,22 @@ impl Work {
         self.touched.is_empty() && self.lines.is_empty() && self.ops.is_empty() && !self.clear
     }
 
+    pub(super) fn say(&mut self, severity: Severity, text: String) {
+        let of = None;
+        self.lines.push(Line { severity, text, of });
+    }
+
     pub(super) fn take(&mut self, actions: impl IntoIterator<Item = Action>) {
         for action in actions {
-            self.lines.extend(words(&action));
+            if let Some((severity, text)) = words(&action) {
+                let of = match &action {
+                    Action::Ban(ban) if ban.failures > 0 => Some((ban.jail.clone(), Event::Ban)),
+                    Action::Restore(ban) => Some((ban.jail.clone(), Event::Restore)),
+                    Action::Unban { ban, .. } => Some((ban.jail.clone(), Event::Unban)),
+                    _ => None,
+                };
+                self.lines.push(Line { severity, text, of });
+            }
             let (ban, op) = match action {
                 Action::Ban(ban) => (ban.clone(), Some(Op::Ban(ban))),
                 Action::Restore(ban) => (ban, None),
@@ -66,8 +93,20 @@ impl Engine {
             true => self.settle(),
             false => self.enforce(work.touched, now),
         }
-        for (severity, line) in &work.lines {
-            self.parts.alerts.tell(*severity, line);
+        for line in &work.lines {
+            let told = line.of.as_ref().is_none_or(|(jail, event)| {
+                let settings = self.parts.jails.settings(jail);
+                let default = &self.parts.accepted.config.defaults;
+                let limit = settings.unwrap_or(default).bans_per_minute;
+                let limit = match event {
+                    Event::Restore => limit.max(MOST_RESTORED),
+                    Event::Ban | Event::Unban => limit,
+                };
+                self.surges.tells(jail, *event, limit, now.boot)
+            });
+            if told {
+                self.parts.alerts.tell(line.severity, &line.text);
+            }
         }
         if !work.ops.is_empty() || !then.is_empty() {
             self.parts.store.submit(work.ops, now, then);

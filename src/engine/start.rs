@@ -8,7 +8,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::hub::{Engine, Parts, Then};
+use super::hub::{Engine, Parts, STORE, Then};
+use super::looker::Looker;
 use super::server::Server;
 use super::settings::Accepted;
 use super::stop::Stop;
@@ -16,8 +17,8 @@ use super::{files, locks, settings};
 use crate::alert::{Alerts, Severity};
 use crate::config::{Backend, Config};
 use crate::firewall::Firewall;
-use crate::jail::Jails;
-use crate::store::{Database, Done, Saved, Store};
+use crate::jail::{Jails, REMEMBERED};
+use crate::store::{self, Done, Home, Store};
 
 /// Why there is no engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,23 +65,20 @@ pub fn run(file: &Path) -> Result<(), Failure> {
 
     let now = super::hub::now();
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let path = paths.database();
-    let opened = Database::open(&path, boot_id.trim()).and_then(|database| {
-        let saved = database.load(now, memory(&accepted.config))?;
-        Ok((database, saved))
-    });
-    let (database, saved) = match opened {
-        Ok((database, saved)) => (Some(database), Some(saved)),
-        Err(error) => {
-            let text = format!(
-                "the database {} cannot be used: {error}; bans work but are forgotten when the \
-                 engine ends: mend or move the file, then restart the engine",
-                path.display()
-            );
-            troubles.push(("database", text));
-            (None, None)
-        }
+    let home = Home {
+        path: paths.database(),
+        boot_id: boot_id.trim().to_owned(),
+        memory: memory(&accepted.config),
     };
+    let mut opened = store::open(&home, now);
+    if let Some(text) = &opened.trouble {
+        let key = if opened.database.is_some() {
+            "database"
+        } else {
+            STORE
+        };
+        troubles.push((key, text.clone()));
+    }
 
     let socket = paths.socket();
     let server = Server::listen(&socket, locks.namespace.take(), &signals)
@@ -89,7 +87,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     let firewall = Firewall::start(&accepted.config.firewall, &paths, notices);
     let (done, done_in) = unbounded();
     let waker = server.waker();
-    let store = Store::start(database, move |group: Done<Then>| {
+    let store = Store::start(home, &mut opened, move |group: Done<Then>| {
         // The loop outlives the store's thread but for its last group.
         let _ = done.send(group);
         waker.wake();
@@ -98,7 +96,9 @@ pub fn run(file: &Path) -> Result<(), Failure> {
 
     let jails = Jails::new(&accepted.config);
     let off = Stop::read(&paths, now);
-    let mut engine = Engine::new(Parts {
+    let looker =
+        Looker::start(server.waker()).map_err(|error| Failure::Cannot(error.to_string()))?;
+    let parts = Parts {
         file: file.to_owned(),
         paths,
         accepted,
@@ -111,12 +111,12 @@ pub fn run(file: &Path) -> Result<(), Failure> {
         server,
         off,
         started: now,
-    });
+    };
+    let mut engine = Engine::new(parts, looker);
     for (key, text) in troubles {
         engine.trouble(key, Severity::Err, text);
     }
-    let known = saved.is_some();
-    engine.restore(saved.unwrap_or_else(Saved::default), known, now);
+    engine.restore(opened.saved, opened.whole, now);
     engine.run();
     // Held until here.
     drop((locks, signals));
@@ -145,14 +145,10 @@ fn configuration(file: &Path) -> Result<(Accepted, Option<String>), Failure> {
 
 /// How far back any jail's escalation looks.
 fn memory(config: &Config) -> Duration {
-    let increments = config
-        .jails
-        .values()
-        .filter_map(|jail| jail.increment.as_ref());
-    increments
-        .map(|increment| increment.memory)
-        .max()
-        .unwrap_or_default()
+    let jails = config.jails.values();
+    let increments = jails.filter_map(|jail| jail.increment.as_ref());
+    let longest = increments.map(|increment| increment.memory).max();
+    longest.map_or(REMEMBERED, |memory| memory.max(REMEMBERED))
 }
 
 fn signals() -> nix::Result<SignalFd> {

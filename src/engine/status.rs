@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use super::commands::refused;
 use super::hub::{Engine, Role, Then, now};
 use crate::config::{Backend, JailName};
-use crate::control::{BanStatus, EngineStatus, JailStatus, Reply, Status, WorkerStatus, encode};
+use crate::control::{
+    BanStatus, EngineStatus, JailStatus, Reading, Reply, SlowestFilter, Status, WorkerStatus,
+    encode,
+};
 use crate::firewall::{Asker, Entry, Mirror};
 use crate::jail::{Ban, Mode, Now, show_net};
 
@@ -17,6 +20,27 @@ pub(super) struct Answered {
     connection: u64,
     reply: Vec<u8>,
     asked: Result<(), String>,
+}
+
+/// A worker that could not match all lines.
+fn overload(worker: &WorkerStatus) -> Option<String> {
+    let shed = worker.counters.shed;
+    if shed == 0 || !worker.counters.matching {
+        return None;
+    }
+    let slowest = worker.slowest.as_ref().map_or(String::new(), |slowest| {
+        let SlowestFilter {
+            filter,
+            share,
+            nanos,
+        } = slowest;
+        format!("; filter `{filter}` takes {share} % of the time, {nanos} ns a line")
+    });
+    Some(format!(
+        "worker {} of the {} log passed {shed} lines on without matching them: it was behind, or \
+         crashed on them{slowest}",
+        worker.pid, worker.kind
+    ))
 }
 
 impl Engine {
@@ -126,17 +150,25 @@ impl Engine {
             .roles
             .values()
             .filter_map(|role| match role {
-                Role::Worker { hello, counters } => Some(WorkerStatus {
+                Role::Worker {
+                    hello,
+                    counters,
+                    reading,
+                    slowest,
+                } => Some(WorkerStatus {
                     pid: hello.pid,
                     kind: hello.kind,
                     path: hello.path.clone(),
-                    counters: *counters,
+                    counters: **counters,
+                    reading: Reading::clone(reading),
+                    slowest: slowest.clone(),
                 }),
                 _ => None,
             })
             .collect();
         workers.sort_unstable_by_key(|worker| (worker.kind, worker.pid));
-        let warnings = self.warnings(workers.is_empty());
+        let mut warnings = self.warnings(workers.is_empty());
+        warnings.extend(workers.iter().filter_map(overload));
         let status = Status {
             engine: EngineStatus {
                 pid: std::process::id(),
@@ -164,6 +196,7 @@ impl Engine {
             .as_ref()
             .and_then(|entry| self.parts.firewall.mirror(entry));
         let status = BanStatus {
+            id: ban.id.to_string(),
             host: show_net(&ban.net),
             since: ban.since_wall,
             until: ban.until.map(|until| now.wall_of(until)),

@@ -49,6 +49,11 @@ impl<'p> Candidates<'p> {
         self.line += 1;
     }
 
+    /// Lines begin at 1.
+    pub(super) fn line(&self) -> u64 {
+        self.line
+    }
+
     /// A literal of this pattern stands in the line.
     pub(super) fn add(&mut self, pattern: usize) {
         let Some(owner) = self.patterns.get(pattern) else {

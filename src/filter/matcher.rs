@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 use aho_corasick::AhoCorasick;
 
 use super::candidates::{self, Candidates};
-use super::torn::{self, Processes};
+use super::costs::{Costs, Nanos, Slowest};
+use super::torn::{Trust, Vouch};
 use super::{Filter, Outcome, PatternAt, Subject, glob};
 use crate::config::{Config, JailName};
 use crate::record::{Kind, Parser, Record};
@@ -20,13 +22,27 @@ pub struct BlockResult {
     pub lines: u64,
     /// Lines no parser understood.
     pub unparsed: u64,
-    /// Lines that matched only with another address than the client's, and such as may be the
-    /// tail of a torn line.
+    /// The first of them.
+    pub unread: Option<Unread>,
+    /// Error lines that may not be Apache's own: see [`Matcher`].
+    pub torn: u64,
+    /// Lines that matched only with another address than the client's.
     pub spoofed: u64,
     /// Lines that hit.
     pub hits: Vec<Hit>,
     /// Good requests (2xx, 3xx) for the shared-address rule: client and a hash of the user agent.
     pub good: Vec<(IpAddr, u64)>,
+}
+
+/// A line that no parser understood.
+#[derive(Debug, PartialEq)]
+pub struct Unread {
+    /// Its number in the block, from 0.
+    pub number: u64,
+    /// Where it stands in the block.
+    pub line: Range<usize>,
+    /// Why, in a few words.
+    pub why: &'static str,
 }
 
 /// One line that matched at least one jail.
@@ -44,15 +60,16 @@ pub struct Hit {
 
 /// Compiled jails. Shared by all match threads.
 ///
-/// # Torn lines
+/// # Torn and forged lines
 ///
 /// A line over 4096 bytes may come through the pipe in pieces, with lines of others between them.
-/// [`Subject`] says what becomes of such a line itself. The last piece begins a line with bytes
-/// that a client chose, and in the error log these can imitate a whole line of Apache's, save one
-/// thing: the client does not know the number of a running Apache process. So an error line that
-/// hits, in a block behind a line over 4096 bytes or one with a second prefix inside, must come
-/// from a process that is known by an earlier line; else it counts as spoofed. Who sends long
-/// lines in front of his attacks thus escapes for the first lines of a new process, no longer.
+/// [`super::Subject`] says what becomes of such a line itself. The last piece begins a line with
+/// bytes that a client chose, and so do lines that a CGI script prints. In the error log these can
+/// imitate a whole line of Apache's, save one thing: they do not know the number of a running
+/// Apache process. So with a [`Vouch`] an error line hits only when its process is vouched for, and
+/// a line whose process is not puts the next ones in doubt, so that guessing is slow. Without one,
+/// lines behind a torn one must come from a process that is known by an earlier line; who sends
+/// long lines in front of his attacks thus escapes for the first lines of a new process.
 #[derive(Debug)]
 pub struct Matcher {
     kind: Kind,
@@ -65,7 +82,8 @@ pub struct Matcher {
     owners: Vec<Vec<usize>>,
     /// Every pattern of every filter.
     patterns: Vec<candidates::Owner>,
-    processes: Processes,
+    trust: Trust,
+    costs: Costs,
     /// Filters with patterns that look around or back.
     bounded: Vec<usize>,
 }
@@ -153,13 +171,37 @@ impl Matcher {
             literals,
             owners,
             patterns,
-            processes: Processes::default(),
+            trust: Trust::default(),
+            costs: Costs::default(),
         }
     }
 
-    /// The format in use, as [`Parser::chosen`].
-    pub fn format(&self) -> Option<&str> {
-        self.parser.chosen()
+    /// What reads the lines.
+    pub fn parser(&self) -> &Parser {
+        &self.parser
+    }
+
+    /// Believes error lines only of processes that somebody vouches for.
+    pub fn with_vouch(self, vouch: Option<Arc<dyn Vouch>>) -> Matcher {
+        Matcher {
+            trust: Trust::new(vouch),
+            ..self
+        }
+    }
+
+    /// Notes what each filter costs, by this clock.
+    pub fn with_clock(self, nanos: Nanos) -> Matcher {
+        Matcher {
+            costs: Costs::new(nanos, self.filters.len()),
+            ..self
+        }
+    }
+
+    /// The filter that takes most of the time; `None` while too little is known.
+    pub fn slowest(&self) -> Option<Slowest> {
+        let (index, slowest) = self.costs.slowest()?;
+        let filter = self.filters.get(index)?.name.clone();
+        Some(Slowest { filter, ..slowest })
     }
 
     /// Patterns that a bound on steps or length kept from an answer since this was last asked, by
@@ -185,7 +227,6 @@ impl Matcher {
             .flatten()
             .peekable();
         let mut candidates = Candidates::new(&self.patterns, self.filters.len());
-        let mut torn_before = false;
         for range in lines(block) {
             result.lines += 1;
             candidates.next_line();
@@ -201,18 +242,25 @@ impl Matcher {
             };
             let Some(record) = self.parser.parse(line) else {
                 result.unparsed += 1;
-                torn_before |= self.kind == Kind::Error && torn::may_be(line);
+                result.unread.get_or_insert_with(|| Unread {
+                    number: result.lines - 1,
+                    why: self.parser.complaint(line),
+                    line: range,
+                });
+                if self.kind == Kind::Error {
+                    self.trust.saw_foreign(line);
+                }
                 continue;
             };
-            let mut verdict = self.judge(line, &record, &candidates);
-            if self.kind == Kind::Error {
-                if torn_before && !self.processes.know(record.pid) {
-                    verdict.spoofed |= !verdict.jails.is_empty();
-                    verdict.jails.clear();
-                } else if !torn_before {
-                    self.processes.learn(record.pid);
-                }
-                torn_before |= torn::may_be(line);
+            let error = self.kind == Kind::Error;
+            if error && !self.trust.believes(line, record.pid) {
+                result.torn += 1;
+                continue;
+            }
+            let verdict = self.judge(line, &record, &candidates);
+            if error && !verdict.jails.is_empty() && self.trust.is_mixed(line, &self.parser) {
+                result.torn += 1;
+                continue;
             }
             self.note(&mut result, range, &record, verdict);
         }
@@ -236,9 +284,11 @@ impl Matcher {
                 continue;
             }
             let outcome = *known.get_or_insert_with(|| {
-                entry
-                    .filter
-                    .examine_some(&subject, |at| candidates.pattern(entry.first + at))
+                self.costs.of(jail.filter, candidates.line(), || {
+                    entry
+                        .filter
+                        .examine_some(&subject, |at| candidates.pattern(entry.first + at))
+                })
             });
             match outcome {
                 Outcome::Match { pattern, .. } => verdict.jails.push((jail.name.clone(), pattern)),

@@ -3,6 +3,7 @@
 
 mod candidates;
 mod compile;
+mod costs;
 mod dates;
 mod expand;
 mod file;
@@ -28,12 +29,14 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use compile::Filter;
+pub use costs::{Nanos, Slowest};
 pub use dates::{Dates, Moment};
 pub use options::split_options;
 pub use pattern::Place;
 pub use read::{Texts, read, read_from};
 pub use sequence::Sequence;
 pub use subject::Subject;
+pub use torn::Vouch;
 pub use why::{Near, Reason};
 
 /// A filter as read from its file: text only, nothing compiled.

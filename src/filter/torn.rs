@@ -1,19 +1,121 @@
-//! Lines that may have come through the pipe in pieces, and the processes that vouch for others.
+//! Which error lines are Apache's own.
+//!
+//! Not everything in the pipe of an error log is: under mod_cgid a script's stderr goes in raw, and
+//! a line over 4096 bytes may come in pieces, with lines of others between them, so that its last
+//! piece begins a line with bytes that a client chose. Both can imitate a whole line of Apache's,
+//! save one thing: whoever wrote them does not know the number of a running Apache process.
 
+use std::fmt::Debug;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::subject::WHOLE;
-use crate::record::second_prefix;
+use crate::record::{Parser, second_prefix};
+
+/// Lines of Apache's own that hit nobody behind a forged one: who guesses numbers needs a line for
+/// each guess.
+const FORGED_DOUBT: u64 = 50;
+/// Lines that must come from a known process behind one that may be torn, where nobody vouches.
+const TORN_DOUBT: u64 = 1000;
+
+/// Knows Apache's processes.
+pub trait Vouch: Debug + Send + Sync {
+    /// Whether the process of this number belongs to the Apache that writes the log.
+    fn is_apaches(&self, pid: u64) -> bool;
+}
+
+/// What is known of who writes the error log. Shared by all match threads.
+#[derive(Debug, Default)]
+pub(super) struct Trust {
+    vouch: Option<Arc<dyn Vouch>>,
+    processes: Processes,
+    /// Lines that still stand in doubt.
+    doubt: AtomicU64,
+}
+
+impl Trust {
+    pub(super) fn new(vouch: Option<Arc<dyn Vouch>>) -> Trust {
+        Trust {
+            vouch,
+            ..Trust::default()
+        }
+    }
+
+    /// A line without Apache's prefix.
+    pub(super) fn saw_foreign(&self, line: &[u8]) {
+        if self.vouch.is_none() && may_be_torn(line) {
+            self.doubt.store(TORN_DOUBT, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a line with Apache's prefix and this process number may hit anybody.
+    pub(super) fn believes(&self, line: &[u8], pid: Option<u64>) -> bool {
+        match &self.vouch {
+            Some(vouch) => {
+                let Some(pid) = pid else {
+                    return false;
+                };
+                let ours = vouch.is_apaches(pid);
+                if !ours {
+                    self.doubt.store(FORGED_DOUBT, Ordering::Relaxed);
+                }
+                ours && !self.is_in_doubt()
+            }
+            None => {
+                let doubtful = self.is_in_doubt();
+                if may_be_torn(line) {
+                    self.doubt.store(TORN_DOUBT, Ordering::Relaxed);
+                }
+                if doubtful {
+                    return self.processes.know(pid);
+                }
+                self.processes.learn(pid);
+                true
+            }
+        }
+    }
+
+    /// Whether a line that hits holds the words of somebody else: those of a script that mod_cgi
+    /// quotes and that imitate a client field, or a neighbour's line.
+    pub(super) fn is_mixed(&self, line: &[u8], parser: &Parser) -> bool {
+        if quotes_a_client(line) {
+            return true;
+        }
+        let second = parser.second_prefix(line).and_then(|at| line.get(at..));
+        let pid = second
+            .and_then(|line| parser.parse(line))
+            .and_then(|record| record.pid);
+        match (&self.vouch, pid) {
+            (Some(vouch), Some(pid)) => vouch.is_apaches(pid),
+            _ => false,
+        }
+    }
+
+    /// Takes one line off the doubt.
+    fn is_in_doubt(&self) -> bool {
+        self.doubt.load(Ordering::Relaxed) > 0
+            && self
+                .doubt
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                .is_ok()
+    }
+}
 
 /// Whether an error line may be, or hold, a piece of a torn one.
-pub(super) fn may_be(line: &[u8]) -> bool {
+fn may_be_torn(line: &[u8]) -> bool {
     line.len() >= WHOLE || second_prefix(line).is_some()
+}
+
+/// mod_cgi's line of a script's stderr, with a client field in what the script said.
+fn quotes_a_client(line: &[u8]) -> bool {
+    let said = memchr::memmem::find(line, b" AH01215: ").and_then(|at| line.get(at..));
+    said.is_some_and(|said| memchr::memmem::find(said, b"[client ").is_some())
 }
 
 /// Numbers of Apache's processes, as seen in lines that are beyond doubt. Bounded: a number that
 /// falls on the place of another takes it.
 #[derive(Debug)]
-pub(super) struct Processes([AtomicU64; 256]);
+struct Processes([AtomicU64; 256]);
 
 impl Default for Processes {
     fn default() -> Self {
@@ -22,7 +124,7 @@ impl Default for Processes {
 }
 
 impl Processes {
-    pub(super) fn learn(&self, pid: Option<u64>) {
+    fn learn(&self, pid: Option<u64>) {
         if let Some((pid, place)) = pid.zip(self.place(pid))
             && place.load(Ordering::Relaxed) != pid
         {
@@ -30,7 +132,7 @@ impl Processes {
         }
     }
 
-    pub(super) fn know(&self, pid: Option<u64>) -> bool {
+    fn know(&self, pid: Option<u64>) -> bool {
         self.place(pid)
             .is_some_and(|place| Some(place.load(Ordering::Relaxed)) == pid)
     }

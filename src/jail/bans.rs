@@ -8,11 +8,12 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::exempt::overlap;
+use super::id::BanId;
 use super::moment::Moment;
 use crate::config::{JailName, Ports};
 
 /// Bans at most; beyond it the one that would end first is lifted, and counted.
-pub const MAX_BANS: usize = 500_000;
+pub const MAX_BANS: usize = 1_200_000;
 
 /// What a ban does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,8 @@ impl Mode {
 /// One jail's ban of one client or network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ban {
+    /// Its name.
+    pub id: BanId,
     /// Who banned.
     pub jail: JailName,
     /// Whom.
@@ -232,6 +235,7 @@ mod tests {
 
     fn ban(jail: &str, host: u8, ports: Ports, until: Option<i64>) -> Ban {
         Ban {
+            id: BanId::default(),
             jail: jail.parse().unwrap(),
             net: format!("203.0.113.{host}/32").parse().unwrap(),
             ports,

@@ -1,9 +1,13 @@
 //! Who is never banned.
 
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::netset::NetSet;
 use crate::config::Jail;
 
 /// Why somebody is never banned.
@@ -21,6 +25,8 @@ pub enum Why {
     NameServer,
     /// `[proxies] trusted`.
     TrustedProxy,
+    /// Somebody logged in by ssh from there lately.
+    SshLogin,
     /// A private or carrier range, without `ban_private`.
     Private,
     /// Unspecified, multicast or reserved: nobody connects from there.
@@ -37,6 +43,7 @@ impl Why {
             Why::Gateway => "gateway",
             Why::NameServer => "name-server",
             Why::TrustedProxy => "trusted-proxy",
+            Why::SshLogin => "ssh-login",
             Why::Private => "private-range",
             Why::NotAClient => "reserved-range",
         }
@@ -60,6 +67,10 @@ impl std::fmt::Display for Reason {
             Why::AllowList => write!(
                 f,
                 "the allow-list has {entry} (`pipeban disallow {entry}` takes it off)"
+            ),
+            Why::SshLogin => write!(
+                f,
+                "somebody logged in by ssh from {entry} (`ignore_ssh_logins`)"
             ),
             Why::Own => write!(f, "{entry} is an address of this host"),
             Why::Gateway => write!(f, "{entry} is a gateway of this host"),
@@ -128,6 +139,10 @@ pub fn is_too_wide(net: &IpNet) -> bool {
     }
 }
 
+/// Clients are counted and banned by no wider network, whatever a configuration says.
+const WIDEST_COUNTED_V4: u8 = 16;
+const WIDEST_COUNTED_V6: u8 = 48;
+
 /// RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 link-local.
 const PRIVATE: [IpNet; 7] = [
     v4(10, 0, 0, 0, 8),
@@ -167,20 +182,53 @@ const fn v6(a: u16, b: u16, prefix: u8) -> IpNet {
     ))
 }
 
+/// What `ignoreip` and `ignore_ssh_logins` mean beyond addresses: read elsewhere, again and again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// What stands in files.
+    pub files: HashMap<PathBuf, NetSet>,
+    /// What names stand for.
+    pub names: HashMap<String, NetSet>,
+    /// Where somebody logged in by ssh from, and how long ago.
+    pub logins: BTreeMap<IpAddr, Duration>,
+}
+
 /// Everybody whom no jail may ban, besides its own `ignoreip`: gathered anew by the engine for its
 /// decisions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exempt {
-    networks: Vec<(IpNet, Why)>,
+    /// In the order in which they are named as a reason.
+    sets: Vec<(Why, NetSet)>,
+    looked: Looked,
 }
 
 impl Exempt {
-    /// `networks` are taken as they are; loopback and ranges that no client has are added.
+    /// Loopback and ranges that no client has are added.
     pub fn new(networks: impl IntoIterator<Item = (IpNet, Why)>) -> Exempt {
-        let mut all: Vec<(IpNet, Why)> = LOOPBACK.iter().map(|net| (*net, Why::Own)).collect();
-        all.extend(networks.into_iter().map(|(net, why)| (canonical(net), why)));
-        all.extend(NOT_CLIENTS.iter().map(|net| (*net, Why::NotAClient)));
-        Exempt { networks: all }
+        let mut order: Vec<Why> = Vec::new();
+        let mut by_why: HashMap<Why, Vec<IpNet>> = HashMap::new();
+        let not_clients = NOT_CLIENTS.iter().map(|net| (*net, Why::NotAClient));
+        for (net, why) in networks.into_iter().chain(not_clients) {
+            let nets = by_why.entry(why).or_default();
+            if nets.is_empty() {
+                order.push(why);
+            }
+            nets.push(net);
+        }
+        let sets = order.into_iter().map(|why| {
+            let nets = by_why.remove(&why).unwrap_or_default();
+            (why, NetSet::new(nets))
+        });
+        Exempt {
+            sets: sets.collect(),
+            looked: Looked::default(),
+        }
+    }
+
+    /// The same, with what files, names and logins say.
+    #[must_use]
+    pub fn with(self, looked: Looked) -> Exempt {
+        Exempt { looked, ..self }
     }
 
     /// Why no address of `net` may be banned by `jail`: something in it is exempt.
@@ -196,31 +244,73 @@ impl Exempt {
         })
     }
 
-    /// What a ban of `addr` by `jail` hits: the IPv6 prefix, narrowed to the address where the
-    /// prefix would hit somebody who is exempt.
+    /// What a ban of `addr` by `jail` hits: its prefix, narrowed to the address where the prefix
+    /// would hit somebody who is exempt.
     pub fn target(&self, jail: &Jail, addr: IpAddr) -> IpNet {
         let alone = single(addr);
-        let IpNet::V6(v6) = alone else { return alone };
-        match Ipv6Net::new(v6.addr(), jail.ipv6_prefix.clamp(48, 128)) {
-            Ok(net) => {
-                let net = IpNet::V6(net.trunc());
-                if net.contains(&TRANSLATED) || self.by_entry(jail, &net).is_some() {
-                    alone
-                } else {
-                    net
-                }
-            }
-            Err(_) => alone,
+        let prefix = match alone {
+            IpNet::V4(_) => jail.ipv4_prefix.clamp(WIDEST_COUNTED_V4, 32),
+            IpNet::V6(_) => jail.ipv6_prefix.clamp(WIDEST_COUNTED_V6, 128),
+        };
+        if prefix == alone.max_prefix_len() {
+            return alone;
         }
+        let Ok(net) = IpNet::new(alone.addr(), prefix) else {
+            return alone;
+        };
+        let net = net.trunc();
+        // Who may ban private ranges may ban all of one.
+        let mixed = net.contains(&TRANSLATED) || self.by_entry(jail, &net).is_some();
+        if mixed { alone } else { net }
     }
 
     fn by_entry(&self, jail: &Jail, net: &IpNet) -> Option<Reason> {
-        let found = |(entry, why): (&IpNet, Why)| overlap(entry, net).then_some((*entry, why));
-        jail.ignoreip
-            .iter()
-            .map(|entry| (entry, Why::IgnoreIp))
-            .chain(self.networks.iter().map(|(entry, why)| (entry, *why)))
-            .find_map(found)
-            .map(|(entry, why)| Reason { why, entry })
+        let because = |why| move |entry| Reason { why, entry };
+        let ignored = jail.ignoreip.iter().find(|entry| overlap(entry, net));
+        let files = || {
+            let mut sets = jail
+                .ignore_files
+                .iter()
+                .filter_map(|file| self.looked.files.get(file));
+            sets.find_map(|set| set.overlapping(net))
+        };
+        let names = || {
+            let mut sets = jail
+                .ignore_names
+                .iter()
+                .filter_map(|name| self.looked.names.get(name));
+            sets.find_map(|set| set.overlapping(net))
+        };
+        let ignored = ignored.copied().or_else(files).or_else(names);
+        ignored
+            .map(because(Why::IgnoreIp))
+            .or_else(|| self.everybodys(jail, net))
+            .or_else(|| self.login(jail, net).map(because(Why::SshLogin)))
+    }
+
+    fn everybodys(&self, jail: &Jail, net: &IpNet) -> Option<Reason> {
+        let loopback = LOOPBACK.iter().find(|entry| overlap(entry, net));
+        let spared =
+            |why: Why| jail.ignoreself || !matches!(why, Why::Own | Why::Gateway | Why::NameServer);
+        let mut sets = self.sets.iter().filter(|(why, _)| spared(*why));
+        let found = || {
+            sets.find_map(|(why, set)| {
+                let entry = set.overlapping(net)?;
+                Some(Reason { why: *why, entry })
+            })
+        };
+        loopback
+            .map(|entry| Reason {
+                why: Why::Own,
+                entry: *entry,
+            })
+            .or_else(found)
+    }
+
+    fn login(&self, jail: &Jail, net: &IpNet) -> Option<IpNet> {
+        let within = jail.ignore_ssh_logins?;
+        let mut there = self.looked.logins.range(net.network()..=net.broadcast());
+        let (addr, _) = there.find(|(_, ago)| **ago < within)?;
+        Some(single(*addr))
     }
 }

@@ -6,19 +6,24 @@
 
 mod bans;
 mod counter;
+mod escalation;
 mod exempt;
+mod id;
 mod moment;
+mod netset;
 pub mod shared;
 
 pub use bans::{Ban, Bans, Given, Hold, MAX_BANS, Mode};
-pub use counter::{Counted, MAX_CLIENTS};
+pub use counter::{Counted, MAX_ALL_HITS, MAX_CLIENTS};
 pub use exempt::{
-    Exempt, Reason, WIDEST_V4, WIDEST_V6, Why, canonical, is_too_wide, overlap, show_net, single,
-    unmap,
+    Exempt, Looked, Reason, WIDEST_V4, WIDEST_V6, Why, canonical, is_too_wide, overlap, show_net,
+    single, unmap,
 };
+pub use id::BanId;
 pub use moment::Moment;
+pub use netset::NetSet;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +31,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use crate::config::{Backend, Config, Jail, JailName};
+use crate::config::{Backend, Config, Jail, JailName, Log};
 use counter::{Counters, JailIndex};
 
 /// The jail of bans by hand.
@@ -37,6 +42,10 @@ pub const SHARED_FOR: Duration = Duration::from_secs(3_600);
 
 /// No shared address is banned for longer.
 pub const SHARED_BANTIME: Duration = Duration::from_secs(600);
+
+/// Earlier bans are remembered for so long at least, so that a jail that begins to count them knows
+/// of those before.
+pub const REMEMBERED: Duration = Duration::from_secs(30 * 86_400);
 
 /// Clients whose earlier bans are remembered for escalation.
 const MAX_REPEATERS: usize = 500_000;
@@ -171,8 +180,8 @@ pub enum Refusal {
 pub struct Observed {
     /// In order.
     pub actions: Vec<Action>,
-    /// The client whose counter changed, to be stored.
-    pub changed: Option<IpNet>,
+    /// The jails and clients whose counters changed, to be stored.
+    pub changed: Vec<(JailName, IpNet)>,
 }
 
 /// Sums since the first start.
@@ -200,8 +209,12 @@ pub struct Jails {
     manual: JailName,
     counters: Counters,
     repeats: Counters,
-    shared: HashMap<IpNet, Moment>,
+    /// How far back any jail remembers bans; at least [`REMEMBERED`].
+    memory: Duration,
+    /// By the first address of each household.
+    shared: BTreeMap<IpAddr, Moment>,
     bans: Bans,
+    last_id: BanId,
     max_bans: usize,
     /// Apache itself refuses clients behind a proxy: as it was at the start.
     denies: bool,
@@ -223,8 +236,10 @@ impl Jails {
             manual,
             counters: Counters::new(clients),
             repeats: Counters::new(MAX_REPEATERS),
-            shared: HashMap::new(),
+            memory: REMEMBERED,
+            shared: BTreeMap::new(),
             bans: Bans::default(),
+            last_id: BanId::default(),
             max_bans,
             denies: config.firewall.has(Backend::Apache),
             no_room: 0,
@@ -250,15 +265,53 @@ impl Jails {
                 room.settings = Some(Arc::new(settings.clone()));
             }
         }
+        let increments = config
+            .jails
+            .values()
+            .filter_map(|jail| jail.increment.as_ref());
+        let longest = increments.map(|increment| increment.memory).max();
+        self.memory = longest.max(Some(REMEMBERED)).unwrap_or(REMEMBERED);
     }
 
-    /// Decides about one hit.
+    /// Decides about one hit, and about what a ban that comes of it means to jails that count bans.
     pub fn observe(&mut self, hit: &Hit<'_>, now: Now, exempt: &Exempt) -> Observed {
         let Some((index, settings)) = self.settings_of(hit.jail) else {
             return Observed::only(Action::NoSuchJail);
         };
-        let (jail, client) = (hit.jail.clone(), unmap(hit.client));
-        if let Some(reason) = exempt.reason(&settings, &single(client)) {
+        let client = unmap(hit.client);
+        let mut observed = self.count(index, &settings, client, hit, now, exempt);
+        let counts = |action: &Action| match action {
+            Action::Ban(ban) => ban.mode != Mode::Observed && ban.reason.is_none(),
+            _ => false,
+        };
+        if observed.actions.iter().any(counts) {
+            for (index, settings) in self.counting_bans(hit.jail) {
+                let more = self.count(index, &settings, client, hit, now, exempt);
+                observed.actions.extend(more.actions);
+                observed.changed.extend(more.changed);
+            }
+        }
+        observed
+    }
+
+    /// Counts one hit for one jail.
+    fn count(
+        &mut self,
+        index: JailIndex,
+        settings: &Jail,
+        client: IpAddr,
+        hit: &Hit<'_>,
+        now: Now,
+        exempt: &Exempt,
+    ) -> Observed {
+        let Some(jail) = self
+            .rooms
+            .get(usize::from(index))
+            .map(|room| room.name.clone())
+        else {
+            return Observed::only(Action::NoSuchJail);
+        };
+        if let Some(reason) = exempt.reason(settings, &single(client)) {
             return Observed::only(Action::Ignore {
                 jail,
                 client,
@@ -266,7 +319,7 @@ impl Jails {
             });
         }
         self.add_failed(index, 1);
-        let net = exempt.target(&settings, client);
+        let net = exempt.target(settings, client);
         let mode = match hit.peer.map(unmap) {
             _ if !settings.enforce => Mode::Observed,
             Some(peer) if peer != client => self.behind(peer),
@@ -292,17 +345,22 @@ impl Jails {
             self.counters.reset(&(index, net));
             let shared = self.is_shared(&net, now);
             if shared && settings.weight < settings.maxretry {
-                actions.push(Action::Spared { jail, client });
+                actions.push(Action::Spared {
+                    jail: jail.clone(),
+                    client,
+                });
             } else {
                 let (bantime, reason) = if shared {
                     let most = settings.bantime.unwrap_or(SHARED_BANTIME);
                     let reason = "shared address: 10 minutes at most".to_owned();
                     (Some(most.min(SHARED_BANTIME)), Some(reason))
                 } else {
-                    (self.escalated(index, net, &settings, now), None)
+                    let who = (client, net);
+                    (self.escalated(index, who, settings, now, exempt), None)
                 };
                 actions.extend(self.ban(Ban {
-                    jail,
+                    id: BanId::default(),
+                    jail: jail.clone(),
                     net,
                     ports: settings.port.clone(),
                     mode,
@@ -317,7 +375,7 @@ impl Jails {
         }
         Observed {
             actions,
-            changed: Some(net),
+            changed: vec![(jail, net)],
         }
     }
 
@@ -326,6 +384,18 @@ impl Jails {
             true => Mode::Proxied(peer),
             false => Mode::Behind(peer),
         }
+    }
+
+    /// Enabled jails that count other jails' bans, but for the one that made this ban; none where
+    /// that one counts bans itself.
+    fn counting_bans(&self, banned_by: &JailName) -> Vec<(JailIndex, Arc<Jail>)> {
+        let settings = |jail: &JailName| self.settings_of(jail);
+        let itself = settings(banned_by).is_some_and(|(_, jail)| jail.log == Log::Bans);
+        let rooms = self.rooms.iter().filter(|room| {
+            let counts = |jail: &Arc<Jail>| jail.log == Log::Bans;
+            !itself && room.settings.as_ref().is_some_and(counts)
+        });
+        rooms.filter_map(|room| settings(&room.name)).collect()
     }
 
     /// Counts a hit in the jail's total and nothing else: what happens while the emergency stop
@@ -343,13 +413,13 @@ impl Jails {
                 .retain(|_, until| *until > now.boot && now.boot.plus(SHARED_FOR / 2) < *until);
         }
         if self.shared.len() < MAX_SHARED {
-            self.shared
-                .insert(household(addr), now.boot.plus(SHARED_FOR));
+            let until = now.boot.plus(SHARED_FOR);
+            self.shared.insert(household(addr).network(), until);
         }
     }
 
     /// A ban by a person: of exactly this network, never escalated. In place of the same jail's
-    /// ban of it, if there is one.
+    /// ban of it, if there is one; without a `bantime` it ends no earlier than that one.
     ///
     /// # Errors
     /// An unknown jail; somebody in the network is never banned; the network is too wide.
@@ -376,19 +446,29 @@ impl Jails {
         if is_too_wide(&net) {
             return Err(Refusal::TooWide(net));
         }
-        let bantime = bantime.unwrap_or(settings.bantime);
+        let mode = if settings.enforce {
+            Mode::Enforced
+        } else {
+            Mode::Observed
+        };
+        let until = |bantime: Option<Duration>| bantime.map(|time| now.boot.plus(time));
+        let until = match (bantime, self.bans.get(&jail, &net)) {
+            (Some(bantime), _) => until(bantime),
+            (None, Some(old)) if old.mode == mode => match (until(settings.bantime), old.until) {
+                (Some(new), Some(old)) => Some(new.max(old)),
+                (_, None) | (None, _) => None,
+            },
+            (None, _) => until(settings.bantime),
+        };
         Ok(self.ban(Ban {
+            id: BanId::default(),
             jail,
             net,
             ports: settings.port.clone(),
-            mode: if settings.enforce {
-                Mode::Enforced
-            } else {
-                Mode::Observed
-            },
+            mode,
             since: now.boot,
             since_wall: now.wall,
-            until: bantime.map(|time| now.boot.plus(time)),
+            until,
             failures: 0,
             within: Duration::ZERO,
             reason,
@@ -404,6 +484,7 @@ impl Jails {
                 ban.mode = self.behind(peer);
             }
             self.room_of(&ban.jail);
+            self.last_id = self.last_id.max(ban.id);
             let end = if ban.until.is_some_and(|until| until <= now.boot) {
                 Some(End::Over)
             } else {
@@ -421,24 +502,33 @@ impl Jails {
         actions
     }
 
-    /// Takes back a counter that the store kept.
-    pub fn restore_counter(&mut self, jail: &JailName, net: IpNet, hits: Vec<Counted>) {
-        let index = self.room_of(jail);
-        self.counters.restore((index, net), hits);
+    /// New bans are named after this one.
+    pub fn restore_last_id(&mut self, id: BanId) {
+        self.last_id = self.last_id.max(id);
     }
 
-    /// Takes back the times of earlier bans, for escalation.
+    /// Takes back a counter that the store kept; what is counted by now stays.
+    pub fn restore_counter(&mut self, jail: &JailName, net: IpNet, mut hits: Vec<Counted>) {
+        let key = (self.room_of(jail), net);
+        hits.extend(self.counters.hits(&key));
+        self.counters.restore(key, hits);
+    }
+
+    /// Takes back the times of earlier bans, for escalation; those that are known stay.
     pub fn restore_repeats(&mut self, jail: &JailName, net: IpNet, times: Vec<Moment>) {
-        let index = self.room_of(jail);
-        let times = times.into_iter().map(|at| (at, 1)).collect();
-        self.repeats.restore((index, net), times);
+        let key = (self.room_of(jail), net);
+        let mut times: Vec<Counted> = times.into_iter().map(|at| (at, 1)).collect();
+        times.extend(self.repeats.hits(&key));
+        self.repeats.restore(key, times);
     }
 
-    /// Takes back a jail's totals.
+    /// Adds a jail's totals of before.
     pub fn restore_totals(&mut self, jail: &JailName, totals: Totals) {
         let index = self.room_of(jail);
         if let Some(room) = self.rooms.get_mut(index as usize) {
-            room.totals = totals;
+            let sum = &mut room.totals;
+            sum.failed = sum.failed.saturating_add(totals.failed);
+            sum.banned = sum.banned.saturating_add(totals.banned);
         }
     }
 
@@ -472,26 +562,25 @@ impl Jails {
         actions
     }
 
-    /// Ends bans by hand and resets the counters of those clients: every ban in `net`, and the
-    /// IPv6 prefix ban that `net` lies in; `None`: all. Also gives the (jail, client) whose
-    /// counters were reset.
+    /// Ends bans by hand and resets the counters of those clients: every ban in `net`, and the one
+    /// of a prefix that `net` lies in, when a jail made it or it is an IPv6 client's; `None`: all.
+    /// Also gives the (jail, client) whose counters were reset.
     pub fn unban(
         &mut self,
         net: Option<IpNet>,
         jail: Option<&JailName>,
     ) -> (Vec<Action>, Vec<(JailName, IpNet)>) {
-        let meant = |candidate: &IpNet| {
-            net.is_none_or(|net| {
-                net.contains(candidate)
-                    || (candidate.contains(&net)
-                        && matches!(candidate, IpNet::V6(v6) if v6.prefix_len() >= 48))
-            })
+        let inside = |candidate: &IpNet| net.is_none_or(|net| net.contains(candidate));
+        let around = |candidate: &IpNet| net.is_some_and(|net| candidate.contains(&net));
+        let meant = |ban: &Ban| {
+            let client = matches!(ban.net, IpNet::V6(v6) if v6.prefix_len() >= 48);
+            inside(&ban.net) || (around(&ban.net) && (client || ban.failures > 0))
         };
         let by = |name: &JailName| jail.is_none_or(|jail| jail == name);
         let keys: Vec<(JailName, IpNet)> = self
             .bans
             .iter()
-            .filter(|ban| by(&ban.jail) && meant(&ban.net))
+            .filter(|ban| by(&ban.jail) && meant(ban))
             .map(|ban| (ban.jail.clone(), ban.net))
             .collect();
         let mut actions = Vec::new();
@@ -503,8 +592,7 @@ impl Jails {
         let counters: Vec<(JailIndex, IpNet)> = self
             .counters
             .keys()
-            .filter(|(_, net)| meant(net))
-            .copied()
+            .filter(|(_, net)| inside(net) || around(net))
             .collect();
         let mut reset = Vec::new();
         for key in counters {
@@ -529,7 +617,6 @@ impl Jails {
                 jail.is_none_or(|jail| jail == *index)
                     && net.is_none_or(|net| overlap(&net, client))
             })
-            .copied()
             .collect();
         for key in keys {
             self.repeats.reset(&key);
@@ -545,9 +632,8 @@ impl Jails {
         };
         self.counters
             .sweep(now.boot, |index| Some(settings(index)?.findtime));
-        self.repeats.sweep(now.boot, |index| {
-            Some(settings(index)?.increment.as_ref()?.memory)
-        });
+        let memory = self.memory;
+        self.repeats.sweep(now.boot, |_| Some(memory));
         self.shared.retain(|_, until| *until > now.boot);
     }
 
@@ -556,12 +642,33 @@ impl Jails {
         &self.bans
     }
 
+    /// The ban of that name, if it has not ended.
+    pub fn ban_named(&self, id: BanId) -> Option<&Ban> {
+        self.bans.iter().find(|ban| ban.id == id)
+    }
+
     /// What is counted of a client.
-    pub fn counted(&self, jail: &JailName, net: &IpNet) -> &[Counted] {
+    pub fn counted(&self, jail: &JailName, net: &IpNet) -> Vec<Counted> {
         match self.index.get(jail) {
             Some(index) => self.counters.hits(&(*index, *net)),
-            None => &[],
+            None => Vec::new(),
         }
+    }
+
+    /// Everything that is counted, of who hit last first, with the window of its jail.
+    pub fn counters(&self) -> impl Iterator<Item = (JailName, IpNet, Vec<Counted>, Duration)> {
+        self.counters.keys().filter_map(|key| {
+            let room = self.rooms.get(usize::from(key.0))?;
+            let findtime = room.settings.as_ref()?.findtime;
+            Some((room.name.clone(), key.1, self.counters.hits(&key), findtime))
+        })
+    }
+
+    /// Every jail's sums.
+    pub fn all_totals(&self) -> impl Iterator<Item = (JailName, Totals)> {
+        self.rooms
+            .iter()
+            .map(|room| (room.name.clone(), room.totals))
     }
 
     /// A jail's settings; `None`: not in the configuration.
@@ -582,11 +689,16 @@ impl Jails {
     pub fn failing(&self) -> HashMap<&JailName, u64> {
         let mut failing = HashMap::new();
         for (index, _) in self.counters.keys() {
-            if let Some(room) = self.rooms.get(*index as usize) {
+            if let Some(room) = self.rooms.get(usize::from(index)) {
                 *failing.entry(&room.name).or_insert(0) += 1;
             }
         }
         failing
+    }
+
+    /// Clients that any jail counts now.
+    pub fn tracked(&self) -> usize {
+        self.counters.len()
     }
 
     /// Every jail that is configured, or has bans or sums.
@@ -611,7 +723,10 @@ impl Jails {
         (self.counters.evicted(), self.no_room)
     }
 
-    fn ban(&mut self, ban: Ban) -> Vec<Action> {
+    /// Takes in a ban, and names it.
+    fn ban(&mut self, mut ban: Ban) -> Vec<Action> {
+        self.last_id = self.last_id.next();
+        ban.id = self.last_id;
         let index = self.room_of(&ban.jail);
         if ban.mode != Mode::Observed
             && let Some(room) = self.rooms.get_mut(index as usize)
@@ -644,27 +759,47 @@ impl Jails {
         actions
     }
 
-    /// The time of the next ban: the jail's own, times the factor for each ban within memory.
+    /// How long this ban lasts; it is remembered for later ones.
     fn escalated(
         &mut self,
         index: JailIndex,
-        net: IpNet,
+        (client, net): (IpAddr, IpNet),
         settings: &Jail,
         now: Now,
+        exempt: &Exempt,
     ) -> Option<Duration> {
-        let (bantime, increment) = match (settings.bantime, &settings.increment) {
-            (Some(bantime), Some(increment)) => (bantime, increment),
-            (bantime, _) => return bantime,
+        let one = (now.boot, 1);
+        self.repeats.count((index, net), one, self.memory);
+        let (bantime, Some(increment)) = (settings.bantime?, &settings.increment) else {
+            return settings.bantime;
         };
-        let (bans, _) = self
-            .repeats
-            .count((index, net), (now.boot, 1), increment.memory);
-        let earlier = i32::try_from(bans.saturating_sub(1)).unwrap_or(i32::MAX);
-        let seconds = bantime.as_secs_f64() * increment.factor.max(1.0).powi(earlier);
-        Some(
-            Duration::try_from_secs_f64(seconds)
-                .map_or(increment.maxtime, |time| time.min(increment.maxtime)),
-        )
+        let bans = if increment.overalljails {
+            let rooms = self.rooms.iter().zip(0..);
+            rooms
+                .map(|(room, index)| {
+                    let net = match &room.settings {
+                        Some(settings) => exempt.target(settings, client),
+                        None => net,
+                    };
+                    self.bans_within(&(index, net), now, increment.memory)
+                })
+                .fold(0u32, u32::saturating_add)
+        } else {
+            self.bans_within(&(index, net), now, increment.memory)
+        };
+        let earlier = bans.saturating_sub(1);
+        Some(escalation::bantime(
+            bantime,
+            increment,
+            earlier,
+            (net, now.boot),
+        ))
+    }
+
+    fn bans_within(&self, key: &(JailIndex, IpNet), now: Now, memory: Duration) -> u32 {
+        let bans = self.repeats.hits(key);
+        let known = bans.iter().filter(|(at, _)| now.boot.since(*at) < memory);
+        known.fold(0, |sum, (_, bans)| sum.saturating_add(*bans))
     }
 
     fn exempt_now(&self, ban: &Ban, exempt: &Exempt) -> Option<Reason> {
@@ -674,9 +809,12 @@ impl Jails {
         exempt.reason(settings, &ban.net)
     }
 
+    /// Whether many people use an address of `net`.
     fn is_shared(&self, net: &IpNet, now: Now) -> bool {
-        let known = self.shared.get(&household(net.addr()));
-        known.is_some_and(|until| *until > now.boot)
+        let home = household(net.addr());
+        let whole = if net.contains(&home) { net } else { &home };
+        let mut known = self.shared.range(whole.network()..=whole.broadcast());
+        known.any(|(_, until)| *until > now.boot)
     }
 
     fn settings_of(&self, jail: &JailName) -> Option<(JailIndex, Arc<Jail>)> {
@@ -710,7 +848,7 @@ impl Observed {
     fn only(action: Action) -> Observed {
         Observed {
             actions: vec![action],
-            changed: None,
+            changed: Vec::new(),
         }
     }
 }

@@ -1,13 +1,14 @@
+mod reference;
+
 use super::*;
 use crate::config::{Backend, Firewall, Increment, Paths, Ports, Syslog};
-use crate::record::Kind;
 use proptest::prelude::*;
 
 fn jail() -> Jail {
     Jail {
         enabled: true,
         enforce: true,
-        log: Kind::Error,
+        log: Log::Error,
         filter: "f".into(),
         maxretry: 3,
         findtime: Duration::from_secs(600),
@@ -15,11 +16,28 @@ fn jail() -> Jail {
         port: Ports::All,
         ignoreip: vec!["198.51.100.0/24".parse().unwrap()],
         ipv6_prefix: 64,
+        ignore_files: Vec::new(),
+        ignore_names: Vec::new(),
+        ignoreself: true,
+        ignore_ssh_logins: None,
+        ipv4_prefix: 32,
         ban_private: false,
         weight: 1,
+        bans_per_minute: 300,
         vhost: vec![],
         not_vhost: vec![],
         increment: None,
+    }
+}
+
+fn doubling() -> Increment {
+    Increment {
+        factor: None,
+        multipliers: vec![],
+        maxtime: Duration::from_secs(10_000),
+        rndtime: Duration::ZERO,
+        overalljails: false,
+        memory: Duration::from_secs(100_000),
     }
 }
 
@@ -190,11 +208,7 @@ fn private_ranges_may_be_banned_where_the_jail_says_so() {
 
 #[test]
 fn repeated_bans_get_longer_up_to_maxtime_and_are_forgotten() {
-    let increment = Increment {
-        factor: 2.0,
-        maxtime: Duration::from_secs(10_000),
-        memory: Duration::from_secs(100_000),
-    };
+    let increment = doubling();
     let repeat = Jail {
         maxretry: 1,
         increment: Some(increment),
@@ -221,11 +235,7 @@ fn repeated_bans_get_longer_up_to_maxtime_and_are_forgotten() {
 
 #[test]
 fn a_permanent_ban_stays_permanent_and_a_shared_address_is_banned_shortly_or_not() {
-    let increment = Increment {
-        factor: 2.0,
-        maxtime: Duration::from_secs(10_000),
-        memory: Duration::from_secs(100_000),
-    };
+    let increment = doubling();
     let at_once = Jail {
         maxretry: 1,
         bantime: None,

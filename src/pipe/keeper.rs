@@ -39,6 +39,8 @@ const LOOK_FOR_HELPERS: Duration = Duration::from_secs(1);
 pub(super) struct Inherited {
     pub(super) log: Log,
     pub(super) starter: Starter,
+    /// Apache's main process, where it started the stub.
+    pub(super) apache: Option<Pid>,
     pub(super) ring: Ring,
     pub(super) private: PrivatePipe,
     pub(super) streams: Streams,
@@ -250,7 +252,7 @@ impl Keeper {
         // The worker may have been quicker.
         let any = fds::waiting(&self.pipe).is_ok_and(|bytes| bytes > 0)
             || ring.unwritten() > 0
-            || ring.get(Counter::Bytes) > 0;
+            || ring.counters().bytes > 0;
         if let Some(file) = &mut self.file {
             file.begin(any, Instant::now());
         }
@@ -294,7 +296,7 @@ impl Keeper {
             file: self.file_copy(),
             keeper: self.number,
             identity: self.identity,
-            compile: compiler(inherited.log.kind, inherited.log.format.clone()),
+            compile: compiler(&inherited.log, inherited.apache),
             tell: self.tell.clone(),
         };
         let mut keep = vec![

@@ -5,15 +5,21 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use nix::unistd::Pid;
 
+use super::Log;
+use super::family::Family;
 use super::reader::lines_in;
-use super::ring::{Counter, Job, Ring};
+use super::reading::Reading;
+use super::ring::{Counter, Job, Ring, Tally};
 use super::tell::Tell;
 use crate::config::Config;
 use crate::control::LineHit;
 use crate::filter::PatternAt;
 use crate::filter::matcher::{BlockResult, Matcher};
-use crate::record::{Kind, Parser, display};
+use crate::filter::{Slowest, Vouch};
+use crate::record::{Parser, display};
+use crate::sys::clock;
 
 /// Longer lines are passed, not matched.
 pub(super) const MAX_LINE: usize = 64 * 1024;
@@ -29,11 +35,29 @@ pub(super) trait Examine: Send + Sync {
     fn examine(&self, block: &[u8]) -> BlockResult;
     /// See [`Matcher::take_limits`].
     fn take_limits(&self) -> Vec<(String, PatternAt, u64)>;
+
+    /// What reads the lines, where it can be told.
+    fn parser(&self) -> Option<&Parser> {
+        None
+    }
+
+    /// The filter that takes most of the time, where that is known.
+    fn slowest(&self) -> Option<Slowest> {
+        None
+    }
 }
 
 impl Examine for Matcher {
     fn examine(&self, block: &[u8]) -> BlockResult {
         Matcher::examine(self, block)
+    }
+
+    fn parser(&self) -> Option<&Parser> {
+        Some(Matcher::parser(self))
+    }
+
+    fn slowest(&self) -> Option<Slowest> {
+        Matcher::slowest(self)
     }
 
     fn take_limits(&self) -> Vec<(String, PatternAt, u64)> {
@@ -44,14 +68,22 @@ impl Examine for Matcher {
 /// Compiles the JSON of a configuration.
 pub(super) type Compile = dyn Fn(&[u8]) -> Result<Arc<dyn Examine>, String> + Send + Sync;
 
-/// What the live path matches with.
-pub(super) fn compiler(kind: Kind, format: String) -> Arc<Compile> {
+/// What the live path matches with. `apache`: the main process whose children write the log.
+pub(super) fn compiler(log: &Log, apache: Option<Pid>) -> Arc<Compile> {
+    let (kind, format) = (log.kind, log.format.clone());
     Arc::new(move |text| {
         let config: Config =
             serde_json::from_slice(text).map_err(|e| format!("the configuration: {e}"))?;
         let parser = Parser::new(kind, &format)?;
-        Ok(Arc::new(Matcher::new(&config, kind, parser)))
+        let vouch = apache.and_then(Family::of);
+        let vouch = vouch.map(|family| Arc::new(family) as Arc<dyn Vouch>);
+        let matcher = Matcher::new(&config, kind, parser).with_vouch(vouch);
+        Ok(Arc::new(matcher.with_clock(nanos)))
     })
+}
+
+fn nanos() -> u64 {
+    u64::try_from(clock::boottime().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A configuration as the keeper hands it over.
@@ -96,6 +128,7 @@ pub(super) struct Matching {
     changed: Condvar,
     compile: Arc<Compile>,
     ring: Ring,
+    reading: Arc<Reading>,
     tell: Tell,
 }
 
@@ -112,8 +145,14 @@ impl Matching {
             changed: Condvar::new(),
             compile,
             ring,
+            reading: Arc::new(Reading::new(tell.clone())),
             tell,
         })
+    }
+
+    /// How lines are read.
+    pub(super) fn reading(&self) -> &Arc<Reading> {
+        &self.reading
     }
 
     /// Match with this from now on. Where something is matched with already the new one is
@@ -183,6 +222,9 @@ impl Matching {
         match (self.compile)(&config.text) {
             Ok(examine) => {
                 self.tell.over("compile", "lines are matched again");
+                if let Some(parser) = examine.parser() {
+                    self.reading.begins(parser.chosen(), parser.doubt());
+                }
                 Some(Arc::new(Active {
                     hash: config.hash.clone(),
                     examine,
@@ -202,8 +244,16 @@ impl Matching {
         self.mode.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything a match thread does with one block.
-    fn work(&self, job: Job, seq: u64) -> Done {
+    /// The filter that takes most of the time, where lines are matched and that is known.
+    pub(super) fn slowest(&self) -> Option<Slowest> {
+        match &*self.lock() {
+            Mode::Active(active) => active.examine.slowest(),
+            _ => None,
+        }
+    }
+
+    /// Everything a match thread does with one block; so many lines came before it.
+    fn work(&self, job: Job, seq: u64, before: u64) -> Done {
         let mut done = Done {
             seq,
             number: job.number,
@@ -211,23 +261,37 @@ impl Matching {
             good: Vec::new(),
             limits: Vec::new(),
         };
+        let lines = lines_in(&job.bytes);
+        let mut tally = Tally {
+            lines,
+            ..Tally::default()
+        };
         let Some(active) = self.active() else {
-            let lines = lines_in(&job.bytes);
-            self.ring.count(Counter::Shed, lines);
+            tally.shed = lines;
             drop(job.bytes);
-            self.ring.matched(job.number, false);
+            self.ring.matched(job.number, tally, false);
             return done;
         };
         self.ring.attempt(job.number);
+        let mut before = before;
         for run in matchable(&job.bytes) {
             let Some(bytes) = run.as_ref().ok().and_then(|run| job.bytes.get(run.clone())) else {
-                self.ring.count(Counter::Unparsed, 1);
+                tally.torn += 1;
+                before += 1;
                 continue;
             };
             let offset = run.map_or(0, |run| run.start);
             let result = active.examine.examine(bytes);
-            self.ring.count(Counter::Unparsed, result.unparsed);
-            self.ring.count(Counter::Spoofed, result.spoofed);
+            if let Some(unread) = &result.unread {
+                let line = bytes.get(unread.line.clone()).unwrap_or_default();
+                self.reading
+                    .could_not_read(before + unread.number + 1, line, unread.why);
+            }
+            before += result.lines;
+            tally.unparsed += result.unparsed;
+            tally.torn += result.torn;
+            tally.spoofed += result.spoofed;
+            tally.hits += result.hits.len() as u64;
             done.good.extend(result.good);
             done.hits.extend(result.hits.into_iter().map(|hit| LineHit {
                 offset: job.start + (offset + hit.line.start) as u64,
@@ -239,13 +303,16 @@ impl Matching {
                 evidence: display(bytes.get(hit.line).unwrap_or_default(), EVIDENCE),
             }));
         }
+        if let Some(format) = active.examine.parser().and_then(Parser::chosen) {
+            self.reading.decided(format);
+        }
         done.limits = active.examine.take_limits();
         for (_, _, times) in &done.limits {
             self.ring.count(Counter::Undecided, *times);
         }
         // The bytes are given back before the block is: its place may be used at once.
         drop(job.bytes);
-        self.ring.matched(job.number, !done.hits.is_empty());
+        self.ring.matched(job.number, tally, !done.hits.is_empty());
         done
     }
 }
@@ -280,9 +347,11 @@ fn matchable(block: &[u8]) -> Vec<Result<Range<usize>, Range<usize>>> {
 #[derive(Debug)]
 pub(super) struct Feed {
     matching: Arc<Matching>,
-    jobs: Option<Sender<(u64, Job)>>,
+    jobs: Option<Sender<(u64, u64, Job)>>,
     results: Option<Sender<Done>>,
     next: u64,
+    /// Lines of the blocks so far.
+    lines: u64,
 }
 
 impl Feed {
@@ -294,6 +363,7 @@ impl Feed {
             jobs: None,
             results: Some(sender),
             next: 0,
+            lines: 0,
         };
         (feed, receiver)
     }
@@ -312,25 +382,40 @@ impl Feed {
             return;
         };
         // The ring holds no more blocks than the channel, so this never waits.
-        match jobs.try_send((self.next, job)) {
+        let before = self.lines;
+        self.lines += lines_in(&job.bytes);
+        match jobs.try_send((self.next, before, job)) {
             Ok(()) => self.next += 1,
             Err(refused) => {
-                let (_, job) = refused.into_inner();
+                let (_, _, job) = refused.into_inner();
                 let lines = lines_in(&job.bytes);
                 drop(job.bytes);
-                self.matching.ring.matched(job.number, false);
-                self.shed(lines);
+                let shed = lines;
+                let tally = Tally {
+                    lines,
+                    shed,
+                    ..Tally::default()
+                };
+                self.matching.ring.matched(job.number, tally, false);
+                self.tell_of_shed();
             }
         }
     }
 
-    /// Counts lines that are not matched because matching is behind.
-    pub(super) fn shed(&self, lines: u64) {
-        self.matching.ring.count(Counter::Shed, lines);
+    /// Tells that lines are not matched because matching is behind.
+    pub(super) fn tell_of_shed(&self) {
+        let slowest = self.matching.slowest().map_or(String::new(), |slowest| {
+            format!(
+                "; filter `{}` takes {} % of the time, {} ns a line",
+                slowest.filter, slowest.share, slowest.nanos
+            )
+        });
         self.matching.tell.trouble(
             "shed",
-            "more lines than can be matched: some are passed on without; `pipeban status` counts \
-             them as shed",
+            &format!(
+                "more lines than can be matched: some are passed on without; `pipeban status` \
+                 counts them as shed{slowest}"
+            ),
         );
     }
 
@@ -352,7 +437,7 @@ impl Feed {
         let Some(results) = &self.results else {
             return;
         };
-        let (sender, receiver) = bounded::<(u64, Job)>(MAX_JOBS);
+        let (sender, receiver) = bounded::<(u64, u64, Job)>(MAX_JOBS);
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(2));
         for _ in 0..threads {
             let (jobs, results) = (receiver.clone(), results.clone());
@@ -360,8 +445,8 @@ impl Feed {
             let started = std::thread::Builder::new()
                 .name("match".into())
                 .spawn(move || {
-                    for (seq, job) in jobs {
-                        if results.send(matching.work(job, seq)).is_err() {
+                    for (seq, before, job) in jobs {
+                        if results.send(matching.work(job, seq, before)).is_err() {
                             return;
                         }
                     }

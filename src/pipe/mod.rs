@@ -20,9 +20,11 @@
 //! - stub: keeper and worker read to the end of input.
 #![forbid(unsafe_code)]
 
+mod books;
 mod crashes;
 mod destination;
 mod engine_link;
+mod family;
 mod keeper;
 mod link;
 mod logfile;
@@ -31,6 +33,7 @@ mod names;
 mod opening;
 mod output;
 mod reader;
+mod reading;
 mod ring;
 mod source;
 mod stub;

@@ -18,7 +18,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::matching::Feed;
-use super::ring::{Counter, InFlight, Job, MAX_BLOCK, Place, Ring};
+use super::ring::{InFlight, Job, MAX_BLOCK, Place, Ring};
 use super::writer::Writer;
 use crate::sys::{clock, fds};
 
@@ -176,6 +176,7 @@ impl Reader {
             let waiting = fds::waiting(&self.pipe)?;
             if waiting == 0 {
                 if closed {
+                    self.writer.end_of_input();
                     return Ok(End::OfInput);
                 }
                 // Where leaving must wait for the writer this must not become a busy loop.
@@ -203,13 +204,7 @@ impl Reader {
             };
             match cut(bytes, view) {
                 Cut::Lines(len) => self.pass(place, len, arrived, true, Rest::No)?,
-                Cut::Piece(len, rest) => {
-                    if !view.midline {
-                        self.ring.count(Counter::Lines, 1);
-                        self.ring.count(Counter::Unparsed, 1);
-                    }
-                    self.pass(place, len, arrived, false, rest)?;
-                }
+                Cut::Piece(len, rest) => self.pass(place, len, arrived, false, rest)?,
                 Cut::Wait => {
                     if partial.is_none_or(|(len, _)| len != shown) {
                         partial = Some((shown, Instant::now()));
@@ -256,8 +251,7 @@ impl Reader {
     ) -> io::Result<()> {
         let follows = rest == Rest::Follows;
         let block = self.ring.begin(&mut place, len, arrived, whole, follows);
-        self.writer.take(&place.lease);
-        self.ring.written(&block);
+        self.writer.take(&block, &place.lease);
         self.writer.wait();
         self.take(len)?;
         self.ring.consumed(&block);
@@ -266,10 +260,6 @@ impl Reader {
     }
 
     fn published(&mut self, block: InFlight, bytes: crate::sys::region::Lease) {
-        // A line that is passed in pieces is counted with its first one.
-        let lines = if block.whole { lines_in(&bytes) } else { 0 };
-        self.ring.count(Counter::Lines, lines);
-        self.ring.count(Counter::Bytes, block.len as u64);
         if block.matched {
             self.feed.send(Job {
                 number: block.number,
@@ -278,7 +268,7 @@ impl Reader {
                 bytes,
             });
         } else if block.whole && self.feed.wants_blocks() {
-            self.feed.shed(lines);
+            self.feed.tell_of_shed();
         }
     }
 

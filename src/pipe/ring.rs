@@ -8,18 +8,21 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::books::{self, Books};
 use super::reader::lines_in;
 use crate::control;
 use crate::sys::region::{Lease, Region};
 
 /// Most bytes of one block: what is looked at in the pipe at once.
 pub(super) const MAX_BLOCK: usize = 256 * 1024;
-/// Bytes of blocks that wait to be matched or acknowledged.
-pub(super) const RING_BYTES: usize = 2 * 1024 * 1024;
+/// Bytes of blocks that wait to be matched or acknowledged. Memory is taken as it is needed.
+pub(super) const RING_BYTES: usize = 8 * 1024 * 1024;
+/// Memory beyond this is given back when nothing waits any more.
+const KEPT: u64 = 1024 * 1024;
 /// Bytes that wait while writing is stuck; more is given up and counted.
 pub(super) const MAX_UNWRITTEN: usize = 16 * 1024 * 1024;
 /// Most blocks at once. Few bytes each when lines come singly.
@@ -27,18 +30,11 @@ const BLOCKS: u64 = 8192;
 /// A block during whose matching this many workers ended is not matched any more.
 const MAX_ATTEMPTS: u64 = 2;
 
-/// Counters that live in the ring.
+/// Counters that stand for themselves; those that must agree are in the [`Books`].
 #[derive(Debug, Clone, Copy)]
 #[repr(usize)]
 pub(super) enum Counter {
-    Lines = 8,
-    Bytes,
-    Written,
-    Lost,
-    Unparsed,
-    Spoofed,
-    Shed,
-    Restarts,
+    Restarts = 8,
     Matching,
     /// Keepers that ever came to this ring: a worker whose keeper is gone sees that one waits.
     Keepers,
@@ -59,10 +55,8 @@ const TAIL: usize = 4;
 const BASE: usize = 5;
 /// End of the newest block's bytes.
 const DATA_TAIL: usize = 6;
-/// Bytes that wait to be written, since none did last: how many there are in the low half, how
-/// many of them are written in the high half.
-const UNWRITTEN: usize = 7;
-const DESCRIPTORS: usize = 32;
+const BOOKS: usize = 16;
+const DESCRIPTORS: usize = BOOKS + books::WORDS;
 
 // Words of one descriptor.
 const DESCRIPTOR: usize = 8;
@@ -93,6 +87,25 @@ enum State {
     Published = 3,
     /// Matched; its hits are not acknowledged.
     Matched = 4,
+    /// As published, but counted as matched already: its hits died with a worker.
+    Again = 5,
+}
+
+/// What came of the lines of one block.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Tally {
+    /// All of them.
+    pub(super) lines: u64,
+    /// Of these: no parser understood them.
+    pub(super) unparsed: u64,
+    /// Too long, or not to be trusted behind one that is.
+    pub(super) torn: u64,
+    /// Not looked at.
+    pub(super) shed: u64,
+    /// Looked at, and matched only with another address than the client's.
+    pub(super) spoofed: u64,
+    /// Looked at, and hit.
+    pub(super) hits: u64,
 }
 
 /// A place for what the pipe shows next.
@@ -120,6 +133,17 @@ pub(super) struct InFlight {
     pub(super) ends_midline: bool,
 }
 
+impl InFlight {
+    /// Lines that end in it. With `bytes` as they are in the ring.
+    fn lines(&self, bytes: &[u8]) -> u64 {
+        if self.whole {
+            lines_in(bytes)
+        } else {
+            u64::from(bytes.ends_with(b"\n"))
+        }
+    }
+}
+
 /// A published block in the hands of a match thread.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -145,6 +169,8 @@ pub(super) struct Recovered {
 pub(super) struct Ring {
     region: Arc<Region>,
     capacity: usize,
+    /// Who changes the books: one thread of one worker.
+    changing: Arc<Mutex<()>>,
 }
 
 impl Ring {
@@ -157,7 +183,11 @@ impl Ring {
         let words = DESCRIPTORS + DESCRIPTOR * usize::try_from(BLOCKS).unwrap_or(0);
         // Behind the blocks to be matched one that is not, and what waits to be written.
         let region = Arc::new(Region::new(words, capacity + MAX_BLOCK + MAX_UNWRITTEN)?);
-        let ring = Ring { region, capacity };
+        let ring = Ring {
+            region,
+            capacity,
+            changing: Arc::default(),
+        };
         ring.word(STREAM).store(stream, Relaxed);
         for word in [HEAD, TAIL, BASE] {
             ring.word(word).store(1, Relaxed);
@@ -188,66 +218,192 @@ impl Ring {
     }
 
     pub(super) fn counters(&self) -> control::Counters {
-        let get = |counter| self.get(counter);
+        let books = self.books();
         control::Counters {
-            lines: get(Counter::Lines),
-            bytes: get(Counter::Bytes),
-            written: get(Counter::Written),
-            lost: get(Counter::Lost),
-            unparsed: get(Counter::Unparsed),
-            spoofed: get(Counter::Spoofed),
-            shed: get(Counter::Shed),
-            undecided: get(Counter::Undecided),
-            restarts: get(Counter::Restarts),
-            matching: get(Counter::Matching) == 1,
+            lines: books.lines,
+            bytes: books.bytes,
+            lines_written: books.written_lines,
+            written: books.written,
+            lines_lost: books.lost_lines,
+            lost: books.lost,
+            lines_waiting: books.waiting_lines,
+            waiting: books.waiting(),
+            matched: books.matched,
+            unparsed: books.unparsed,
+            torn: books.torn,
+            shed: books.shed,
+            pending: books.pending,
+            spoofed: books.spoofed,
+            hits: books.hits,
+            unsent: books.unsent,
+            undecided: self.get(Counter::Undecided),
+            restarts: self.get(Counter::Restarts),
+            matching: self.get(Counter::Matching) == 1,
         }
     }
 
-    fn unwritten_range(&self) -> Range<usize> {
-        let word = self.word(UNWRITTEN).load(Acquire);
-        (word >> 32) as usize..(word & u64::from(u32::MAX)) as usize
+    fn books(&self) -> Books {
+        let _one = self.lock_books();
+        self.read_books()
+    }
+
+    fn read_books(&self) -> Books {
+        books::read(|at| self.word(BOOKS + at))
+    }
+
+    fn lock_books(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the books; where a block's step belongs to the change, both happen or neither:
+    /// [`Ring::recover`] makes up for a step that a kill has cut off.
+    fn change(&self, step: Option<(u64, State, State)>, change: impl FnOnce(&mut Books)) {
+        let _one = self.lock_books();
+        let mut books = self.read_books();
+        change(&mut books);
+        if let Some((number, from, to)) = step {
+            books.step_number = number;
+            books.step_start = self.field(number, START).load(Acquire);
+            (books.step_from, books.step_to) = (tag(number, from), tag(number, to));
+        }
+        books::write(|at| self.word(BOOKS + at), books);
+        if let Some((number, from, to)) = step {
+            self.advance(number, from, to);
+        }
+    }
+
+    fn make_up_for_the_last_step(&self) {
+        let books = self.read_books();
+        let number = books.step_number;
+        // The same number may stand for a later block by now; no two begin at one offset.
+        if number > 0 && self.field(number, START).load(Acquire) == books.step_start {
+            let tag = self.field(number, TAG);
+            // Where it is in another state the step was taken.
+            let _ = tag.compare_exchange(books.step_from, books.step_to, AcqRel, Relaxed);
+        }
     }
 
     /// Bytes that wait to be written.
     pub(super) fn unwritten(&self) -> u64 {
-        self.unwritten_range().len() as u64
+        self.books().waiting()
     }
 
     pub(super) fn has_room_to_write(&self, len: usize) -> bool {
-        let waiting = self.unwritten_range();
-        waiting.is_empty() || waiting.end + len <= MAX_UNWRITTEN
+        has_room(&self.books(), len)
     }
 
-    /// Adds to what waits to be written; false where there is no room. Called by the reader only.
-    pub(super) fn add_unwritten(&self, bytes: &[u8]) -> bool {
-        if self.unwritten() == 0 {
-            // Nobody else changes it now.
-            self.word(UNWRITTEN).store(0, Release);
-        }
-        let at = self.capacity + MAX_BLOCK + self.unwritten_range().end;
-        if !self.has_room_to_write(bytes.len()) {
-            return false;
-        }
-        let Some(mut lease) = self.lease(at..at + bytes.len()) else {
-            return false;
+    /// The block is in: from here on it is counted, and with `write` its bytes wait to be written,
+    /// whatever becomes of this worker. False: there is no room for them, and they are lost.
+    /// Called by the reader only.
+    pub(super) fn take_in(&self, block: &InFlight, bytes: &[u8], write: bool) -> bool {
+        let lines = block.lines(bytes);
+        let before = self.books();
+        let room = has_room(&before, bytes.len());
+        // Nobody else adds, and where nothing waits nobody reads.
+        let at = if before.waiting() == 0 {
+            0
+        } else {
+            before.waiting_end
         };
-        lease.copy_from_slice(bytes);
-        drop(lease);
-        self.word(UNWRITTEN).fetch_add(bytes.len() as u64, AcqRel);
-        true
+        let waited = self.capacity + MAX_BLOCK;
+        let place = waited + usize::try_from(at).unwrap_or(usize::MAX);
+        if at == 0 && before.waiting_end > KEPT {
+            self.region
+                .release(waited + KEPT as usize..waited + MAX_UNWRITTEN);
+        }
+        let lease = (write && room)
+            .then(|| self.lease(place..place.saturating_add(bytes.len())))
+            .flatten();
+        let kept = lease
+            .map(|mut lease| lease.copy_from_slice(bytes))
+            .is_some();
+        let step = (block.number, State::Read, State::Written);
+        self.change(Some(step), |books| {
+            let len = bytes.len() as u64;
+            books.lines += lines;
+            books.bytes += len;
+            if kept {
+                if at == 0 {
+                    (books.waiting_start, books.waiting_end) = (0, 0);
+                }
+                books.waiting_end += len;
+                books.waiting_lines += lines;
+            } else if write {
+                books.lost += len;
+                books.lost_lines += lines;
+            }
+            let class = match (block.matched, block.whole) {
+                (true, _) => &mut books.pending,
+                (false, true) => &mut books.shed,
+                (false, false) => &mut books.torn,
+            };
+            *class += lines;
+        });
+        kept || !write
+    }
+
+    /// No byte will follow: a last line without its newline ends here too, where it was passed in
+    /// pieces. With `write` it is written.
+    pub(super) fn end_of_input(&self, write: bool) {
+        let open = self.midline();
+        self.change(None, |books| {
+            if open && books.ended == 0 {
+                books.lines += 1;
+                books.torn += 1;
+                if write && books.waiting() > 0 {
+                    books.waiting_lines += 1;
+                } else if write {
+                    books.written_lines += 1;
+                }
+            }
+            books.ended = 1;
+        });
     }
 
     /// What is to be written next; called by the writer only.
     pub(super) fn next_unwritten(&self) -> Option<Lease> {
-        let waiting = self.unwritten_range();
-        let start = self.capacity + MAX_BLOCK;
-        let range = start + waiting.start..start + waiting.end;
+        let books = self.books();
+        let place = |at: u64| self.capacity + MAX_BLOCK + usize::try_from(at).unwrap_or(usize::MAX);
+        let range = place(books.waiting_start)..place(books.waiting_end);
         (!range.is_empty()).then(|| self.lease(range)).flatten()
     }
 
-    /// So many bytes of [`Ring::next_unwritten`] are written; it was given back before.
-    pub(super) fn wrote(&self, bytes: u64) {
-        self.word(UNWRITTEN).fetch_add(bytes << 32, AcqRel);
+    /// So many bytes of [`Ring::next_unwritten`], with so many newlines, are written; it was given
+    /// back before.
+    pub(super) fn wrote(&self, bytes: u64, newlines: u64) {
+        self.change(None, |books| {
+            // Given up meanwhile: what is counted as lost stays so.
+            if books.waiting() < bytes {
+                return;
+            }
+            books.waiting_start += bytes;
+            books.written += bytes;
+            // The last line of a stream may have no newline.
+            let lines = if books.waiting() == 0 {
+                books.waiting_lines
+            } else {
+                newlines.min(books.waiting_lines)
+            };
+            books.waiting_lines -= lines;
+            books.written_lines += lines;
+        });
+    }
+
+    /// What still waits to be written never will be. How much that is: lines, bytes.
+    pub(super) fn give_up_writing(&self) -> (u64, u64) {
+        let mut given_up = (0, 0);
+        self.change(None, |books| {
+            given_up = (books.waiting_lines, books.waiting());
+            books.lost_lines += books.waiting_lines;
+            books.lost += books.waiting();
+            (books.waiting_lines, books.waiting_start) = (0, books.waiting_end);
+        });
+        given_up
+    }
+
+    /// The engine never heard of so many lines that hit.
+    pub(super) fn not_sent(&self, hits: u64) {
+        self.change(None, |books| books.unsent += hits);
     }
 
     /// Room for `want` bytes (at most [`MAX_BLOCK`]). Where the ring has none, matched blocks are
@@ -334,11 +490,6 @@ impl Ring {
         block
     }
 
-    /// The block is written, or the writer answers for it.
-    pub(super) fn written(&self, block: &InFlight) {
-        self.advance(block.number, State::Read, State::Written);
-    }
-
     /// The block has left the pipe.
     pub(super) fn consumed(&self, block: &InFlight) {
         let end = block.start + block.len as u64;
@@ -358,12 +509,28 @@ impl Ring {
         self.field(number, ATTEMPTS).fetch_add(1, AcqRel);
     }
 
-    /// The block is matched; with `keep` it waits for [`Ring::acknowledged`].
-    pub(super) fn matched(&self, number: u64, keep: bool) {
+    /// The block is matched, or will not be; with `keep` it waits for [`Ring::acknowledged`].
+    pub(super) fn matched(&self, number: u64, tally: Tally, keep: bool) {
         // It has been matched without harm: only its hits are waiting.
         self.field(number, ATTEMPTS).store(0, Release);
         let to = if keep { State::Matched } else { State::Free };
-        self.advance(number, State::Published, to);
+        if self.advance(number, State::Again, to) {
+            return;
+        }
+        self.settle(number, tally, to);
+    }
+
+    fn settle(&self, number: u64, tally: Tally, to: State) {
+        self.change(Some((number, State::Published, to)), |books| {
+            books.pending = books.pending.saturating_sub(tally.lines);
+            books.unparsed += tally.unparsed;
+            books.torn += tally.torn;
+            books.shed += tally.shed;
+            let others = tally.unparsed + tally.torn + tally.shed;
+            books.matched += tally.lines.saturating_sub(others);
+            books.spoofed += tally.spoofed;
+            books.hits += tally.hits;
+        });
     }
 
     /// The engine has the block's hits, or they were given up. A block freed before is no error.
@@ -376,7 +543,7 @@ impl Ring {
     pub(super) fn excuse(&self) {
         let (head, tail) = (self.word(HEAD).load(Acquire), self.word(TAIL).load(Acquire));
         for number in head..tail {
-            if self.state(number) == Some(State::Published) {
+            if let Some(State::Published | State::Again) = self.state(number) {
                 let attempts = self.field(number, ATTEMPTS);
                 let before = attempts.load(Acquire);
                 attempts.store(before.saturating_sub(1), Release);
@@ -386,6 +553,7 @@ impl Ring {
 
     /// What the last worker left. Called once, before anything else, by a new worker.
     pub(super) fn recover(&self) -> Recovered {
+        self.make_up_for_the_last_step();
         let mut left = Recovered::default();
         let (head, tail) = (self.word(HEAD).load(Acquire), self.word(TAIL).load(Acquire));
         for number in head..tail {
@@ -410,19 +578,30 @@ impl Ring {
                     let bytes = self.lease(offset..offset + len);
                     left.in_flight = Some((block, bytes));
                 }
-                Some(State::Published | State::Matched) => {
+                Some(state @ (State::Published | State::Matched | State::Again)) => {
                     let Some(bytes) = self.lease(offset..offset + len) else {
                         continue;
                     };
                     if field(ATTEMPTS) >= MAX_ATTEMPTS {
                         let lines = lines_in(&bytes);
-                        self.count(Counter::Shed, lines);
                         left.poisoned.push((field(START), lines));
-                        self.field(number, TAG)
-                            .store(tag(number, State::Free), Release);
+                        if state == State::Published {
+                            let shed = lines;
+                            self.settle(
+                                number,
+                                Tally {
+                                    lines,
+                                    shed,
+                                    ..Tally::default()
+                                },
+                                State::Free,
+                            );
+                        } else {
+                            self.advance(number, state, State::Free);
+                        }
                         continue;
                     }
-                    self.advance(number, State::Matched, State::Published);
+                    self.advance(number, State::Matched, State::Again);
                     left.jobs.push(Job {
                         number,
                         start: field(START),
@@ -486,7 +665,9 @@ impl Ring {
         self.word(HEAD).store(head, Release);
         if head == tail {
             self.word(BASE).store(head, Release);
-            self.word(DATA_TAIL).store(0, Relaxed);
+            if self.word(DATA_TAIL).swap(0, Relaxed) > KEPT {
+                self.region.release(KEPT as usize..self.capacity);
+            }
         }
     }
 
@@ -498,6 +679,7 @@ impl Ring {
             State::Written,
             State::Published,
             State::Matched,
+            State::Again,
         ]
         .into_iter()
         .find(|state| found == tag(number, *state))
@@ -521,177 +703,13 @@ impl Ring {
     }
 }
 
+fn has_room(books: &Books, len: usize) -> bool {
+    books.waiting() == 0 || books.waiting_end + len as u64 <= MAX_UNWRITTEN as u64
+}
+
 fn tag(number: u64, state: State) -> u64 {
     number << 3 | state as u64
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// One block of `len` bytes through all steps until it is published (or passed).
-    fn publish(ring: &Ring, len: usize) -> (InFlight, Lease) {
-        let mut place = ring.reserve(len, true).unwrap();
-        let byte = b'a' + (ring.word(TAIL).load(Relaxed) % 26) as u8;
-        place.lease.fill(byte);
-        let block = ring.begin(&mut place, len, 1, true, false);
-        ring.written(&block);
-        ring.consumed(&block);
-        (block, place.lease)
-    }
-
-    #[test]
-    fn stream_offsets_go_on_and_an_empty_ring_starts_at_its_first_bytes() {
-        let ring = Ring::with_capacity(7, MAX_BLOCK).unwrap();
-        let mut start = 0;
-        for len in [1, 5, 100_000, MAX_BLOCK, 3] {
-            let (block, bytes) = publish(&ring, len);
-            assert!(block.matched);
-            assert_eq!(block.start, start);
-            start += len as u64;
-            drop(bytes);
-            ring.attempt(block.number);
-            ring.matched(block.number, false);
-            let place = ring.reserve(1, true).unwrap();
-            assert_eq!(place.offset, 0);
-        }
-    }
-
-    #[test]
-    fn a_full_ring_frees_matched_blocks_first_and_never_unmatched_ones() {
-        let ring = Ring::with_capacity(7, 1000).unwrap();
-        let (first, bytes) = publish(&ring, 400);
-        drop(bytes);
-        ring.matched(first.number, true);
-        let (second, bytes) = publish(&ring, 400);
-        // The first is matched: it makes room.
-        let (third, third_bytes) = publish(&ring, 400);
-        assert!(third.matched);
-        // The second is not matched: the fourth is passed.
-        let (fourth, _) = publish(&ring, 400);
-        assert!(!fourth.matched);
-        // A late acknowledgement of a block that is gone changes nothing.
-        ring.acknowledged(first.number);
-        drop(bytes);
-        ring.matched(second.number, false);
-        let (fifth, _) = publish(&ring, 400);
-        assert!(fifth.matched);
-        assert!(third_bytes.iter().all(|b| *b == third_bytes[0]));
-    }
-
-    #[test]
-    fn more_blocks_than_descriptors_are_passed() {
-        let ring = Ring::new(7).unwrap();
-        let held: Vec<_> = (0..BLOCKS - 1).map(|_| publish(&ring, 1)).collect();
-        assert!(held.iter().all(|(block, _)| block.matched));
-        for _ in 0..3 * BLOCKS {
-            assert!(!publish(&ring, 1).0.matched);
-        }
-        for (block, bytes) in held {
-            drop(bytes);
-            ring.matched(block.number, false);
-        }
-        assert!(publish(&ring, 1).0.matched);
-    }
-
-    #[test]
-    fn passing_without_matching_goes_on_for_ever() {
-        let ring = Ring::new(7).unwrap();
-        for i in 0..3 * BLOCKS {
-            let mut place = ring.reserve(10, false).unwrap();
-            let block = ring.begin(&mut place, 10, 1, false, false);
-            assert_eq!((block.matched, block.start), (false, i * 10));
-            ring.written(&block);
-            ring.consumed(&block);
-        }
-        assert!(ring.recover().jobs.is_empty());
-    }
-
-    #[test]
-    fn a_killed_worker_leaves_each_block_where_it_was() {
-        let ring = Ring::new(7).unwrap();
-        let (matched, bytes) = publish(&ring, 10);
-        drop(bytes);
-        ring.matched(matched.number, true);
-        let (done, bytes) = publish(&ring, 10);
-        drop(bytes);
-        ring.matched(done.number, false);
-        let (published, bytes) = publish(&ring, 10);
-        let expected = bytes.to_vec();
-        drop(bytes);
-
-        // Read, not written: forgotten, the pipe shows it again.
-        let mut place = ring.reserve(10, true).unwrap();
-        ring.begin(&mut place, 10, 1, true, false);
-        drop(place);
-        let left = ring.recover();
-        assert!(left.in_flight.is_none());
-        let numbers: Vec<u64> = left.jobs.iter().map(|job| job.number).collect();
-        assert_eq!(numbers, [matched.number, published.number]);
-        assert_eq!(&*left.jobs[1].bytes, expected);
-        assert_eq!(left.jobs[1].start, 20);
-        drop(left);
-
-        // Written, not consumed: comes back with all that is needed to go on.
-        let mut place = ring.reserve(10, true).unwrap();
-        place.lease.fill(b'x');
-        let block = ring.begin(&mut place, 6, 1, true, true);
-        ring.written(&block);
-        drop(place);
-        let (again, bytes) = ring.recover().in_flight.unwrap();
-        assert_eq!((again.start, again.len, again.matched), (30, 6, true));
-        assert_eq!(&*bytes.unwrap(), b"xxxxxx");
-        ring.consumed(&again);
-        assert!(ring.midline());
-        let next = ring.reserve(1, true).unwrap();
-        assert!(next.offset > 0, "the block's bytes are still in use");
-    }
-
-    #[test]
-    fn what_waits_to_be_written_outlives_a_worker_and_is_bounded() {
-        let ring = Ring::new(7).unwrap();
-        assert!(ring.next_unwritten().is_none());
-        assert!(ring.add_unwritten(b"one\n") && ring.add_unwritten(b"two\n"));
-        ring.wrote(4);
-        let next_worker = ring.clone();
-        assert_eq!(&*next_worker.next_unwritten().unwrap(), b"two\n");
-        assert_eq!(next_worker.unwritten(), 4);
-        let block = vec![b'x'; MAX_BLOCK];
-        let fit = (0..).take_while(|_| ring.add_unwritten(&block)).count();
-        assert_eq!(fit, MAX_UNWRITTEN / MAX_BLOCK - 1);
-        assert!(!ring.has_room_to_write(MAX_BLOCK) && ring.has_room_to_write(1));
-        ring.wrote(ring.unwritten());
-        assert!(ring.has_room_to_write(MAX_BLOCK) && ring.add_unwritten(b"three\n"));
-        assert_eq!(&*ring.next_unwritten().unwrap(), b"three\n");
-    }
-
-    #[test]
-    fn a_block_that_ended_two_workers_is_not_matched_again() {
-        let ring = Ring::new(7).unwrap();
-        let (poison, bytes) = publish(&ring, 10);
-        drop(bytes);
-        let (innocent, bytes) = publish(&ring, 10);
-        drop(bytes);
-        for _ in 0..2 {
-            assert_eq!(ring.recover().jobs.len(), 2);
-            ring.attempt(poison.number);
-        }
-        ring.attempt(innocent.number);
-        let left = ring.recover();
-        assert_eq!(left.poisoned, [(0, 1)]);
-        assert_eq!(left.jobs.len(), 1);
-        assert_eq!(left.jobs[0].number, innocent.number);
-        drop(left);
-        // Nor do ends that are somebody's doing.
-        for _ in 0..3 {
-            ring.attempt(innocent.number);
-            ring.excuse();
-            assert_eq!(ring.recover().jobs.len(), 1);
-        }
-        // Two more ends while it only waits for its acknowledgement do not count.
-        ring.matched(innocent.number, true);
-        assert_eq!(ring.recover().jobs.len(), 1);
-        ring.attempt(innocent.number);
-        assert_eq!(ring.recover().jobs.len(), 1);
-    }
-}
+mod tests;

@@ -17,7 +17,7 @@ use super::keeper::{self, Inherited};
 use super::output::Streams;
 use super::reader::PrivatePipe;
 use super::ring::Ring;
-use super::{IGNORED, Log, source};
+use super::{IGNORED, Log, family, source};
 use crate::sys::{process, signals};
 
 /// What cannot be had (memory, a process) is asked for again after this time.
@@ -45,6 +45,7 @@ pub(super) fn run(log: Log, starter: Starter) {
     // Where it is ignored no child's end can be waited for.
     let _ = signals::set_default(&[Signal::SIGCHLD]);
 
+    let apache = family::apache();
     persist(source::make_stdin_a_pipe);
     // Made here, so that they outlive keepers as well as workers.
     let ring = persist(|| Ring::new(random()));
@@ -54,7 +55,8 @@ pub(super) fn run(log: Log, starter: Starter) {
     let mut pause = Duration::ZERO;
     loop {
         let began = Instant::now();
-        let (keeper, told) = persist(|| start_keeper(&log, &starter, &ring, &private, &streams));
+        let (keeper, told) =
+            persist(|| start_keeper(&log, &starter, apache, &ring, &private, &streams));
         // Also those that were held back by whoever started us.
         let _ = signals::let_all_through();
         let lines = read_told(told);
@@ -93,6 +95,7 @@ fn persist<T>(mut attempt: impl FnMut() -> io::Result<T>) -> T {
 fn start_keeper(
     log: &Log,
     starter: &Starter,
+    apache: Option<Pid>,
     ring: &Ring,
     private: &PrivatePipe,
     streams: &Streams,
@@ -101,6 +104,7 @@ fn start_keeper(
     let inherited = Inherited {
         log: log.clone(),
         starter: starter.clone(),
+        apache,
         ring: ring.clone(),
         private: private.try_clone()?,
         streams: streams.try_clone()?,

@@ -96,6 +96,11 @@ impl Tell {
         self.say(&self.lock().settings, Severity::Warning, text);
     }
 
+    /// Tells something that happened and needs nobody.
+    pub(super) fn note(&self, text: &str) {
+        self.say(&self.lock().settings, Severity::Notice, text);
+    }
+
     fn say(&self, settings: &config::Syslog, severity: Severity, text: &str) {
         alert::tell(settings, severity, &format!("{}: {text}", self.inner.about));
     }

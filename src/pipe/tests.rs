@@ -254,7 +254,9 @@ proptest! {
         }
         prop_assert_eq!(counters.lines, expected.len() as u64);
         let too_long = expected.iter().filter(|line| line.len() > MAX_LINE).count();
-        prop_assert_eq!(counters.unparsed, too_long as u64);
+        prop_assert_eq!(counters.torn, too_long as u64);
+        prop_assert_eq!(counters.matched + counters.torn, counters.lines);
+        prop_assert_eq!(counters.lines_written, counters.lines);
         expected.retain(|line| line.len() <= MAX_LINE);
         expected.sort();
         let mut seen = rig.seen.seen.lock().unwrap().clone();

@@ -11,19 +11,20 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
 
 use super::engine_link;
-use super::matching::Done;
-use super::ring::{Counter, Ring};
+use super::matching::{Done, Matching};
+use super::reading::Reading;
+use super::ring::Ring;
 use super::tell::Tell;
 use crate::control::{
-    Counters, LineHit, MAX_UNDECIDED, MAX_WORKER_MESSAGE, Reply, Request, Undecided, VERSION,
-    WorkerHello,
+    Counters, LineHit, MAX_UNDECIDED, MAX_WORKER_MESSAGE, Reply, Request, SlowestFilter, Undecided,
+    VERSION, WorkerHello,
 };
 use crate::filter::PatternAt;
 use crate::jail::shared::Shared;
 use crate::record::Kind;
 use crate::sys::clock;
 
-/// Hits that wait for their acknowledgement; more are given up and counted as shed.
+/// Hits that wait for their acknowledgement; more are given up and counted.
 const MAX_UNACKNOWLEDGED: usize = 10_000;
 /// Hits in one message; a message that is still too long is halved.
 const MAX_BATCH: usize = 200;
@@ -33,6 +34,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 /// At the end of input: how long the last hits wait for the engine.
 pub(super) const LAST_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the last counters wait for an engine's welcome.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// What is kept for a rehearsal by hand.
 const MAX_TOLD: usize = 20;
 const MAX_TOLD_LINE: usize = 500;
@@ -47,8 +50,11 @@ pub(super) struct Speaker {
     pub(super) socket: PathBuf,
     pub(super) kind: Kind,
     pub(super) path: Option<PathBuf>,
+    /// Whose slowest filter is told.
+    pub(super) matching: Arc<Matching>,
     /// Hash of the configuration that is matched with; the link keeps it up to date.
     pub(super) config: Arc<Mutex<Option<String>>>,
+    pub(super) reading: Arc<Reading>,
 }
 
 /// What wakes the uplink besides results.
@@ -80,6 +86,7 @@ pub(super) fn run(
         connect_at: Some(Instant::now()),
         counters_sent: Counters::default(),
         counters_at: Instant::now(),
+        reading_sent: 0,
         shared: Shared::new(),
         undecided: BTreeMap::new(),
         told: VecDeque::new(),
@@ -100,6 +107,7 @@ struct Uplink {
     connect_at: Option<Instant>,
     counters_sent: Counters,
     counters_at: Instant,
+    reading_sent: u64,
     shared: Shared,
     /// Patterns that gave up on lines, not yet told to the engine; no more than the configuration
     /// has.
@@ -130,10 +138,14 @@ impl Uplink {
         let (mut results, mut wakes) = (results, wakes);
         let mut complete = false;
         let mut end: Option<Instant> = None;
+        let mut last_word: Option<Instant> = None;
         loop {
             if complete && self.queue.hits.is_empty() {
                 self.send_counters();
-                return;
+                let until = *last_word.get_or_insert_with(|| Instant::now() + LAST_WORD);
+                if !self.is_introducing_itself() || Instant::now() >= until {
+                    return;
+                }
             }
             if end.is_some_and(|end| Instant::now() >= end) {
                 self.give_up();
@@ -153,6 +165,7 @@ impl Uplink {
                 self.connect_at,
                 self.line.as_ref().map(|_| self.counters_at),
                 end,
+                last_word,
             ];
             let timer = next.into_iter().flatten().min().map_or_else(never, |at| {
                 after(at.saturating_duration_since(Instant::now()))
@@ -185,6 +198,14 @@ impl Uplink {
         }
     }
 
+    /// Whether there is an engine that is about to hear the counters.
+    fn is_introducing_itself(&self) -> bool {
+        match &self.line {
+            Some(line) => !line.welcome,
+            None => self.connect_at.is_some_and(|at| at <= Instant::now()),
+        }
+    }
+
     fn take(&mut self, done: Done) {
         let now = clock::boottime();
         for done in self.order.put(done) {
@@ -201,9 +222,9 @@ impl Uplink {
             if done.hits.is_empty() {
                 continue;
             }
-            let shed = self.queue.push(done.number, done.hits);
-            if shed > 0 {
-                self.ring.count(Counter::Shed, shed);
+            let unsent = self.queue.push(done.number, done.hits);
+            if unsent > 0 {
+                self.ring.not_sent(unsent);
                 self.tell.trouble(
                     "unacknowledged",
                     "the engine does not answer: hits are being given up; \
@@ -250,6 +271,7 @@ impl Uplink {
                     line.welcome = true;
                 }
                 self.counters_sent = Counters::default();
+                self.reading_sent = 0;
                 self.counters_at = Instant::now();
             }
             Reply::Ack { offset, told } => {
@@ -290,7 +312,7 @@ impl Uplink {
 
     fn give_up(&mut self) {
         let waiting = self.queue.hits.len() as u64;
-        self.ring.count(Counter::Shed, waiting);
+        self.ring.not_sent(waiting);
         self.keep_told(format!(
             "the engine did not answer within {} s: {waiting} hits are given up; \
              `pipeban status` says more",
@@ -404,6 +426,21 @@ impl Uplink {
         if counters != self.counters_sent {
             self.counters_sent = counters;
             self.send(&Request::Counters(counters));
+            if let Some(slowest) = self.speaker.matching.slowest()
+                && slowest.filter.len() <= LONGEST_FILTER
+            {
+                self.send(&Request::Slowest(SlowestFilter {
+                    filter: slowest.filter,
+                    share: slowest.share,
+                    nanos: slowest.nanos,
+                }));
+            }
+        }
+        if self.line.as_ref().is_some_and(|line| line.welcome)
+            && let Some((version, reading)) = self.speaker.reading.after(self.reading_sent)
+        {
+            self.reading_sent = version;
+            self.send(&Request::Reading(reading));
         }
         let mut undecided = Vec::new();
         while undecided.len() < MAX_UNDECIDED
@@ -504,13 +541,13 @@ impl Queue {
     /// Adds a block's hits; how many of them found no room.
     fn push(&mut self, number: u64, hits: Vec<LineHit>) -> u64 {
         let room = MAX_UNACKNOWLEDGED.saturating_sub(self.hits.len());
-        let shed = hits.len().saturating_sub(room);
+        let unsent = hits.len().saturating_sub(room);
         self.hits.extend(
             hits.into_iter()
                 .take(room)
                 .map(|hit| Waiting { hit, number }),
         );
-        shed as u64
+        unsent as u64
     }
 
     /// Forgets hits up to and with this offset; the blocks of which no hit is left.

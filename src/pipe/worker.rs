@@ -98,6 +98,7 @@ impl Worker {
         if !trusted {
             matching.off();
         }
+        let reading = Arc::clone(matching.reading());
         let (feed, results) = Feed::new(Arc::clone(&matching));
         let config = Arc::new(Mutex::new(None));
         // As many as the link can want to say before the uplink listens.
@@ -108,7 +109,7 @@ impl Worker {
 
         let listener = Listener {
             link: Arc::clone(&link),
-            matching,
+            matching: Arc::clone(&matching),
             writer: Arc::clone(&writer),
             config: Arc::clone(&config),
             wake: wake.clone(),
@@ -126,7 +127,9 @@ impl Worker {
             socket: self.engine,
             kind: self.kind,
             path: self.path,
+            matching,
             config,
+            reading,
         };
         let (told_sender, told): (_, Receiver<Vec<String>>) = bounded(1);
         let (ring, tell) = (self.ring.clone(), self.tell.clone());

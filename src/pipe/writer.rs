@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::destination::Destination;
-use super::ring::{Counter, Ring};
+use super::ring::{InFlight, Ring};
 use super::tell::Tell;
 
 /// The reader waits as long as writes come back, however slow: the buffer is
@@ -37,6 +37,8 @@ struct Shared {
     stuck: bool,
     destination: Destination,
     finished: bool,
+    /// Lines and bytes that had been lost when the last loss began.
+    lost_before: Option<(u64, u64)>,
 }
 
 impl Writer {
@@ -74,21 +76,25 @@ impl Writer {
 
     /// Takes the block over: from here on it is written in order, whatever becomes of this worker.
     /// Where too much waits already it is given up.
-    pub(super) fn take(&self, block: &[u8]) {
-        if !self.wanted {
-            return;
+    pub(super) fn take(&self, block: &InFlight, bytes: &[u8]) {
+        if self.wanted {
+            drop(self.wait_while(|| !self.ring.has_room_to_write(bytes.len())));
         }
-        let guard = self.wait_while(|| !self.ring.has_room_to_write(block.len()));
-        if self.ring.add_unwritten(block) {
+        let before = self.lost();
+        if self.ring.take_in(block, bytes, self.wanted) {
             self.changed.notify_all();
             return;
         }
-        drop(guard);
-        self.ring.count(Counter::Lost, block.len() as u64);
+        self.lock().lost_before.get_or_insert(before);
         self.tell.trouble(
             "lost",
             "lines are being lost: the log file takes none, and the buffer is full",
         );
+    }
+
+    /// No block will follow.
+    pub(super) fn end_of_input(&self) {
+        self.ring.end_of_input(self.wanted);
     }
 
     /// Returns when all that was taken is written, or when that takes too long: the writer goes on
@@ -125,13 +131,11 @@ impl Writer {
         let _ = self
             .changed
             .wait_timeout_while(shared, grace, |_| self.is_behind());
-        let lost = self.ring.unwritten();
-        if lost > 0 {
-            self.ring.count(Counter::Lost, lost);
-            self.tell.trouble(
-                "lost",
-                &format!("{lost} bytes are lost: the log file took none until the end"),
-            );
+        let (lines, bytes) = self.ring.give_up_writing();
+        if bytes > 0 {
+            self.tell.event(&format!(
+                "{lines} lines ({bytes} bytes) are lost: the log file took none until the end"
+            ));
         }
     }
 
@@ -165,27 +169,42 @@ impl Writer {
             Ok(n) => part.get(n.saturating_sub(1)).copied(),
             Err(_) => None,
         };
+        let newlines = written.as_ref().map_or(0, |n| newlines(part, *n));
         // Given back first: its place may be used at once.
         drop(bytes);
         match written {
             Ok(0) => self.pause(&io::ErrorKind::WriteZero.into()),
-            Ok(n) => self.came_back(n as u64, last),
+            Ok(n) => self.came_back(n as u64, newlines, last),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => self.pause(&error),
         }
     }
 
-    fn came_back(&self, len: u64, last: Option<u8>) {
-        self.ring.count(Counter::Written, len);
+    fn came_back(&self, len: u64, newlines: u64, last: Option<u8>) {
         self.tell.over("write", "the log file can be written again");
         let mut shared = self.lock();
         // Both under the lock: a new file must know how much goes to the last one.
-        self.ring.wrote(len);
+        self.ring.wrote(len, newlines);
         shared.destination.wrote(len, last);
-        if std::mem::take(&mut shared.stuck) {
-            self.tell.over("lost", "the log file takes lines again");
+        shared.stuck = false;
+        if let Some(before) = shared.lost_before.take() {
+            let (lines, bytes) = self.lost();
+            self.tell.over(
+                "lost",
+                &format!(
+                    "the log file takes lines again; {} lines ({} bytes) were lost",
+                    lines.saturating_sub(before.0),
+                    bytes.saturating_sub(before.1)
+                ),
+            );
         }
         self.changed.notify_all();
+    }
+
+    /// Lines and bytes lost so far.
+    fn lost(&self) -> (u64, u64) {
+        let counters = self.ring.counters();
+        (counters.lines_lost, counters.lost)
     }
 
     fn pause(&self, error: &io::Error) {
@@ -202,6 +221,10 @@ impl Writer {
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn newlines(bytes: &[u8], len: usize) -> u64 {
+    memchr::memchr_iter(b'\n', bytes.get(..len).unwrap_or(bytes)).count() as u64
 }
 
 /// What of `bytes` to write at once: whole lines, because others may append to the same file.

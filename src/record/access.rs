@@ -1,128 +1,132 @@
-//! Runs a compiled format over a line: left to right, each byte looked at once or twice.
+//! Runs a compiled LogFormat over a line, from left to right.
 
-use super::format::{Class, Format, Item, Role};
-use super::{Record, address, time};
+use super::Record;
+use super::format::{Format, Open, Step};
+use super::shape::{Class, Field, Item, Reading};
+
+/// Where the part behind a client's words may begin: Apache wrote that part, so the first place
+/// from the right where it fits is right, and few are looked at. A line of another format ends
+/// the search here.
+const PLACES: usize = 64;
 
 /// The fields of `line`; `None` when it is not wholly of the format.
 pub(super) fn parse<'a>(format: &Format, line: &'a [u8]) -> Option<Record<'a>> {
-    let mut record = Record::default();
-    let (mut remote, mut peer) = (None, None);
+    Some(read(format, line)?.record(format.client))
+}
+
+pub(super) fn read<'a>(format: &Format, line: &'a [u8]) -> Option<Reading<'a>> {
+    let mut reading = Reading::new(line);
     let mut rest = line;
-    for (at, item) in format.items.iter().enumerate() {
-        let following = format.items.get(at + 1..).unwrap_or_default();
-        match item {
-            Item::Literal(text) => rest = rest.strip_prefix(text.as_slice())?,
-            Item::Field(class, role) => {
-                let length = length(*class, following, rest)?;
-                let (value, after) = rest.split_at_checked(length)?;
-                let start = line.len() - rest.len();
-                rest = after;
-                match role {
-                    Role::None => {}
-                    Role::Client => record.client = address::client(value),
-                    Role::Remote => remote = address::client(value),
-                    Role::Peer => peer = address::client(value),
-                    Role::Vhost => record.vhost = Some(value),
-                    Role::Time => record.time = Some(start + 1..start + length - 1),
-                    Role::Status => record.status = status(value),
-                    Role::Request => record.request = Some(value),
-                    Role::Agent => record.agent = Some(value),
-                }
-            }
-        }
+    for step in &format.steps {
+        rest = match step {
+            Step::Item(Item::Literal(text)) => rest.strip_prefix(text.as_slice())?,
+            Step::Item(Item::Field(field)) => reading.field(field, rest)?,
+            Step::Closed(field, fence) => closed(field, *fence, rest, &mut reading)?,
+            Step::Open(open) => self::open(open, rest, &mut reading)?,
+        };
     }
-    if !rest.is_empty() {
+    rest.is_empty().then_some(reading)
+}
+
+/// A client's words up to a byte that cannot be part of them.
+fn closed<'a>(
+    field: &Field,
+    fence: u8,
+    text: &'a [u8],
+    reading: &mut Reading<'a>,
+) -> Option<&'a [u8]> {
+    let length = match fence {
+        // An empty name stands there as two quotes, not escaped.
+        b'"' if field.class == Class::User && text.first() == Some(&b'"') => 2,
+        b'"' => unescaped_quote(text)?,
+        _ => memchr::memchr(fence, text)?,
+    };
+    let (value, rest) = text.split_at_checked(length)?;
+    reading.put(field, value);
+    Some(rest)
+}
+
+fn open<'a>(open: &Open, text: &'a [u8], reading: &mut Reading<'a>) -> Option<&'a [u8]> {
+    let end = match open.fence {
+        None => text.len(),
+        Some(b'"') => unescaped_quote(text)?,
+        Some(fence) => memchr::memchr(fence, text)?,
+    };
+    let region = text.get(..end)?;
+    if let Some(words) = before_tail(open, region, reading) {
+        head(&open.head, words, reading)?;
+        return text.get(end..);
+    }
+    // The quotes may be those of an empty name.
+    let empty_name = open.fence == Some(b'"') && text.get(end + 1) == Some(&b'"');
+    if !(empty_name && open.has_user()) {
         return None;
     }
-    record.client = record.client.or(remote).or(peer);
-    record.peer = peer.map(|peer| peer.addr);
-    Some(record)
+    let behind = text.get(end + 2..)?;
+    let end = end + 2 + unescaped_quote(behind)?;
+    let words = before_tail(open, text.get(..end)?, reading)?;
+    head(&open.head, words, reading)?;
+    text.get(end..)
 }
 
-fn status(value: &[u8]) -> Option<u16> {
-    std::str::from_utf8(value).ok()?.parse().ok()
-}
-
-/// How long the field at the front of `text` is.
-fn length(class: Class, following: &[Item], text: &[u8]) -> Option<usize> {
-    match class {
-        Class::Time => bracketed_time(text),
-        Class::Free => free(following, text),
-        Class::Host if text.first() == Some(&b'[') => {
-            memchr::memchr(b']', text.get(..text.len().min(48))?).map(|end| end + 1)
-        }
-        Class::Word => {
-            let stop = match following.first() {
-                Some(Item::Literal(next)) => next.first().copied(),
-                _ => None,
-            };
-            nonempty(run(text, |b| class.holds(b) && Some(b) != stop))
-        }
-        Class::Address | Class::Name => {
-            let all = run(text, |b| class.holds(b));
-            let value = text.get(..all)?;
-            let port = matches!(following.first(), Some(Item::Literal(next)) if next.first() == Some(&b':'));
-            let length = if port {
-                memchr::memrchr(b':', value)?
-            } else {
-                all
-            };
-            if class == Class::Address {
-                let value = value.get(..length)?;
-                (value == b"-" || address::read(value).is_some()).then_some(())?;
-            }
-            nonempty(length)
-        }
-        Class::Host | Class::Number => nonempty(run(text, |b| class.holds(b))),
-    }
-}
-
-fn run(text: &[u8], holds: impl Fn(u8) -> bool) -> usize {
-    text.iter().take_while(|b| holds(**b)).count()
-}
-
-fn nonempty(length: usize) -> Option<usize> {
-    (length > 0).then_some(length)
-}
-
-fn bracketed_time(text: &[u8]) -> Option<usize> {
-    let (_, rest) = time::access(text.strip_prefix(b"[")?)?;
-    let rest = rest.strip_prefix(b"]")?;
-    Some(text.len() - rest.len())
-}
-
-/// The end of what a client chose.
-fn free(following: &[Item], text: &[u8]) -> Option<usize> {
-    let Some(Item::Literal(end)) = following.first() else {
-        return Some(text.len());
+/// What of `region` stands before the tail, which ends it.
+fn before_tail<'a>(open: &Open, region: &'a [u8], reading: &mut Reading<'a>) -> Option<&'a [u8]> {
+    let mut ends_with_tail = |at: usize| {
+        let behind = region.get(at..).unwrap_or_default();
+        reading
+            .items(&open.tail, behind)
+            .is_some_and(<[u8]>::is_empty)
     };
-    let first = *end.first()?;
-    if first == b'"' {
-        return unescaped_quote(text);
-    }
-    memchr::memchr_iter(first, text).find(|at| {
-        text.get(*at..)
-            .and_then(|rest| rest.strip_prefix(end.as_slice()))
-            .is_some_and(|rest| fits(following.get(1..).unwrap_or_default(), rest))
-    })
+    let at = match (open.tail_length, open.tail.first()) {
+        (Some(length), _) => region
+            .len()
+            .checked_sub(length)
+            .filter(|at| ends_with_tail(*at)),
+        (None, Some(Item::Literal(first))) => memchr::memrchr_iter(*first.first()?, region)
+            .take(PLACES)
+            .find(|at| ends_with_tail(*at)),
+        (None, _) => None,
+    };
+    region.get(..at?)
 }
 
-/// Whether the next field and the text behind it stand at the front of `text`. Only fields with a
-/// fixed form are looked at, so this takes no longer than their length.
-fn fits(items: &[Item], text: &[u8]) -> bool {
+/// Several fields of the client's with nothing between them that the client could not write: each
+/// ends at the first place where what follows fits. The last one has the rest.
+fn head<'a>(items: &[Item], text: &'a [u8], reading: &mut Reading<'a>) -> Option<()> {
     let mut rest = text;
-    for (at, item) in items.iter().take(2).enumerate() {
-        let length = match item {
-            Item::Literal(text) => rest.starts_with(text).then_some(text.len()),
-            Item::Field(Class::Free | Class::Word | Class::Name | Class::Host, _) => return true,
-            Item::Field(class, _) => length(*class, items.get(at + 1..).unwrap_or_default(), rest),
+    let mut items = items;
+    while let Some((item, following)) = items.split_first() {
+        let field = match item {
+            Item::Literal(literal) => {
+                rest = rest.strip_prefix(literal.as_slice())?;
+                items = following;
+                continue;
+            }
+            Item::Field(field) if !field.class.is_text() => {
+                rest = reading.field(field, rest)?;
+                items = following;
+                continue;
+            }
+            Item::Field(field) => field,
         };
-        match length.and_then(|length| rest.get(length..)) {
-            Some(after) => rest = after,
-            None => return false,
-        }
+        let form = following.iter().position(is_text).unwrap_or(0);
+        let (between, after) = following.split_at_checked(form)?;
+        let Some(Item::Literal(first)) = between.first() else {
+            reading.put(field, rest);
+            return Some(());
+        };
+        let (at, behind) = memchr::memmem::find_iter(rest, first)
+            .take(PLACES)
+            .find_map(|at| Some((at, reading.items(between, rest.get(at..)?)?)))?;
+        reading.put(field, rest.get(..at)?);
+        rest = behind;
+        items = after;
     }
-    items.len() >= 2 || rest.is_empty()
+    Some(())
+}
+
+fn is_text(item: &Item) -> bool {
+    matches!(item, Item::Field(field) if field.class.is_text())
 }
 
 fn unescaped_quote(text: &[u8]) -> Option<usize> {

@@ -8,9 +8,10 @@
 //! In the error log a client's quotes and brackets are not escaped. So the client is taken where
 //! httpd writes it, directly behind the prefix, and never further right.
 
-use super::{Client, Record, address, time};
+use super::time::{self, Stamp};
+use super::{Client, Record, address};
 
-const LEVELS: [&[u8]; 16] = [
+pub(super) const LEVELS: [&[u8]; 16] = [
     b"emerg", b"alert", b"crit", b"error", b"warn", b"notice", b"info", b"debug", b"trace1",
     b"trace2", b"trace3", b"trace4", b"trace5", b"trace6", b"trace7", b"trace8",
 ];
@@ -25,6 +26,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Record<'_>> {
     Some(Record {
         client: client(text, prefix.pid.is_some()),
         time: Some(1..1 + prefix.time),
+        stamp: Some(prefix.stamp),
         pid: prefix.pid,
         ..Record::default()
     })
@@ -38,6 +40,7 @@ pub(super) fn begins_line(text: &[u8]) -> bool {
 struct Prefix<'a> {
     /// Length of the time.
     time: usize,
+    stamp: Stamp,
     /// `None`: the form of Apache 2.2.
     pid: Option<u64>,
     rest: &'a [u8],
@@ -45,12 +48,13 @@ struct Prefix<'a> {
 
 fn prefix(line: &[u8]) -> Option<Prefix<'_>> {
     let inner = line.strip_prefix(b"[")?;
-    let (_, rest) = time::error(inner)?;
+    let (stamp, rest) = time::error(inner)?;
     let time = inner.len() - rest.len();
     let (origin, rest) = bracketed(rest.strip_prefix(b"] ")?)?;
     let Some(colon) = memchr::memchr(b':', origin) else {
         return LEVELS.contains(&origin).then_some(Prefix {
             time,
+            stamp,
             pid: None,
             rest,
         });
@@ -72,6 +76,7 @@ fn prefix(line: &[u8]) -> Option<Prefix<'_>> {
     };
     Some(Prefix {
         time,
+        stamp,
         pid: Some(number(pid)?),
         rest,
     })
@@ -99,33 +104,46 @@ fn number(text: &[u8]) -> Option<u64> {
 
 /// Skips `file.c(123): ` and `(36)File name too long: `, once each, in either order.
 fn notes(text: &[u8]) -> &[u8] {
-    let after_file = |text| source_line(text).unwrap_or(text);
-    match errno(text) {
-        Some(rest) => after_file(rest),
+    let skip = |text: &'_ [u8], length: Option<usize>| -> Option<usize> {
+        text.get(length?..)?
+            .starts_with(b": ")
+            .then_some(length? + 2)
+    };
+    let after_file = |text| skip(text, source_line(text)).and_then(|at| text.get(at..));
+    let after_errno = |text| skip(text, errno(text)).and_then(|at| text.get(at..));
+    match after_errno(text) {
+        Some(rest) => after_file(rest).unwrap_or(rest),
         None => {
-            let rest = after_file(text);
-            errno(rest).unwrap_or(rest)
+            let rest = after_file(text).unwrap_or(text);
+            after_errno(rest).unwrap_or(rest)
         }
     }
 }
 
-/// `(36)File name too long: `. The text is the C library's: it has no colon and no bracket, so
-/// nothing of a client's is ever skipped as part of it.
-fn errno(text: &[u8]) -> Option<&[u8]> {
+/// The length of `(36)File name too long` at the front, up to its colon. The text is the C
+/// library's: it has no colon and no bracket, so nothing of a client's is ever taken for part of
+/// it.
+pub(super) fn errno(text: &[u8]) -> Option<usize> {
     let inside = text.strip_prefix(b"(")?;
-    let close = memchr::memchr(b')', inside.get(..inside.len().min(12))?)?;
+    let close = memchr::memchr(b')', inside.get(..inside.len().min(20))?)?;
     let code = inside.get(..close)?;
-    number(code.strip_prefix(b"-").unwrap_or(code))?;
+    // APR's own forms: `(EAI 2)`, `(OS 5)`, `(os 0x00000005)`.
+    let code = [&b"EAI "[..], b"OS ", b"os 0x", b"-"]
+        .iter()
+        .find_map(|form| code.strip_prefix(*form))
+        .unwrap_or(code);
+    (!code.is_empty() && code.iter().all(u8::is_ascii_hexdigit)).then_some(())?;
     let words = inside.get(close + 1..)?;
-    let end = words
+    let length = words
         .iter()
         .take(LONGEST_NOTE)
-        .position(|b| !(b.is_ascii_alphanumeric() || b" ()/,.'_-".contains(b)))?;
-    words.get(end..)?.strip_prefix(b": ")
+        .position(|b| !(b.is_ascii_alphanumeric() || b" ()/,.'_-".contains(b)))
+        .unwrap_or(words.len().min(LONGEST_NOTE));
+    Some(close + 2 + length)
 }
 
-/// `mod_ssl.c(123): `
-fn source_line(text: &[u8]) -> Option<&[u8]> {
+/// The length of `mod_ssl.c(123)` at the front.
+pub(super) fn source_line(text: &[u8]) -> Option<usize> {
     let name = text
         .iter()
         .take(LONGEST_NOTE)
@@ -136,7 +154,7 @@ fn source_line(text: &[u8]) -> Option<&[u8]> {
     let line = text.get(name..)?.strip_prefix(b"(")?;
     let close = memchr::memchr(b')', line.get(..line.len().min(10))?)?;
     number(line.get(..close)?)?;
-    line.get(close + 1..)?.strip_prefix(b": ")
+    Some(name + close + 2)
 }
 
 /// `[client IP:PORT] ` at the front. IPv6 has no brackets of its own: the port is behind the last

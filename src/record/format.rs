@@ -1,284 +1,517 @@
-//! A LogFormat string, compiled once into literals and fields.
+//! A LogFormat string, compiled once into steps from left to right.
 //!
-//! A format is accepted only when the end of each of its fields can be told, and when nothing
-//! that a client writes can be taken for its address.
+//! # Where a field ends
+//!
+//! Most fields have a form that tells: an address, a number, a time. What a client sent has none.
+//! Apache escapes it, so a quote, a control character or a byte beyond ASCII (a fence) never
+//! stands in it: where one follows the field directly, the field ends there. Else everything up to
+//! the next fence (or the end of the line) is taken first. What stands at the end of that part in
+//! a form of its own is Apache's; between two fields of the client's nothing is certain.
+//!
+//! # Whose word the client's address is
+//!
+//! `%a`, else `%h` where an address stands there, else `%{c}a`. It is believed only where every
+//! field before it that a client writes is closed by a fence. Else nobody is the client of such a
+//! record, and [`Format::doubt`] says why.
 
-/// One step through a line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Item {
-    /// These bytes stand there.
-    Literal(Vec<u8>),
-    /// A field's value stands there.
-    Field(Class, Role),
-}
-
-/// How the end of a field is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
-    /// `%a`, `%{c}a`: an address or `-`.
-    Address,
-    /// `%h`: an address, a host name or `-`.
-    Name,
-    /// `%v`, `%V`: a host name, or IPv6 in brackets.
-    Host,
-    /// Digits or `-`.
-    Number,
-    /// `[dd/Mon/yyyy:hh:mm:ss +zzzz]`
-    Time,
-    /// Apache's own word without a space.
-    Word,
-    /// What a client chose. Ends at the unescaped quote where a quote follows, else at the first
-    /// place where what follows fits.
-    Free,
-}
-
-/// What a field is to a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Nothing.
-    None,
-    /// `%a`
-    Client,
-    /// `%h`, the client where no `%a` is.
-    Remote,
-    /// `%{c}a`
-    Peer,
-    /// `%v`, `%V`
-    Vhost,
-    /// `%t`
-    Time,
-    /// `%s`
-    Status,
-    /// `%r`
-    Request,
-    /// `%{User-Agent}i`
-    Agent,
-}
+use super::shape::{Class, Field, Item, Role, is_fence};
+use super::strftime::TimeForm;
 
 /// A compiled LogFormat.
 #[derive(Debug)]
 pub(super) struct Format {
-    pub(super) items: Vec<Item>,
+    pub(super) steps: Vec<Step>,
+    /// Which field tells the client; `None`: nobody is believed to be it.
+    pub(super) client: Option<Role>,
+    /// Why nobody can be banned by such lines.
+    pub(super) doubt: Option<String>,
+}
+
+/// One step through a line.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Its form tells its end.
+    Item(Item),
+    /// A client's words, closed by this byte.
+    Closed(Field, u8),
+    /// A client's words that nothing closes.
+    Open(Open),
+}
+
+/// The part of a line from a client's words that nothing closes to the next fence.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Open {
+    /// From the first field of the client's to the last one.
+    pub(super) head: Vec<Item>,
+    /// What stands behind, in forms of its own.
+    pub(super) tail: Vec<Item>,
+    /// How long that is, where it is always the same.
+    pub(super) tail_length: Option<usize>,
+    /// `None`: the end of the line.
+    pub(super) fence: Option<u8>,
+}
+
+impl Open {
+    /// Whether two quotes may stand in it: an empty name.
+    pub(super) fn has_user(&self) -> bool {
+        let is_user = |item: &Item| matches!(item, Item::Field(f) if f.class == Class::User);
+        self.head.iter().any(is_user)
+    }
 }
 
 impl Format {
-    /// Compiles a LogFormat string.
+    /// Compiles a LogFormat string, as it stands in Apache's configuration or as Apache sees it.
     ///
     /// # Errors
-    /// Says which directive is not known, or whose end could not be told.
+    /// Says which directive is not known, or why lines of such a format cannot be told apart.
     pub(super) fn compile(text: &str) -> Result<Format, String> {
-        let mut items: Vec<Item> = Vec::new();
-        let mut rest = text;
-        while let Some(c) = rest.chars().next() {
-            let (item, after) = match c {
-                '%' => directive(rest)?,
-                '\\' => escape(rest),
-                _ => {
-                    let (head, tail) = rest.split_at(c.len_utf8());
-                    (Item::Literal(head.as_bytes().to_vec()), tail)
-                }
-            };
-            rest = after;
-            push(&mut items, item);
-        }
-        if !items.iter().any(|item| matches!(item, Item::Field(..))) {
+        let items = items(text)?;
+        if !items.iter().any(|item| matches!(item, Item::Field(_))) {
             return Err(format!(
                 "`{text}` is no log format: neither a known name (common, combined, vhost_common, \
                  vhost_combined, pipeban, auto) nor a LogFormat string"
             ));
         }
-        ends_can_be_told(&items)?;
-        address_cannot_be_forged(&items)?;
-        Ok(Format { items })
+        let mut items = only_told(items);
+        keep_one(&mut items);
+        let (client, doubt) = match believed(&items) {
+            Ok(client) => (Some(client), None),
+            Err(doubt) => (None, Some(doubt)),
+        };
+        forget_uncertain(&mut items);
+        Ok(Format {
+            steps: steps(items)?,
+            client,
+            doubt,
+        })
+    }
+
+    /// Whether it reads every line of the other format as that one does.
+    pub(super) fn reads(&self, other: &Format) -> bool {
+        let step = |(ours, theirs): (&Step, &Step)| match (ours, theirs) {
+            (Step::Item(Item::Field(ours)), Step::Item(Item::Field(theirs))) => ours.reads(theirs),
+            _ => ours == theirs,
+        };
+        self.steps.len() == other.steps.len() && self.steps.iter().zip(&other.steps).all(step)
+    }
+
+    /// Whether the client is what stands where `%h` does.
+    pub(super) fn is_client_by_name(&self) -> bool {
+        self.client == Some(Role::Remote)
+    }
+
+    /// Whether the peer of the connection stands in it.
+    pub(super) fn has_peer(&self) -> bool {
+        let is_peer =
+            |step: &Step| matches!(step, Step::Item(Item::Field(f)) if f.role == Role::Peer);
+        self.steps.iter().any(is_peer)
     }
 }
 
-/// Joins neighbouring literals, and fields of the client's words that nothing parts (`%U%q`).
-fn push(items: &mut Vec<Item>, item: Item) {
-    match (items.last_mut(), item) {
-        (Some(Item::Literal(last)), Item::Literal(more)) => last.extend(more),
-        (Some(Item::Field(Class::Free, Role::None)), Item::Field(Class::Free, Role::None)) => {}
-        (_, item) => items.push(item),
+/// Literals and fields as they stand in the text; neighbouring literals joined.
+fn items(text: &str) -> Result<Vec<Item>, String> {
+    let mut items: Vec<Item> = Vec::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let (item, after) = match c {
+            '%' => directive(rest)?,
+            '\\' => escape(rest)?,
+            _ => {
+                let (head, tail) = rest.split_at(c.len_utf8());
+                (Item::Literal(head.as_bytes().to_vec()), tail)
+            }
+        };
+        rest = after;
+        match (items.last_mut(), item) {
+            (Some(Item::Literal(last)), Item::Literal(more)) => last.extend(more),
+            (_, item) => items.push(item),
+        }
     }
+    Ok(items)
 }
 
-fn escape(text: &str) -> (Item, &str) {
-    let mut chars = text.chars();
-    chars.next();
-    let bytes = match chars.next() {
-        Some('t') => b"\t".to_vec(),
-        Some('n') => b"\n".to_vec(),
-        Some('r') => b"\r".to_vec(),
-        Some(c @ ('"' | '\\')) => vec![c as u8],
-        Some(c) => format!("\\{c}").into_bytes(),
-        None => b"\\".to_vec(),
+fn escape(text: &str) -> Result<(Item, &str), String> {
+    let behind = text.get(2..).unwrap_or_default();
+    let (byte, rest) = match text.as_bytes().get(1) {
+        Some(b't') => (b'\t', behind),
+        Some(b'r') => (b'\r', behind),
+        Some(b'n') => {
+            return Err(
+                "with `\\n` in the log format one request makes several lines, and none of them \
+                 can be understood alone: take it out"
+                    .to_owned(),
+            );
+        }
+        Some(byte @ (b'"' | b'\\')) => (*byte, behind),
+        // Apache keeps the backslash, and goes on with what follows.
+        _ => (b'\\', text.get(1..).unwrap_or_default()),
     };
-    (Item::Literal(bytes), chars.as_str())
+    Ok((Item::Literal(vec![byte]), rest))
 }
 
+/// One `%` directive, as mod_log_config reads it: conditions, `<`, `>` and `{...}` in any order,
+/// then the letter.
 fn directive(text: &str) -> Result<(Item, &str), String> {
     let body = text.get(1..).unwrap_or_default();
     if let Some(rest) = body.strip_prefix('%') {
         return Ok((Item::Literal(b"%".to_vec()), rest));
     }
-    let modifier = |c: char| c.is_ascii_digit() || "!,<>".contains(c);
-    let mut rest = body.trim_start_matches(modifier);
-    let mut argument = None;
-    if let Some(inside) = rest.strip_prefix('{') {
-        let (inner, after) = inside
+    let mut argument = "";
+    let mut rest = body;
+    let mut flags = String::new();
+    loop {
+        let after = rest.trim_start_matches(|c: char| c.is_ascii_digit() || "!,<>".contains(c));
+        flags.push_str(rest.get(..rest.len() - after.len()).unwrap_or_default());
+        rest = after;
+        let Some(inside) = rest.strip_prefix('{') else {
+            break;
+        };
+        (argument, rest) = inside
             .split_once('}')
             .ok_or_else(|| format!("`{text}`: the `{{` is not closed"))?;
-        argument = Some(inner);
-        rest = after.trim_start_matches(modifier);
     }
-    let letter = rest.chars().next();
-    let rest = rest
-        .get(letter.map_or(0, char::len_utf8)..)
-        .unwrap_or_default();
-    let (class, role) = match (letter, argument) {
-        (Some('a'), None) => (Class::Address, Role::Client),
-        (Some('a'), Some("c")) => (Class::Address, Role::Peer),
-        (Some('A'), None) => (Class::Address, Role::None),
-        (Some('h'), None) => (Class::Name, Role::Remote),
-        (Some('h'), Some("c")) => (Class::Name, Role::None),
-        (Some('v' | 'V'), None) => (Class::Host, Role::Vhost),
-        (Some('t'), None) => (Class::Time, Role::Time),
-        (Some('s'), None) => (Class::Number, Role::Status),
-        (Some('r'), None) => (Class::Free, Role::Request),
-        (Some('b' | 'B' | 'O' | 'I' | 'S' | 'D' | 'k'), None) | (Some('T' | 'P' | 'p'), _) => {
-            (Class::Number, Role::None)
+    let length = match rest.chars().next() {
+        Some('^') => rest.char_indices().nth(3).map_or(rest.len(), |(at, _)| at),
+        Some(c) => c.len_utf8(),
+        None => return Err(format!("`{text}` in a log format ends before its letter")),
+    };
+    let (letter, rest) = rest.split_at_checked(length).unwrap_or((rest, ""));
+    let name = text
+        .get(..text.len() - rest.len())
+        .unwrap_or(text)
+        .to_owned();
+    let (class, role) = match meaning(letter, argument, &name)? {
+        Meaning::Field(class, role) => (class, role),
+        Meaning::Literal => return Ok((Item::Literal(argument.as_bytes().to_vec()), rest)),
+    };
+    let role = match role {
+        // The status of the original request counts less than the last one's.
+        Role::Status if !flags.contains('>') => Role::FirstStatus,
+        role => role,
+    };
+    let field = Field {
+        or_dash: flags.contains(|c: char| c.is_ascii_digit()),
+        name,
+        class,
+        role,
+        stop: None,
+    };
+    Ok((Item::Field(field), rest))
+}
+
+enum Meaning {
+    Field(Class, Role),
+    /// An argument that Apache does not know, and writes as it stands.
+    Literal,
+}
+
+fn meaning(letter: &str, argument: &str, name: &str) -> Result<Meaning, String> {
+    let among = |known: &[&str]| known.iter().any(|word| word.eq_ignore_ascii_case(argument));
+    let number = |known: &[&str]| {
+        if among(known) {
+            Meaning::Field(Class::Number, Role::None)
+        } else {
+            Meaning::Literal
         }
-        (Some('l' | 'X' | 'L'), None) | (Some('L'), Some("c")) => (Class::Word, Role::None),
-        (Some('i'), Some(header)) if header.eq_ignore_ascii_case("user-agent") => {
-            (Class::Free, Role::Agent)
+    };
+    let (class, role) = match letter {
+        "a" if argument == "c" => (Class::Address, Role::Peer),
+        "a" => (Class::Address, Role::Client),
+        "A" => (Class::Address, Role::None),
+        "h" if argument == "c" => (Class::Name, Role::None),
+        "h" => (Class::Name, Role::Remote),
+        "v" => (Class::Host, Role::Vhost),
+        "V" => (Class::Text, Role::Vhost),
+        "t" => (time_class(argument, name)?, Role::Time),
+        "s" => (Class::Number, Role::Status),
+        "r" => (Class::Text, Role::Request),
+        "u" => (Class::User, Role::None),
+        "b" | "B" | "D" | "I" | "k" | "O" | "S" | "^FB" | "^FU" => (Class::Number, Role::None),
+        "T" => return Ok(number(&["", "s", "ms", "us"])),
+        "p" => return Ok(number(&["", "canonical", "local", "remote"])),
+        "P" if among(&["hextid"]) => (Class::Hex, Role::None),
+        "P" => return Ok(number(&["", "pid", "tid"])),
+        "l" | "L" | "R" | "X" => (Class::Word, Role::None),
+        "i" if argument.eq_ignore_ascii_case("user-agent") => (Class::Text, Role::Agent),
+        "C" | "e" | "f" | "H" | "i" | "m" | "n" | "o" | "q" | "U" | "^ti" | "^to" => {
+            (Class::Text, Role::None)
         }
-        (Some('u' | 'U' | 'q' | 'm' | 'H' | 'f' | 'R'), None)
-        | (Some('i' | 'o' | 'C' | 'n' | 'e'), Some(_)) => (Class::Free, Role::None),
-        _ => {
-            let end = text.len() - rest.len();
+        "c" | "x" if TLS_WORDS.contains(&argument) => (Class::Word, Role::None),
+        "c" | "x" => {
             return Err(format!(
-                "`{}` in a log format is not understood yet; the directives that are: %a %{{c}}a \
-                 %A %b %B %D %f %h %H %I %k %l %L %m %O %p %P %q %r %R %s %S %t %T %u %U %v %V %X \
-                 and %{{...}}i o C n e",
-                text.get(..end).unwrap_or(text)
+                "`{name}` in a log format: mod_ssl writes it as the client sent it, newlines \
+                 included (before Apache 2.4.64), so whole lines could be forged: take it out"
+            ));
+        }
+        _ => {
+            return Err(format!(
+                "`{name}` is not among the directives of mod_log_config: %a %A %b %B %C %D %e %f \
+                 %h %H %i %I %k %l %L %m %n %o %O %p %P %q %r %R %s %S %t %T %u %U %v %V %X %^ti \
+                 %^to"
             ));
         }
     };
-    Ok((Item::Field(class, role), rest))
+    Ok(Meaning::Field(class, role))
 }
 
-fn ends_can_be_told(items: &[Item]) -> Result<(), String> {
-    for pair in items.windows(2) {
-        let [Item::Field(class, _), next] = pair else {
+/// What mod_ssl tells of a connection in words of OpenSSL's.
+const TLS_WORDS: [&str; 11] = [
+    "SSL_PROTOCOL",
+    "SSL_CIPHER",
+    "SSL_CIPHER_EXPORT",
+    "SSL_CIPHER_USEKEYSIZE",
+    "SSL_CIPHER_ALGKEYSIZE",
+    "SSL_SESSION_ID",
+    "SSL_SESSION_RESUMED",
+    "SSL_CLIENT_VERIFY",
+    "HTTPS",
+    "version",
+    "cipher",
+];
+
+fn time_class(argument: &str, name: &str) -> Result<Class, String> {
+    let format = argument
+        .strip_prefix("begin:")
+        .or_else(|| argument.strip_prefix("end:"))
+        .unwrap_or(argument);
+    match format {
+        "" | "begin" | "end" => Ok(Class::Time),
+        _ => TimeForm::compile(format)
+            .map(Class::Custom)
+            .map_err(|error| format!("`{name}`: {error}")),
+    }
+}
+
+/// Fields whose end cannot be told by their form count as words of a client's; what stands side
+/// by side is one such field.
+fn only_told(items: Vec<Item>) -> Vec<Item> {
+    let mut told: Vec<Item> = Vec::new();
+    let mut items = items.into_iter().peekable();
+    while let Some(item) = items.next() {
+        let Item::Field(mut field) = item else {
+            told.push(item);
             continue;
         };
-        let told = match (class, next) {
-            (Class::Time, _) => true,
-            (_, Item::Field(..)) => false,
-            (Class::Free | Class::Word, _) => true,
-            // The last colon ends an address: a port follows.
-            (Class::Address | Class::Name, Item::Literal(text)) => {
-                text.first().is_some_and(|b| *b == b':' || !class.holds(*b))
-            }
-            (_, Item::Literal(text)) => text.first().is_some_and(|b| !class.holds(*b)),
+        let alone = match &field.class {
+            Class::Time => true,
+            Class::Custom(form) => form.ends_before(b'0') && form.ends_before(b'a'),
+            _ => false,
         };
-        if !told {
-            return Err(
-                "two fields of the log format stand side by side, or the text between them may be \
-                 part of the first: put a space or quotes between them"
-                    .to_owned(),
-            );
+        while let Some(Item::Field(next)) = items.peek()
+            && !alone
+        {
+            field = Field {
+                name: format!("{}{}", field.name, next.name),
+                class: Class::Text,
+                role: Role::None,
+                or_dash: false,
+                stop: None,
+            };
+            items.next();
         }
+        let behind = match items.peek() {
+            Some(Item::Literal(text)) => text.as_slice(),
+            _ => &[],
+        };
+        field.stop = behind.first().copied();
+        let port = matches!(field.class, Class::Address | Class::Name)
+            && match behind {
+                b":" => true,
+                [b':', next, ..] => !(next.is_ascii_alphanumeric() || b"._-:%".contains(next)),
+                _ => false,
+            };
+        if let Some(next) = field.stop
+            && !port
+            && !field.class.is_text()
+            && !field.class.ends_before(next)
+        {
+            field.class = Class::Text;
+            field.role = Role::None;
+        }
+        told.push(Item::Field(field));
     }
-    Ok(())
+    told
 }
 
-/// No address may stand behind words of the client whose end the client could feign.
-fn address_cannot_be_forged(items: &[Item]) -> Result<(), String> {
-    let unmistakable = |b: &u8| *b == b'"' || b.is_ascii_control();
-    let feigned = items.iter().enumerate().find(|(at, item)| {
-        if !matches!(item, Item::Field(Class::Free, _)) {
-            return false;
-        }
-        match (items.get(at + 1), items.get(at + 2), items.get(at + 3)) {
-            // Escaping keeps quotes and control characters out of the field.
-            (Some(Item::Literal(text)), ..) if text.first().is_some_and(unmistakable) => false,
-            (_, Some(Item::Field(Class::Time, _)), Some(Item::Literal(text))) => {
-                !text.iter().any(unmistakable)
-            }
-            _ => true,
-        }
-    });
-    let Some((at, _)) = feigned else {
-        return Ok(());
+/// Of several times or addresses of one kind the first one, of several statuses the last
+/// request's.
+fn keep_one(items: &mut [Item]) {
+    let has = |items: &[Item], role| {
+        let is = |item: &Item| matches!(item, Item::Field(field) if field.role == role);
+        items.iter().any(is)
     };
-    let forged = items.iter().skip(at).any(|item| {
-        matches!(
-            item,
-            Item::Field(_, Role::Client | Role::Remote | Role::Peer)
-        )
-    });
-    if forged {
-        return Err(
-            "in this log format the client's address stands behind text that a client writes, so \
-             it could be forged: put %a first, or put quotes around the fields before it"
+    let has_last_status = has(items, Role::Status);
+    let mut seen: Vec<Role> = Vec::new();
+    for item in items {
+        let Item::Field(field) = item else { continue };
+        field.role = match field.role {
+            Role::FirstStatus if has_last_status => Role::None,
+            Role::FirstStatus => Role::Status,
+            role if seen.contains(&role) && (role == Role::Time || role.is_address()) => Role::None,
+            role => role,
+        };
+        seen.push(field.role);
+    }
+}
+
+/// Which field tells the client; else why none is believed.
+fn believed(items: &[Item]) -> Result<Role, String> {
+    let at = |role| {
+        items
+            .iter()
+            .position(|item| matches!(item, Item::Field(field) if field.role == role))
+    };
+    let found = [Role::Client, Role::Remote, Role::Peer]
+        .into_iter()
+        .find_map(|role| Some((role, at(role)?)));
+    let Some((role, at)) = found else {
+        let claims = items.iter().find_map(|item| match item {
+            Item::Field(field) if claims_an_address(&field.name) => Some(&field.name),
+            _ => None,
+        });
+        return Err(match claims {
+            Some(name) => format!(
+                "no line of this format can ban anybody: what stands in `{name}` is what a client \
+                 says; put %a first (with mod_remoteip it is the client behind a trusted proxy)"
+            ),
+            None => "no line of this format can ban anybody: Apache's own word for the client, \
+                     %a, does not stand in it by itself"
                 .to_owned(),
-        );
-    }
-    Ok(())
-}
-
-impl Format {
-    /// Whether the peer of the connection stands in it.
-    pub(super) fn has_peer(&self) -> bool {
-        let is_peer = |item: &Item| matches!(item, Item::Field(_, Role::Peer));
-        self.items.iter().any(is_peer)
+        });
+    };
+    match items.iter().take(at).find_map(unclosed) {
+        None => Ok(role),
+        Some(name) => Err(format!(
+            "no line of this format can ban anybody: the client's address stands behind `{name}`, \
+             which a client writes, so it could be forged; put %a first, or quotes around `{name}`"
+        )),
     }
 }
 
-impl Class {
-    /// Whether the byte may stand in a value of this class.
-    pub(super) fn holds(self, byte: u8) -> bool {
-        match self {
-            Class::Address => byte.is_ascii_alphanumeric() || b":.%_-".contains(&byte),
-            Class::Name => byte.is_ascii_alphanumeric() || b":.%_-".contains(&byte),
-            Class::Host => byte.is_ascii_alphanumeric() || b"._-*".contains(&byte),
-            Class::Number => byte.is_ascii_digit() || byte == b'-' || byte == b'.',
-            Class::Word => byte > b' ' && byte != b'"',
-            Class::Time | Class::Free => true,
+fn claims_an_address(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [
+        "forwarded",
+        "{x-real-ip}",
+        "{cf-connecting-ip}",
+        "{true-client-ip}",
+        "{client-ip}",
+    ]
+    .iter()
+    .any(|word| name.contains(word))
+}
+
+/// The name of a field that a client writes and that no fence closes.
+fn unclosed(item: &Item) -> Option<&str> {
+    match item {
+        Item::Field(field) if field.class.is_text() && !field.stop.is_some_and(is_fence) => {
+            Some(&field.name)
+        }
+        _ => None,
+    }
+}
+
+/// Addresses behind words that no fence closes are nobody's; and all that stands between two
+/// such words is as the client likes it.
+fn forget_uncertain(items: &mut [Item]) {
+    let mut open = false;
+    // Fields since words of the client's that no fence has ended; `None` where there are none.
+    let mut since: Option<Vec<usize>> = None;
+    let mut uncertain: Vec<usize> = Vec::new();
+    for (at, item) in items.iter_mut().enumerate() {
+        match item {
+            Item::Literal(text) if text.iter().any(|b| is_fence(*b)) => since = None,
+            Item::Literal(_) => {}
+            Item::Field(field) if field.class.is_text() => {
+                uncertain.extend(since.take().into_iter().flatten());
+                since = Some(Vec::new());
+                open |= !field.stop.is_some_and(is_fence);
+            }
+            Item::Field(field) => {
+                if open && field.role.is_address() {
+                    field.role = Role::None;
+                }
+                if let Some(since) = &mut since {
+                    since.push(at);
+                }
+            }
+        }
+    }
+    for at in uncertain {
+        if let Some(Item::Field(field)) = items.get_mut(at) {
+            field.role = Role::None;
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_cannot_be_told_or_trusted_is_refused_in_words() {
-        for (format, word) in [
-            ("nonsense", "known name"),
-            ("%h %Y", "`%Y`"),
-            ("%h %{%s}t", "`%{%s}t`"),
-            ("%h %{X", "not closed"),
-            ("%h%l", "side by side"),
-            ("%h-%l", "may be part"),
-            ("%h %U%a", "side by side"),
-            ("%{X-Forwarded-For}i %h", "forged"),
-            ("%u %t %h", "forged"),
-        ] {
-            let error = Format::compile(format).unwrap_err();
-            assert!(error.contains(word), "{format}: {error}");
+fn steps(items: Vec<Item>) -> Result<Vec<Step>, String> {
+    let mut steps = Vec::new();
+    let mut items = items.into_iter().collect::<std::collections::VecDeque<_>>();
+    while let Some(item) = items.pop_front() {
+        let field = match item {
+            Item::Field(field) if field.class.is_text() => field,
+            item => {
+                steps.push(Step::Item(item));
+                continue;
+            }
+        };
+        if let Some(fence) = field.stop.filter(|stop| is_fence(*stop)) {
+            steps.push(Step::Closed(field, fence));
+            continue;
         }
-        for format in [
-            "%u %t \"%r\" %a",
-            "\"%{X-Forwarded-For}i\" %h",
-            "%m\\t%U%q\\t%a",
-            "%a:%{remote}p %t",
-            "%h %!200,304{Referer}i",
-            "%<s %% %>s",
-        ] {
-            assert!(Format::compile(format).is_ok(), "{format}");
+        let mut region = vec![Item::Field(field)];
+        let mut fence = None;
+        while let Some(item) = items.pop_front() {
+            match item {
+                Item::Literal(mut text) => {
+                    let at = text.iter().position(|b| is_fence(*b));
+                    let Some(at) = at else {
+                        region.push(Item::Literal(text));
+                        continue;
+                    };
+                    let behind = text.split_off(at);
+                    fence = behind.first().copied();
+                    if !text.is_empty() {
+                        region.push(Item::Literal(text));
+                    }
+                    items.push_front(Item::Literal(behind));
+                    break;
+                }
+                Item::Field(field) => {
+                    if let Class::Custom(form) = &field.class
+                        && form.any_byte(is_fence)
+                    {
+                        return Err(format!(
+                            "`{}` in a log format holds a quote or a tab and stands behind words \
+                             of a client's: put these into quotes",
+                            field.name
+                        ));
+                    }
+                    region.push(Item::Field(field));
+                }
+            }
         }
+        let is_text = |item: &Item| matches!(item, Item::Field(f) if f.class.is_text());
+        let last = region.iter().rposition(is_text).unwrap_or(0);
+        let tail = region.split_off(last + 1);
+        steps.push(Step::Open(Open {
+            head: region,
+            tail_length: fixed_length(&tail),
+            tail,
+            fence,
+        }));
     }
+    Ok(steps)
+}
+
+/// Of literals and times in brackets.
+fn fixed_length(items: &[Item]) -> Option<usize> {
+    let lengths = items.iter().map(|item| match item {
+        Item::Literal(text) => Some(text.len()),
+        Item::Field(field) if field.class == Class::Time && !field.or_dash => {
+            Some("[22/Nov/2026:11:00:32 +0000]".len())
+        }
+        Item::Field(_) => None,
+    });
+    lengths.sum()
 }

@@ -7,8 +7,12 @@ mod access;
 mod address;
 mod display;
 mod error;
+mod errorformat;
 mod format;
+mod shape;
+mod strftime;
 pub mod time;
+mod unescape;
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -17,7 +21,10 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 pub use display::display;
+use errorformat::ErrorFormat;
 use format::Format;
+use time::Stamp;
+pub use unescape::unescape;
 
 /// Which of Apache's two kinds of log a pipe carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -57,8 +64,11 @@ pub struct Record<'a> {
     pub peer: Option<IpAddr>,
     /// `%v`, where the format carries it, without the port.
     pub vhost: Option<&'a [u8]>,
-    /// Where the time stands in the line, without brackets. fail2ban cuts it out before matching.
+    /// Where the (first) time stands in the line, without brackets. fail2ban cuts it out before
+    /// matching.
     pub time: Option<Range<usize>>,
+    /// What the line's times say; `None` where they do not tell the day.
+    pub stamp: Option<Stamp>,
     /// `%>s`.
     pub status: Option<u16>,
     /// `%r` as logged (still escaped).
@@ -88,7 +98,17 @@ const NAMED: [(&str, &str); 5] = [
     ("common", r#"%h %l %u %t "%r" %>s %O"#),
 ];
 
+/// Error lines longer than this may have come through the pipe in pieces.
+const WHOLE: usize = 4096;
+
 /// A log format, compiled: turns lines into records. Shared by threads.
+///
+/// # Whom a line names
+///
+/// A record has a client only where Apache's own word for it stands in the line and no client
+/// could have written it: see `format` (LogFormat) and `errorformat` (ErrorLogFormat). Where the
+/// format itself forbids that, [`Parser::doubt`] says so. An access line without such a client is
+/// no record: it could ban nobody.
 #[derive(Debug)]
 pub struct Parser {
     form: Form,
@@ -97,9 +117,13 @@ pub struct Parser {
 #[derive(Debug)]
 enum Form {
     Error,
+    ErrorFormat {
+        text: String,
+        format: ErrorFormat,
+    },
     Access {
-        /// Of the named ones; "custom" for a LogFormat string.
-        name: &'static str,
+        /// Of the named ones, else the LogFormat string.
+        name: String,
         format: Format,
     },
     Auto {
@@ -111,19 +135,18 @@ enum Form {
 
 impl Parser {
     /// `format` is `combined`, `vhost_combined`, `common`, `vhost_common`, `pipeban`, a
-    /// LogFormat string, or `auto`; for the error log `default` or `auto`.
+    /// LogFormat string, or `auto`; for the error log `default`, an ErrorLogFormat string, or
+    /// `auto`.
     ///
     /// # Errors
     /// A text for the operator when the format is not known.
     pub fn new(kind: Kind, format: &str) -> Result<Parser, String> {
         let form = match (kind, format) {
             (Kind::Error, "default" | "auto") => Form::Error,
-            (Kind::Error, _) => {
-                return Err(format!(
-                    "`{format}` is no error log format that is understood yet: take out the \
-                     ErrorLogFormat, so that Apache writes its default, and use `default`"
-                ));
-            }
+            (Kind::Error, text) => Form::ErrorFormat {
+                text: text.into(),
+                format: ErrorFormat::compile(text)?,
+            },
             (Kind::Access, "auto") => Form::Auto {
                 candidates: NAMED
                     .iter()
@@ -133,9 +156,9 @@ impl Parser {
             },
             (Kind::Access, _) => {
                 let named = NAMED.iter().find(|(name, _)| *name == format);
-                let (name, text) = named.copied().unwrap_or(("custom", format));
+                let (name, text) = named.copied().unwrap_or((format, format));
                 Form::Access {
-                    name,
+                    name: name.into(),
                     format: Format::compile(text)?,
                 }
             }
@@ -143,16 +166,25 @@ impl Parser {
         Ok(Parser { form })
     }
 
-    /// The fields of one line (without newline); `None` when the line is not wholly of the format.
+    /// The fields of one line (without newline); `None` when the line is not wholly of the
+    /// format, or is an access line that names no client who could be banned.
     ///
     /// With `auto` the first line that names a client decides for all that follow.
     pub fn parse<'a>(&self, line: &'a [u8]) -> Option<Record<'a>> {
+        let with_client = |record: &Record<'_>| record.client.is_some();
         match &self.form {
             Form::Error => error::parse(line),
-            Form::Access { format, .. } => access::parse(format, line),
+            Form::ErrorFormat { format, .. } => {
+                let mut record = format.parse(line)?;
+                if line.len() >= WHOLE && format.second(line).is_some() {
+                    record.client = None;
+                }
+                Some(record)
+            }
+            Form::Access { format, .. } => access::parse(format, line).filter(with_client),
             Form::Auto { candidates, chosen } => {
                 if let Some((_, format)) = chosen.get().and_then(|at| candidates.get(*at)) {
-                    return access::parse(format, line);
+                    return access::parse(format, line).filter(with_client);
                 }
                 let (at, record) =
                     candidates
@@ -165,25 +197,102 @@ impl Parser {
                             let peer = record.peer.is_some() || !format.has_peer();
                             peer.then_some((at, record))
                         })?;
-                if record.client.is_some() {
-                    // Another thread may have been first; its choice stands from the next line.
-                    let _ = chosen.set(at);
+                if !with_client(&record) {
+                    return None;
                 }
+                // Another thread may have been first; its choice stands from the next line.
+                let _ = chosen.set(at);
                 Some(record)
             }
         }
     }
 
-    /// The name of the format in use: `default` for the error log, `custom` for a LogFormat
-    /// string; `None` while `auto` has not decided.
+    /// The format in use: its name (`default` for the error log), or the string it was made of;
+    /// `None` while `auto` has not decided.
     pub fn chosen(&self) -> Option<&str> {
         match &self.form {
             Form::Error => Some("default"),
-            Form::Access { name, .. } => Some(name),
+            Form::ErrorFormat { text: name, .. } | Form::Access { name, .. } => Some(name),
             Form::Auto { candidates, chosen } => chosen
                 .get()
                 .and_then(|at| candidates.get(*at))
                 .map(|(name, _)| *name),
+        }
+    }
+
+    /// Why no line of this format can ban anybody; `None`: they can.
+    pub fn doubt(&self) -> Option<&str> {
+        match &self.form {
+            Form::Error | Form::Auto { .. } => None,
+            Form::ErrorFormat { format, .. } => format.doubt.as_deref(),
+            Form::Access { format, .. } => format.doubt.as_deref(),
+        }
+    }
+
+    /// Whether the client is what stands where `%h` does: with `HostnameLookups` a name.
+    pub fn is_client_by_name(&self) -> bool {
+        match &self.form {
+            Form::Access { format, .. } => format.is_client_by_name(),
+            Form::Error | Form::ErrorFormat { .. } | Form::Auto { .. } => false,
+        }
+    }
+
+    /// Whether it reads every line of the other's format as the other does. `auto` reads the
+    /// formats that have a name.
+    pub fn reads_as(&self, other: &Parser) -> bool {
+        match (&self.form, &other.form) {
+            (Form::Error, Form::Error) => true,
+            (Form::ErrorFormat { text, .. }, Form::ErrorFormat { text: theirs, .. }) => {
+                text == theirs
+            }
+            (Form::Access { format, .. }, Form::Access { format: theirs, .. }) => {
+                format.reads(theirs)
+            }
+            (Form::Auto { candidates, .. }, Form::Access { format: theirs, .. }) => {
+                let mut formats = candidates.iter().map(|(_, format)| format);
+                formats.any(|format| format.reads(theirs))
+            }
+            _ => false,
+        }
+    }
+
+    /// Why [`Parser::parse`] gave nothing for this line, in a few words.
+    pub fn complaint(&self, line: &[u8]) -> &'static str {
+        if self.names_nobody(line) {
+            return "no address stands where the client should";
+        }
+        match &self.form {
+            Form::Error | Form::ErrorFormat { .. } => "it does not begin as Apache's lines do",
+            Form::Access { .. } => "it is not of this format",
+            Form::Auto { .. } if self.chosen().is_some() => "it is not of the first lines' format",
+            Form::Auto { .. } => "it is of no format with a name: say which with --format",
+        }
+    }
+
+    /// Whether it is an access line that lacks nothing but the client's address: a name stands
+    /// there.
+    pub fn names_nobody(&self, line: &[u8]) -> bool {
+        let is = |format: &Format| {
+            access::parse(format, line).is_some_and(|record| record.client.is_none())
+        };
+        match &self.form {
+            Form::Error | Form::ErrorFormat { .. } => false,
+            Form::Access { format, .. } => is(format),
+            Form::Auto { candidates, chosen } => {
+                match chosen.get().and_then(|at| candidates.get(*at)) {
+                    Some((_, format)) => is(format),
+                    None => candidates.iter().any(|(_, format)| is(format)),
+                }
+            }
+        }
+    }
+
+    /// Where in an error line a second prefix of Apache's stands: see [`second_prefix`].
+    pub fn second_prefix(&self, line: &[u8]) -> Option<usize> {
+        match &self.form {
+            Form::Error => second_prefix(line),
+            Form::ErrorFormat { format, .. } => format.second(line),
+            Form::Access { .. } | Form::Auto { .. } => None,
         }
     }
 }

@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod roundtrip;
+
 fn access(format: &str) -> Parser {
     Parser::new(Kind::Access, format).unwrap()
 }
@@ -91,7 +93,9 @@ fn odd_lines_parse() {
         assert_eq!(record.status, status.parse().ok());
     }
     let named = br#"host.example - - [22/Nov/2026:11:00:32 +0000] "-" 408 0 "-" "-""#;
-    assert_eq!(parser.parse(named).unwrap().client, None);
+    assert_eq!(parser.parse(named), None);
+    assert!(parser.complaint(named).starts_with("no address"));
+    assert!(parser.complaint(b"x").starts_with("it is not of"));
 }
 
 #[test]
@@ -144,6 +148,196 @@ fn a_second_prefix_is_seen_only_where_it_is_whole() {
     );
     assert_eq!(second_prefix(head.as_bytes()), None);
     assert_eq!(second_prefix(b"[x] [pid 1] [pid 2] [ [pid "), None);
+}
+
+#[test]
+fn the_client_is_the_first_of_a_h_and_c_a_and_nobody_where_that_is_no_address() {
+    for (format, line, client) in [
+        ("%h %l", "192.0.2.1 -", Some("192.0.2.1")),
+        ("%a %l", "2001:db8::1 -", Some("2001:db8::1")),
+        ("%a %l", "::ffff:192.0.2.1 -", Some("::ffff:192.0.2.1")),
+        ("%a %l", "fe80::1%eth0 -", Some("fe80::1%eth0")),
+        ("%a:%{remote}p %l", "2001:db8::1:0 -", Some("2001:db8::1")),
+        (
+            "[%a]:%{remote}p %l",
+            "[2001:db8::1]:443 -",
+            Some("2001:db8::1"),
+        ),
+        ("%h:%{remote}p %l", "192.0.2.1:443 -", Some("192.0.2.1")),
+        // A name is never resolved; %a stands for it.
+        ("%h %l", "host.example -", None),
+        ("%h %a", "host.example 192.0.2.1", Some("192.0.2.1")),
+        ("%h %{c}a", "host.example 192.0.2.1", None),
+        ("%{c}a %h", "192.0.2.1 192.0.2.2", Some("192.0.2.2")),
+        ("%{c}a %l", "192.0.2.1 -", Some("192.0.2.1")),
+        ("%{c}h %l", "192.0.2.1 -", None),
+        ("%a %l", "- -", None),
+        ("%!200a %>s", "- 200", None),
+        ("%A %l", "192.0.2.1 -", None),
+    ] {
+        let record = access(format).parse(line.as_bytes());
+        let found =
+            record.and_then(|record| text(record.client.map(|c| c.text)).map(str::to_owned));
+        assert_eq!(found.as_deref(), client, "{format}: {line}");
+    }
+}
+
+#[test]
+fn a_format_whose_client_could_be_forged_names_nobody_and_says_so() {
+    for (format, word) in [
+        (
+            "%{X-Forwarded-For}i %l %u %t \"%r\" %>s %b",
+            "what a client says",
+        ),
+        ("%{X-Forwarded-For}i %h %t", "`%{X-Forwarded-For}i`"),
+        ("%U %a", "`%U`"),
+        ("%v %m %U%q %h", "`%m`"),
+        ("%u %t %h", "`%u`"),
+        ("%u %t \"%r\" %a", "`%u`"),
+        ("%V %h %t", "`%V`"),
+        // mod_ident's answer comes from the client's machine.
+        ("%l|%a", "`%l`"),
+        ("%l%a", "by itself"),
+        ("%>s \"%r\"", "%a"),
+        ("%{REMOTE_ADDR}e %t", "%a"),
+    ] {
+        let parser = access(format);
+        let doubt = parser.doubt().expect(format);
+        assert!(doubt.contains(word), "{format}: {doubt}");
+        let address = b"192.0.2.1 192.0.2.1 192.0.2.1";
+        assert_eq!(parser.parse(address), None, "{format}");
+    }
+    for format in [
+        "\\\"%{X-Forwarded-For}i\\\" %h",
+        "%m\\t%a",
+        "%a %{X-Forwarded-For}i",
+        "%v:%p %l %A %a",
+        r#"{"req":"%r","ip":"%a"}"#,
+    ] {
+        assert_eq!(access(format).doubt(), None, "{format}");
+    }
+    let (format, line) = ("%U %a", "/x 192.0.2.1");
+    assert!(
+        access(format)
+            .complaint(line.as_bytes())
+            .contains("no address")
+    );
+}
+
+#[test]
+fn every_directive_is_known_and_what_is_not_is_said_in_words() {
+    for format in [
+        "%a %{c}a %A %B %b %{x}C %D %{x}e %f %h %{c}h %H %{x}i %k %l %L %{c}L %m %{x}n %{x}o %p",
+        "%a %{canonical}p %{local}p %{remote}p %P %{pid}P %{tid}P %{hextid}P %q %r %R %s %>s %<s",
+        "%a %t %{begin}t %{end:%T}t %{sec}t %{msec}t %{usec}t %{msec_frac}t %{usec_frac}t %X",
+        "%a %T %{ms}T %{us}T %{s}T %u %U %v %V %I %O %S %{x}^ti %{x}^to %^FB %%",
+        "%a %400,501{User-agent}i %!200,304,302{Referer}i %{Referer}!200,304i",
+        "%a %{SSL_PROTOCOL}x %{SSL_CIPHER}x %{version}c",
+    ] {
+        assert_eq!(access(format).doubt(), None, "{format}");
+    }
+    for (format, word) in [
+        ("nonsense", "known name"),
+        ("%h %Y", "`%Y`"),
+        ("%h %^zz", "`%^zz`"),
+        ("%h %{%Q}t", "`%Q`"),
+        ("%h %{X", "not closed"),
+        ("%h %200", "before its letter"),
+        ("%h %U\\n%r", "several lines"),
+        ("%h %{SSL_TLS_SNI}x", "2.4.64"),
+        ("%h %U %{\"%H\"}t", "behind words"),
+    ] {
+        let error = Parser::new(Kind::Access, format).unwrap_err();
+        assert!(error.contains(word), "{format}: {error}");
+    }
+}
+
+#[test]
+fn odd_formats_are_read() {
+    for (format, line, status, agent) in [
+        ("%a %U %s %b", "192.0.2.1 /x 200 404 7", Some(404), None),
+        ("%a %s %>s", "192.0.2.1 301 200", Some(200), None),
+        ("%a %>s %s", "192.0.2.1 200 301", Some(200), None),
+        ("%a %200,301s", "192.0.2.1 -", None, None),
+        ("%a %!200t %s", "192.0.2.1 - 200", Some(200), None),
+        // An empty name is two quotes that are not escaped.
+        (
+            "%a %u %t \"%r\" %s",
+            "192.0.2.1 \"\" [22/Nov/2026:11:00:32 +0000] \"\" 401",
+            Some(401),
+            None,
+        ),
+        ("%a \"%u\" %s", "192.0.2.1 \"\"\"\" 401", Some(401), None),
+        (
+            "%a %m %u %t \"%r\" %s",
+            "192.0.2.1 GET \"\" [22/Nov/2026:11:00:32 +0000] \"x\" 401",
+            Some(401),
+            None,
+        ),
+        // What stands between two unclosed words is as the client likes it.
+        (
+            "%a %U %s %{Referer}i",
+            "192.0.2.1 /x 200 y 404 z",
+            None,
+            None,
+        ),
+        (
+            "%a %v%U%q %s",
+            "192.0.2.1 a.example/x?y z 200",
+            Some(200),
+            None,
+        ),
+        (
+            "%a %{User-Agent}i|%D",
+            "192.0.2.1 a|1 b|22",
+            None,
+            Some("a|1 b"),
+        ),
+        ("100%% %a %s", "100% 192.0.2.1 200", Some(200), None),
+        (r"%a\s %s", r"192.0.2.1\s 200", Some(200), None),
+        (
+            r#"{"ip":"%a","t":"%{%FT%T%z}t","s":%>s,"ua":"%{User-Agent}i"}"#,
+            r#"{"ip":"::1","t":"2026-11-22T11:00:32+0000","s":404,"ua":"a\",\"s\":200"}"#,
+            Some(404),
+            Some(r#"a\",\"s\":200"#),
+        ),
+    ] {
+        let record = access(format).parse(line.as_bytes()).expect(line);
+        assert_eq!(record.status, status, "{format}: {line}");
+        assert_eq!(text(record.agent), agent, "{format}: {line}");
+    }
+}
+
+#[test]
+fn times_of_any_format_are_read_and_the_first_is_cut_out() {
+    for (format, line, time) in [
+        (
+            "%a %t",
+            "::1 [22/Nov/2026:11:00:32 +0100]",
+            "22/Nov/2026:11:00:32 +0100",
+        ),
+        (
+            "%t %{sec}t %a",
+            "[22/Nov/2026:11:00:32 +0100] 1795341632 ::1",
+            "22/Nov/2026:11:00:32 +0100",
+        ),
+        (
+            "%{%F}t %{%T}t.%{msec_frac}t %a",
+            "2026-11-22 11:00:32.123 ::1",
+            "2026-11-22",
+        ),
+    ] {
+        let record = access(format).parse(line.as_bytes()).expect(line);
+        assert_eq!(&line[record.time.unwrap()], time);
+        let stamp = record.stamp.unwrap();
+        assert_eq!(
+            (stamp.year, stamp.day, stamp.hour),
+            (2026, 22, 11),
+            "{line}"
+        );
+    }
+    let record = access("%a %{sec}t").parse(b"::1 1795341632").unwrap();
+    assert_eq!(record.stamp.unwrap().offset, Some(0));
 }
 
 /// Apache's escaping of what a client sent into an access log.

@@ -2,7 +2,7 @@
 //!
 //! Strict, because where a time stands is what ends a user name that may hold anything.
 
-const MONTHS: [&[u8; 3]; 12] = [
+pub(super) const MONTHS: [&[u8; 3]; 12] = [
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
 ];
 const DAYS: [&[u8; 3]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
@@ -24,18 +24,6 @@ pub struct Stamp {
     pub second: i8,
     /// Seconds east of UTC; `None`: the server's local time (the error log).
     pub offset: Option<i32>,
-}
-
-impl Stamp {
-    /// Reads the text that [`Record::time`](super::Record::time) points to.
-    pub fn read(text: &[u8]) -> Option<Stamp> {
-        match access(text) {
-            Some((stamp, [])) => Some(stamp),
-            _ => error(text)
-                .filter(|(_, rest)| rest.is_empty())
-                .map(|(stamp, _)| stamp),
-        }
-    }
 }
 
 /// `22/Nov/2026:11:00:32 +0000` at the front of `text`, and what follows it.
@@ -75,16 +63,32 @@ pub(super) fn error(text: &[u8]) -> Option<(Stamp, &[u8])> {
         None => number(text, 2)?,
     };
     let (time, text) = clock(text.strip_prefix(b" ")?)?;
-    let text = match text.strip_prefix(b".") {
-        Some(fraction) => {
-            let digits = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
-            (1..=9).contains(&digits).then_some(())?;
-            fraction.get(digits..)?
-        }
-        None => text,
-    };
+    let text = fraction(text)?;
     let (year, text) = number(text.strip_prefix(b" ")?, 4)?;
     Some((stamp(year, month, day, time, None)?, text))
+}
+
+/// `2026-11-22 11:00:33.366318`, as `%{c}t` of an ErrorLogFormat, and what follows it.
+pub(super) fn compact(text: &[u8]) -> Option<(Stamp, &[u8])> {
+    let (year, text) = number(text, 4)?;
+    let (month, text) = number(text.strip_prefix(b"-")?, 2)?;
+    let (day, text) = number(text.strip_prefix(b"-")?, 2)?;
+    let (time, text) = clock(text.strip_prefix(b" ")?)?;
+    let text = fraction(text)?;
+    let month = i8::try_from(month)
+        .ok()
+        .filter(|month| (1..=12).contains(month))?;
+    Some((stamp(year, month, day, time, None)?, text))
+}
+
+/// Skips `.366318`, where it stands there.
+fn fraction(text: &[u8]) -> Option<&[u8]> {
+    let Some(fraction) = text.strip_prefix(b".") else {
+        return Some(text);
+    };
+    let digits = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
+    (1..=9).contains(&digits).then_some(())?;
+    fraction.get(digits..)
 }
 
 fn stamp(
@@ -144,16 +148,21 @@ fn number(text: &[u8], digits: usize) -> Option<(i16, &[u8])> {
 mod tests {
     use super::*;
 
+    fn read(text: &[u8]) -> Option<Stamp> {
+        let (stamp, rest) = access(text).or_else(|| error(text))?;
+        rest.is_empty().then_some(stamp)
+    }
+
     #[test]
     fn both_spellings_are_read_and_nothing_near_them() {
-        let access = Stamp::read(b"22/Nov/2026:11:00:32 -0130").unwrap();
+        let access = read(b"22/Nov/2026:11:00:32 -0130").unwrap();
         assert_eq!((access.day, access.offset), (22, Some(-5400)));
         for good in [
             "Sun Nov 22 11:00:33.366318 2026",
             "Sun Nov 22 11:00:33 2026",
             "Sun Nov  2 11:00:33 2026",
         ] {
-            assert_eq!(Stamp::read(good.as_bytes()).unwrap().year, 2026, "{good}");
+            assert_eq!(read(good.as_bytes()).unwrap().year, 2026, "{good}");
         }
         for bad in [
             "22/Nov/2026:11:00:32",
@@ -166,7 +175,7 @@ mod tests {
             "Sun Nov 22 11:00:33. 2026",
             "",
         ] {
-            assert_eq!(Stamp::read(bad.as_bytes()), None, "{bad}");
+            assert_eq!(read(bad.as_bytes()), None, "{bad}");
         }
     }
 }

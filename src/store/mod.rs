@@ -5,15 +5,17 @@
 //! power may take the last commits with it.
 #![forbid(unsafe_code)]
 
+mod mend;
 mod rows;
 mod schema;
 mod thread;
 
+pub use mend::{Opened, open};
 pub use thread::{Done, Store};
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -21,13 +23,22 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use crate::config::JailName;
-use crate::jail::{Ban, Counted, Moment, Now, Totals};
+use crate::jail::{Ban, BanId, Counted, Moment, Now, Totals};
 
 /// Ended bans are kept so long.
 const HISTORY: Duration = Duration::from_secs(400 * 86_400);
 
 /// Ended bans kept at most.
 const MAX_HISTORY: u64 = 1_000_000;
+
+/// Lines of evidence kept at most, the newest ones.
+const MAX_EVIDENCE: u64 = 500_000;
+
+/// Bytes in use; beyond them the older half of the history goes.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// How long another process may hold the database before what is written waits in memory.
+const BUSY: Duration = Duration::from_secs(1);
 
 /// Streams kept at most; one not seen for 30 days goes too.
 pub const MAX_STREAMS: usize = 10_000;
@@ -58,9 +69,7 @@ impl std::fmt::Display for Error {
         match self {
             Error::Sqlite(error) => write!(f, "{error}"),
             Error::Io(error) => write!(f, "{error}"),
-            Error::Gone => {
-                f.write_str("somebody has removed or replaced the file: restart the engine")
-            }
+            Error::Gone => f.write_str("somebody has removed or replaced the file"),
             Error::Newer { found, known } => write!(
                 f,
                 "it was written by a newer pipeban (schema {found}, this one knows {known})"
@@ -112,6 +121,16 @@ pub enum Op {
         /// Why, in a word.
         why: &'static str,
     },
+    /// The lines that led to a ban.
+    Evidence {
+        /// Which ban.
+        ban: BanId,
+        /// When they came, and what they said: escaped and cut.
+        lines: Vec<(Timestamp, String)>,
+    },
+    /// Bans in force, counters, totals and the allow-list are forgotten: all that there is of
+    /// them follows.
+    Anew,
     /// Ended bans leave the history.
     Forget {
         /// Whose; `None`: everybody's.
@@ -153,8 +172,10 @@ pub enum Op {
 }
 
 /// All that was kept.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Saved {
+    /// The latest ban's id; `None`: there is none, or it could not be read.
+    pub last_id: Option<BanId>,
     /// Active bans.
     pub bans: Vec<Ban>,
     /// What jails counted.
@@ -169,50 +190,78 @@ pub struct Saved {
     pub allowed: Vec<Allowed>,
 }
 
-/// An open database.
-#[derive(Debug)]
-pub struct Database {
-    connection: Connection,
-    path: PathBuf,
-    /// Device and inode of the file at `path` when it was opened.
-    file: (u64, u64),
-    boot_id: String,
+/// Where the database is, and how it is to be understood.
+#[derive(Debug, Clone)]
+pub struct Home {
+    /// The file.
+    pub path: PathBuf,
+    /// Names this boot: times of the same boot are exact, those of others are moved by the wall
+    /// clock.
+    pub boot_id: String,
+    /// How far back bans count for escalation.
+    pub memory: Duration,
 }
 
-impl Database {
-    /// Opens or makes the database, 0640, and brings its schema up to date. `boot_id` names this
-    /// boot: times of the same boot are exact, those of others are moved by the wall clock.
+impl Home {
+    /// Opens or makes the database, 0640, and brings its schema up to date.
     ///
     /// # Errors
-    /// Not a database, not permitted, no space, or written by a newer pipeban.
-    pub fn open(path: &Path, boot_id: &str) -> Result<Database, Error> {
+    /// Not a database, not permitted, no space, locked, or written by a newer pipeban.
+    pub fn open(&self) -> Result<Database, Error> {
         let file = OpenOptions::new()
             .append(true)
             .create(true)
             .mode(0o640)
-            .open(path)
+            .open(&self.path)
             .and_then(|file| file.metadata())
             .map_err(Error::Io)?;
-        let mut connection = Connection::open(path)?;
-        connection.busy_timeout(Duration::from_secs(5))?;
+        let mut connection = Connection::open(&self.path)?;
+        connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
+        // What a long reader made it grow to is given back.
+        connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
         schema::upgrade(&mut connection)?;
         Ok(Database {
             connection,
-            path: path.to_owned(),
+            home: self.clone(),
             file: (file.dev(), file.ino()),
-            boot_id: boot_id.to_owned(),
         })
     }
 
-    /// Reads all that was kept. `memory`: how far back bans count for escalation.
+    fn open_and_load(&self, now: Now) -> Result<(Database, Saved), Error> {
+        let database = self.open()?;
+        let saved = database.load(now)?;
+        Ok((database, saved))
+    }
+
+    fn reading<'a>(&'a self, connection: &'a Connection, now: Now) -> rows::Reading<'a> {
+        rows::Reading {
+            connection,
+            boot_id: &self.boot_id,
+            now,
+            memory: self.memory,
+        }
+    }
+}
+
+/// An open database.
+#[derive(Debug)]
+pub struct Database {
+    connection: Connection,
+    home: Home,
+    /// Device and inode of the file when it was opened.
+    file: (u64, u64),
+}
+
+impl Database {
+    /// Reads all that was kept.
     ///
     /// # Errors
     /// What SQLite said. A row that makes no sense is left out.
-    pub fn load(&self, now: Now, memory: Duration) -> Result<Saved, Error> {
-        rows::load(&self.connection, &self.boot_id, now, memory)
+    pub fn load(&self, now: Now) -> Result<Saved, Error> {
+        rows::load(&self.home.reading(&self.connection, now))
     }
 
     /// Writes changes in one transaction.
@@ -220,15 +269,22 @@ impl Database {
     /// # Errors
     /// What SQLite said, nothing is written then; or nobody will find again what is written.
     pub fn commit(&mut self, ops: &[Op], now: Now) -> Result<(), Error> {
-        let there = std::fs::metadata(&self.path).map_err(|_| Error::Gone)?;
+        let there = std::fs::metadata(&self.home.path).map_err(|_| Error::Gone)?;
         if (there.dev(), there.ino()) != self.file {
             return Err(Error::Gone);
         }
         let transaction = self.connection.transaction()?;
         for op in ops {
-            rows::apply(&transaction, op, &self.boot_id, now)?;
+            rows::apply(&transaction, op, &self.home.boot_id, now)?;
         }
         Ok(transaction.commit()?)
+    }
+
+    /// Whether to wait for somebody who holds the database.
+    fn be_patient(&self, patient: bool) {
+        let time = if patient { BUSY } else { Duration::ZERO };
+        // Only a nonsensical time fails.
+        let _ = self.connection.busy_timeout(time);
     }
 }
 

@@ -7,9 +7,12 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, Transaction, params};
 
-use super::{Allowed, Error, HISTORY, MAX_HISTORY, MAX_STREAMS, Op, STREAM_LIFE, Saved};
+use super::{
+    Allowed, Error, HISTORY, MAX_BYTES, MAX_EVIDENCE, MAX_HISTORY, MAX_STREAMS, Op, STREAM_LIFE,
+    Saved,
+};
 use crate::config::JailName;
-use crate::jail::{Ban, Counted, MAX_BANS, MAX_CLIENTS, Mode, Moment, Now, Totals, overlap};
+use crate::jail::{Ban, BanId, Counted, MAX_BANS, MAX_CLIENTS, Mode, Moment, Now, Totals, overlap};
 
 pub(super) fn apply(
     transaction: &Transaction<'_>,
@@ -20,6 +23,11 @@ pub(super) fn apply(
     match op {
         Op::Ban(ban) => ban_began(transaction, ban, boot_id, now)?,
         Op::End { jail, net, why } => end(transaction, jail, net, why, now)?,
+        Op::Evidence { ban, lines } => evidence(transaction, *ban, lines)?,
+        Op::Anew => transaction.execute_batch(
+            "DELETE FROM bans WHERE ended IS NULL; DELETE FROM counters; DELETE FROM totals;
+             DELETE FROM allow",
+        )?,
         Op::Forget { net, jail } => forget(transaction, *net, jail.as_ref())?,
         Op::Counter {
             jail,
@@ -84,11 +92,12 @@ fn ban_began(
     let ports = serde_json::to_string(&ban.ports).unwrap_or_default();
     transaction
         .prepare_cached(
-            "INSERT INTO bans (jail, net, ports, mode, failures, within_ms, reason,
+            "INSERT INTO bans (ident, jail, net, ports, mode, failures, within_ms, reason,
                                since, until, boot_id, since_boot, until_boot)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
+            ban.id.number().cast_signed(),
             ban.jail.as_str(),
             ban.net.to_string(),
             ports,
@@ -125,22 +134,43 @@ fn end(
     Ok(())
 }
 
+fn evidence(
+    transaction: &Transaction<'_>,
+    ban: BanId,
+    lines: &[(Timestamp, String)],
+) -> Result<(), Error> {
+    let ban = ban.number().cast_signed();
+    // Written twice it says the same.
+    transaction
+        .prepare_cached("DELETE FROM evidence WHERE ban = ?")?
+        .execute([ban])?;
+    let mut insert =
+        transaction.prepare_cached("INSERT INTO evidence (ban, at, line) VALUES (?, ?, ?)")?;
+    for (at, line) in lines {
+        insert.execute(params![ban, at.as_millisecond(), line])?;
+    }
+    Ok(())
+}
+
 fn forget(
     transaction: &Transaction<'_>,
     net: Option<IpNet>,
     jail: Option<&JailName>,
 ) -> Result<(), Error> {
     let mut select = transaction.prepare(
-        "SELECT id, net FROM bans WHERE ended IS NOT NULL AND (?1 IS NULL OR jail = ?1)",
+        "SELECT id, net, ident FROM bans
+         WHERE ended IS NOT NULL AND (?1 IS NULL OR jail = ?1)",
     )?;
     let rows = select.query_map([jail.map(JailName::as_str)], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+        let ident = row.get::<_, i64>(2)?;
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, ident))
     })?;
     for row in rows {
-        let (id, text) = row?;
+        let (id, text, ident) = row?;
         let candidate = text.parse::<IpNet>();
         if net.is_none_or(|net| candidate.is_ok_and(|candidate| overlap(&net, &candidate))) {
             transaction.execute("DELETE FROM bans WHERE id = ?", [id])?;
+            transaction.execute("DELETE FROM evidence WHERE ban = ?", [ident])?;
         }
     }
     Ok(())
@@ -203,64 +233,129 @@ fn prune(transaction: &Transaction<'_>, boot_id: &str, now: Now) -> Result<(), E
             (SELECT id FROM bans WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT -1 OFFSET ?2)",
         params![before(HISTORY), signed(MAX_HISTORY)],
     )?;
+    transaction.execute(
+        "DELETE FROM evidence WHERE at < ?1 OR id <= (SELECT max(id) FROM evidence) - ?2",
+        params![before(HISTORY), signed(MAX_EVIDENCE)],
+    )?;
+    if bytes(transaction)? > MAX_BYTES {
+        shrink(transaction)?;
+    }
     Ok(())
 }
 
-pub(super) fn load(
-    connection: &Connection,
-    boot_id: &str,
-    now: Now,
-    memory: Duration,
-) -> Result<Saved, Error> {
-    let mut saved = Saved::default();
-    let same_boot = |row: &Row<'_>, column: &str| -> rusqlite::Result<bool> {
-        Ok(row.get::<_, String>(column)? == boot_id)
+/// Bytes of the file that hold something.
+pub(super) fn bytes(connection: &Connection) -> Result<u64, Error> {
+    let number = |what: &str| -> rusqlite::Result<i64> {
+        connection.query_row(&format!("PRAGMA {what}"), [], |row| row.get(0))
     };
-    // A time of this boot is exact; one of another boot comes by the wall clock.
-    let moment = |row: &Row<'_>, boot: &str, wall: &str| -> rusqlite::Result<Option<Moment>> {
-        Ok(if same_boot(row, "boot_id")? {
+    let pages = number("page_count")?.saturating_sub(number("freelist_count")?);
+    Ok(unsigned(pages.saturating_mul(number("page_size")?)))
+}
+
+/// The older half of what only tells of the past goes; SQLite uses its pages again.
+pub(super) fn shrink(transaction: &Transaction<'_>) -> Result<(), Error> {
+    Ok(transaction.execute_batch(
+        "DELETE FROM evidence WHERE id <= (SELECT (min(id) + max(id)) / 2 FROM evidence);
+         DELETE FROM bans WHERE ended IS NOT NULL AND id IN
+            (SELECT id FROM bans WHERE ended IS NOT NULL ORDER BY ended
+             LIMIT (SELECT (count(*) + 1) / 2 FROM bans WHERE ended IS NOT NULL))",
+    )?)
+}
+
+/// Reads all that was kept.
+pub(super) fn load(reading: &Reading<'_>) -> Result<Saved, Error> {
+    let mut saved = Saved::default();
+    for table in TABLES {
+        table(reading, &mut saved)?;
+    }
+    Ok(saved)
+}
+
+/// Reads what can be read of a damaged database; of a table what stands before the damage.
+pub(super) fn salvage(reading: &Reading<'_>) -> Saved {
+    let mut saved = Saved::default();
+    for table in TABLES {
+        // Told by the damage that led here.
+        let _ = table(reading, &mut saved);
+    }
+    saved
+}
+
+/// From where to read, and how times of other boots are understood.
+pub(super) struct Reading<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) boot_id: &'a str,
+    pub(super) now: Now,
+    /// How far back bans count for escalation.
+    pub(super) memory: Duration,
+}
+
+type Table = fn(&Reading<'_>, &mut Saved) -> rusqlite::Result<()>;
+
+const TABLES: [Table; 6] = [bans, counters, repeats, totals, streams, allowed];
+
+impl Reading<'_> {
+    fn same_boot(&self, row: &Row<'_>) -> rusqlite::Result<bool> {
+        Ok(row.get::<_, String>("boot_id")? == self.boot_id)
+    }
+
+    /// A time of this boot is exact; one of another boot comes by the wall clock.
+    fn moment(&self, row: &Row<'_>, boot: &str, wall: &str) -> rusqlite::Result<Option<Moment>> {
+        Ok(if self.same_boot(row)? {
             row.get::<_, Option<i64>>(boot)?.map(Moment::from_nanos)
         } else {
             let wall: Option<i64> = row.get(wall)?;
-            wall.map(|ms| now.moment_of(timestamp(ms)))
+            wall.map(|ms| self.now.moment_of(timestamp(ms)))
         })
-    };
-    // A host that starts without knowing the year would make an hour of it decades: nothing has
-    // more left than it had at its beginning.
-    let end = |row: &Row<'_>| -> rusqlite::Result<Option<Moment>> {
-        let end = moment(row, "until_boot", "until")?;
-        if same_boot(row, "boot_id")? {
+    }
+
+    /// A host that starts without knowing the year would make an hour of it decades: nothing has
+    /// more left than it had at its beginning.
+    fn end(&self, row: &Row<'_>) -> rusqlite::Result<Option<Moment>> {
+        let end = self.moment(row, "until_boot", "until")?;
+        if self.same_boot(row)? {
             return Ok(end);
         }
         let whole: Option<i64> = row.get("until")?;
         let whole = whole.unwrap_or(i64::MAX).saturating_sub(row.get("since")?);
-        let most = now.boot.plus(Duration::from_millis(unsigned(whole)));
+        let most = self.now.boot.plus(Duration::from_millis(unsigned(whole)));
         Ok(end.map(|end| end.min(most)))
-    };
+    }
+}
 
+fn bans(reading: &Reading<'_>, saved: &mut Saved) -> rusqlite::Result<()> {
+    let now = reading.now.boot;
+    let connection = reading.connection;
+    let last: Option<i64> =
+        connection.query_row("SELECT max(ident) FROM bans", [], |row| row.get(0))?;
+    saved.last_id = last.map(|last| BanId::new(last.cast_unsigned()));
     let mut select = connection.prepare(
         "SELECT * FROM bans WHERE ended IS NULL ORDER BY until IS NOT NULL, until DESC LIMIT ?",
     )?;
     let mut rows = select.query([signed(MAX_BANS as u64)])?;
     while let Some(row) = rows.next()? {
-        let since = moment(row, "since_boot", "since")?.unwrap_or(now.boot);
-        let (since, until) = (since.min(now.boot), end(row)?);
+        let since = reading.moment(row, "since_boot", "since")?.unwrap_or(now);
+        let (since, until) = (since.min(now), reading.end(row)?);
         saved.bans.extend(ban(row, since, until)?);
     }
+    Ok(())
+}
 
-    let mut select = connection.prepare(
+fn counters(reading: &Reading<'_>, saved: &mut Saved) -> rusqlite::Result<()> {
+    let now = reading.now;
+    let mut select = reading.connection.prepare(
         "SELECT * FROM counters WHERE CASE boot_id
             WHEN ?1 THEN expires_boot > ?2 ELSE expires > ?3 END
          ORDER BY expires LIMIT ?4",
     )?;
     let mut rows = select.query(params![
-        boot_id,
+        reading.boot_id,
         now.boot.nanos(),
         now.wall.as_millisecond(),
         signed(MAX_CLIENTS as u64)
     ])?;
     while let Some(row) = rows.next()? {
-        let shift = if same_boot(row, "boot_id")? {
+        let shift = if reading.same_boot(row)? {
             0
         } else {
             row.get::<_, i64>("wall_minus_boot")?
@@ -277,15 +372,23 @@ pub(super) fn load(
             saved.counters.push((jail, net, hits));
         }
     }
+    Ok(())
+}
 
-    let mut select = connection.prepare(
+fn repeats(reading: &Reading<'_>, saved: &mut Saved) -> rusqlite::Result<()> {
+    let now = reading.now;
+    let mut select = reading.connection.prepare(
         "SELECT * FROM bans WHERE since > ? AND failures > 0 AND reason IS NULL
          ORDER BY jail, net, since",
     )?;
-    let since = now.wall.as_millisecond().saturating_sub(millis(memory));
+    let since = now
+        .wall
+        .as_millisecond()
+        .saturating_sub(millis(reading.memory));
     let mut rows = select.query([since])?;
     while let Some(row) = rows.next()? {
-        let at = moment(row, "since_boot", "since")?.unwrap_or(now.boot);
+        let at = reading.moment(row, "since_boot", "since")?;
+        let at = at.unwrap_or(now.boot);
         if let Some((jail, net)) = key(row)? {
             match saved.repeats.last_mut() {
                 Some((j, n, times)) if *j == jail && *n == net => times.push(at),
@@ -293,8 +396,11 @@ pub(super) fn load(
             }
         }
     }
+    Ok(())
+}
 
-    let mut select = connection.prepare("SELECT * FROM totals")?;
+fn totals(reading: &Reading<'_>, saved: &mut Saved) -> rusqlite::Result<()> {
+    let mut select = reading.connection.prepare("SELECT * FROM totals")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let totals = Totals {
@@ -305,9 +411,13 @@ pub(super) fn load(
             saved.totals.push((jail, totals));
         }
     }
+    Ok(())
+}
 
-    let mut select =
-        connection.prepare("SELECT stream, offset FROM streams ORDER BY seen DESC LIMIT ?")?;
+fn streams(reading: &Reading<'_>, saved: &mut Saved) -> rusqlite::Result<()> {
+    let mut select = reading
+        .connection
+        .prepare("SELECT stream, offset FROM streams ORDER BY seen DESC LIMIT ?")?;
     let mut rows = select.query([signed(MAX_STREAMS as u64)])?;
     while let Some(row) = rows.next()? {
         let (stream, offset): (i64, i64) = (row.get(0)?, row.get(1)?);
@@ -315,13 +425,18 @@ pub(super) fn load(
             .streams
             .push((stream.cast_unsigned(), offset.cast_unsigned()));
     }
+    Ok(())
+}
 
-    let mut select = connection.prepare("SELECT * FROM allow ORDER BY net")?;
+fn allowed(reading: &Reading<'_>, saved: &mut Saved) -> rusqlite::Result<()> {
+    let mut select = reading
+        .connection
+        .prepare("SELECT * FROM allow ORDER BY net")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        let until = end(row)?;
+        let until = reading.end(row)?;
         if let Ok(net) = row.get::<_, String>("net")?.parse()
-            && until.is_none_or(|until| until > now.boot)
+            && until.is_none_or(|until| until > reading.now.boot)
         {
             saved.allowed.push(Allowed {
                 net,
@@ -331,7 +446,7 @@ pub(super) fn load(
             });
         }
     }
-    Ok(saved)
+    Ok(())
 }
 
 fn ban(row: &Row<'_>, since: Moment, until: Option<Moment>) -> rusqlite::Result<Option<Ban>> {
@@ -351,6 +466,7 @@ fn ban(row: &Row<'_>, since: Moment, until: Option<Moment>) -> rusqlite::Result<
         return Ok(None);
     };
     Ok(Some(Ban {
+        id: BanId::new(row.get::<_, i64>("ident")?.cast_unsigned()),
         jail,
         net,
         ports,

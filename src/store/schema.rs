@@ -8,8 +8,10 @@ use super::Error;
 /// One step a released schema; never edited, only added to.
 ///
 /// Wall times are milliseconds since 1970; `boot` columns are nanoseconds of CLOCK_BOOTTIME in the
-/// boot that `boot_id` names.
-const STEPS: &[&str] = &["
+/// boot that `boot_id` names. `bans.ident` is what people see of a ban (`b17`), which `evidence.ban`
+/// refers to; `bans.id` is SQLite's.
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE bans (
         id INTEGER PRIMARY KEY,
         jail TEXT NOT NULL,
@@ -58,7 +60,22 @@ const STEPS: &[&str] = &["
         until_boot INTEGER,
         reason TEXT
     ) WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE bans ADD COLUMN ident INTEGER NOT NULL DEFAULT 0;
+    UPDATE bans SET ident = id;
+    CREATE INDEX bans_ident ON bans (ident);
+    CREATE INDEX bans_ended ON bans (ended) WHERE ended IS NOT NULL;
+    CREATE TABLE evidence (
+        id INTEGER PRIMARY KEY,
+        ban INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        line TEXT NOT NULL
+    );
+    CREATE INDEX evidence_ban ON evidence (ban);
+    CREATE INDEX evidence_at ON evidence (at);
+",
+];
 
 /// Brings a database to the newest schema.
 pub(super) fn upgrade(connection: &mut Connection) -> Result<(), Error> {

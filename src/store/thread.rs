@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
-use super::{Database, Op};
+use super::mend;
+use super::{Database, Error, Home, Op, Opened, Saved};
 use crate::jail::Now;
 
 /// Changes that come within this time share a commit.
@@ -20,7 +21,7 @@ const MAX_GROUP: usize = 20_000;
 const MAX_BACKLOG: usize = 100_000;
 
 /// How often a database that cannot be written is tried again.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(2);
 
 struct Job<T> {
     ops: Vec<Op>,
@@ -35,6 +36,11 @@ pub struct Done<T> {
     pub then: Vec<T>,
     /// Why the database holds not all of it, or none; `None`: it is committed.
     pub trouble: Option<String>,
+    /// Something that was put right, to be told.
+    pub event: Option<String>,
+    /// The database does not hold all that is known, and perhaps holds what is not: what it holds,
+    /// where that was not read before. To be answered with [`Op::Anew`] and everything.
+    pub anew: Option<Saved>,
 }
 
 /// The way to the database. `T` is what follows when a change is committed, or will not be: the
@@ -46,24 +52,35 @@ pub struct Store<T> {
 }
 
 impl<T: Send + 'static> Store<T> {
-    /// Starts the thread; `done` is called in it, in the order of submission. Without a database
-    /// everything is done at once.
+    /// Starts the thread; `done` is called in it, in the order of submission. A database that
+    /// could not be opened is tried again.
     ///
     /// # Errors
     /// The thread could not be started.
     pub fn start(
-        database: Option<Database>,
+        home: Home,
+        opened: &mut Opened,
         done: impl Fn(Done<T>) + Send + 'static,
     ) -> std::io::Result<Store<T>> {
         let (jobs, queue) = unbounded();
         let waiting = Arc::new(AtomicUsize::new(0));
         let mut writer = Writer {
-            database,
+            home,
+            unread: !opened.whole && opened.database.is_none(),
+            trouble: opened.trouble.clone().filter(|_| opened.database.is_none()),
+            database: opened.database.take(),
             backlog: Vec::new(),
             now: None,
+            retry: Instant::now(),
             lost: 0,
+            incomplete: false,
+            event: None,
             waiting: Arc::clone(&waiting),
         };
+        if writer.database.is_none() {
+            writer.incomplete = true;
+            writer.retry += RETRY;
+        }
         let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || writer.run(&queue, &done))?;
@@ -94,10 +111,21 @@ impl<T: Send + 'static> Store<T> {
 }
 
 struct Writer {
+    home: Home,
     database: Option<Database>,
     backlog: Vec<Op>,
     now: Option<Now>,
+    /// When a database that cannot be used is tried again.
+    retry: Instant,
+    /// Why it cannot be used, as told last.
+    trouble: Option<String>,
+    /// Changes given up.
     lost: u64,
+    /// What is in the database is not what the engine knows.
+    incomplete: bool,
+    /// The engine has not read what is in it.
+    unread: bool,
+    event: Option<String>,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -107,16 +135,16 @@ impl Writer {
             let first = match queue.recv_timeout(RETRY) {
                 Ok(job) => job,
                 Err(RecvTimeoutError::Timeout) => {
-                    if !self.backlog.is_empty() {
-                        let trouble = self.commit();
-                        let then = Vec::new();
-                        done(Done { then, trouble });
+                    if !self.backlog.is_empty() || self.database.is_none() {
+                        self.retry = Instant::now();
+                        done(self.commit(Vec::new()));
                     }
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     if !self.backlog.is_empty() {
-                        self.commit();
+                        self.retry = Instant::now();
+                        done(self.commit(Vec::new()));
                     }
                     return;
                 }
@@ -128,6 +156,11 @@ impl Writer {
             while let Some(job) = next {
                 jobs += 1;
                 self.now = Some(job.now);
+                // All that is known comes: what went before is in it.
+                if job.ops.iter().any(|op| matches!(op, Op::Anew)) {
+                    self.incomplete = false;
+                    self.lost = 0;
+                }
                 self.backlog.extend(job.ops);
                 then.extend(job.then);
                 let enough = self.backlog.len() >= MAX_GROUP;
@@ -137,38 +170,108 @@ impl Writer {
                     queue.recv_deadline(until).ok()
                 };
             }
-            let trouble = self.commit();
+            let group = self.commit(then);
             self.waiting.fetch_sub(jobs, Ordering::Relaxed);
-            done(Done { then, trouble });
+            done(group);
         }
     }
 
     /// Commits the backlog; what cannot be written stays in it, up to its bound.
-    fn commit(&mut self) -> Option<String> {
-        let Some(database) = &mut self.database else {
-            self.backlog.clear();
-            return None;
+    fn commit<T>(&mut self, then: Vec<T>) -> Done<T> {
+        let mut anew = None;
+        if let Some(now) = self.now
+            && Instant::now() >= self.retry
+        {
+            match self.write(now) {
+                Ok(saved) => {
+                    self.trouble = None;
+                    anew = saved;
+                }
+                Err(text) => {
+                    self.retry = Instant::now() + RETRY;
+                    self.trouble = Some(text);
+                }
+            }
+        }
+        let excess = self.backlog.len().saturating_sub(MAX_BACKLOG);
+        if excess > 0 {
+            self.backlog.drain(..excess);
+            self.lost += excess as u64;
+            self.incomplete = true;
+        }
+        let lost = match self.lost {
+            0 => String::new(),
+            lost => format!(" ({lost} changes given up)"),
         };
-        let now = self.now?;
-        if self.backlog.is_empty() {
-            return None;
+        Done {
+            then,
+            trouble: self.trouble.as_ref().map(|text| format!("{text}{lost}")),
+            event: self.event.take(),
+            anew,
         }
-        match database.commit(&self.backlog, now) {
+    }
+
+    /// Writes the backlog, where there is a database or one can be had; what the engine is to be
+    /// told of a database that it does not know.
+    fn write(&mut self, now: Now) -> Result<Option<Saved>, String> {
+        let path = self.home.path.display().to_string();
+        let cannot = |error: &Error| format!("the database {path} cannot be written: {error}");
+        let mut saved = Saved::default();
+        if self.database.is_none() {
+            let (database, found) = self.home.open_and_load(now).map_err(|e| cannot(&e))?;
+            if std::mem::take(&mut self.unread) {
+                saved = found;
+            }
+            self.event = Some(format!("the database {path} can be used again"));
+            self.database = Some(database);
+        }
+        let Some(database) = &mut self.database else {
+            return Ok(None);
+        };
+        let error = match database.commit(&self.backlog, now) {
             Ok(()) => {
+                database.be_patient(true);
                 self.backlog.clear();
-                self.lost = 0;
-                None
+                return Ok(std::mem::take(&mut self.incomplete).then_some(saved));
             }
-            Err(error) => {
-                let excess = self.backlog.len().saturating_sub(MAX_BACKLOG);
-                self.backlog.drain(..excess);
-                self.lost += excess as u64;
-                let lost = match self.lost {
-                    0 => String::new(),
-                    lost => format!(", {lost} changes given up"),
-                };
-                Some(format!("the database cannot be written: {error}{lost}"))
-            }
+            Err(error) => error,
+        };
+        let damaged = mend::is_damage(&error);
+        if !damaged && !matches!(error, Error::Gone) {
+            // Commands wait for their commit; once is enough.
+            database.be_patient(false);
+            return Err(cannot(&error));
         }
+        // It must be closed before it is moved.
+        self.database = None;
+        self.incomplete = true;
+        let database = self.begin_anew(damaged, now).map_err(|e| cannot(&e))?;
+        self.database = Some(database);
+        self.backlog.clear();
+        self.incomplete = false;
+        self.event = Some(format!(
+            "{path}: {error}; a new database is made of what the engine knows{}",
+            if damaged {
+                ", the damaged one is kept beside it"
+            } else {
+                ""
+            }
+        ));
+        Ok(Some(saved))
+    }
+
+    /// A database in place of the one that is gone or damaged, with the backlog in it.
+    fn begin_anew(&self, damaged: bool, now: Now) -> Result<Database, Error> {
+        let opened = match damaged {
+            true => mend::replace(&self.home, now),
+            false => self.home.open(),
+        };
+        let mut database = match opened {
+            // Somebody has put something else there.
+            Err(error) if !damaged && mend::is_damage(&error) => mend::replace(&self.home, now)?,
+            opened => opened?,
+        };
+        database.commit(&self.backlog, now)?;
+        Ok(database)
     }
 }

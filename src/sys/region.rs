@@ -8,7 +8,10 @@ use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
+
+/// No page is larger on the machines there are; whole pages of it are whole pages anywhere.
+const PAGE: usize = 64 * 1024;
 
 /// An anonymous shared mapping: `words` atomic words, then `bytes` bytes, all zero at first. It
 /// survives as long as one process that was forked from its maker does.
@@ -87,6 +90,30 @@ impl Region {
             region: Arc::clone(self),
             held: range,
         })
+    }
+
+    /// Gives the memory of these bytes back to the system, as far as it is whole pages and nobody
+    /// holds one of them; they are zero then.
+    pub fn release(&self, range: Range<usize>) {
+        let leased = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = |held: &Range<usize>| held.end <= range.start || range.end <= held.start;
+        if range.end > self.bytes || !leased.iter().all(free) {
+            return;
+        }
+        let words = self.words * size_of::<AtomicU64>();
+        let start = (words + range.start).next_multiple_of(PAGE);
+        let end = (words + range.end) / PAGE * PAGE;
+        if start < end {
+            // SAFETY: the pages are inside the mapping, hold nothing but bytes of `range`, and
+            // nobody has leased one of those, nor can before this returns.
+            let _ = unsafe {
+                madvise(
+                    self.base.add(start).cast(),
+                    end - start,
+                    MmapAdvise::MADV_REMOVE,
+                )
+            };
+        }
     }
 }
 
@@ -178,5 +205,21 @@ mod tests {
         drop(third);
         drop((first, second));
         assert!(region.lease(0..100).is_some());
+    }
+
+    #[test]
+    fn memory_that_is_released_is_zero_and_none_that_is_leased_is() {
+        let len = 8 * PAGE;
+        let region = Arc::new(Region::new(1, len).unwrap());
+        region.lease(0..len).unwrap().fill(7);
+        let held = region.lease(5 * PAGE..5 * PAGE + 1).unwrap();
+        region.release(0..len);
+        assert_eq!(held[0], 7);
+        region.release(0..4 * PAGE);
+        region.release(0..len + 1);
+        drop(held);
+        let all = region.lease(0..len).unwrap();
+        assert_eq!((all[PAGE], all[2 * PAGE]), (0, 0));
+        assert!(all[4 * PAGE..].iter().all(|byte| *byte == 7));
     }
 }

@@ -1,6 +1,8 @@
 //! The real engine binary in a directory of its own, with the dry-run back end: no root needed
 //! but for the tests about rights, which say so when they are skipped.
 
+mod exemptions;
+mod lasting;
 mod undecided;
 
 use std::io::{BufRead, BufReader, Write};
@@ -72,7 +74,7 @@ impl Lab {
     fn configure(&self, jails: &str) {
         let dir = self.dir.path().display();
         let text = format!(
-            "[paths]\nruntime = \"{dir}/run\"\nstate = \"{dir}/state\"\nshare = \"{dir}/share\"\n\
+            "[paths]\nruntime = \"{dir}/run\"\nstate = \"{dir}/state\"\nshare = \"{dir}/share\"\nwtmp = \"{dir}/wtmp\"\n\
              [firewall]\nbackend = \"dry-run\"\n\
              [syslog]\ntarget = \"unix:{dir}/log.sock\"\nlog_file = \"{dir}/pipeban.log\"\n{jails}"
         );
@@ -650,9 +652,13 @@ fn a_database_that_cannot_be_used_keeps_nobody_from_being_banned() {
     assert_eq!(lab.jail("at-once")["currently_banned"], 1);
     let warnings = lab.status()["warnings"].to_string();
     assert!(
-        warnings.contains("cannot be used") && warnings.contains("restart the engine"),
+        warnings.contains("was damaged") && warnings.contains(".broken-"),
         "{warnings}"
     );
+    lab.kill();
+    lab.start();
+    assert_eq!(lab.jail("at-once")["currently_banned"], 1);
+    assert!(!lab.status()["warnings"].to_string().contains("damaged"));
 }
 
 #[test]

@@ -319,7 +319,7 @@ fn workers_that_keep_crashing_end_in_passing_through_only() {
 }
 
 /// A world with a jail that counts every probe and bans nobody.
-fn start(world: &World) -> Apache<'_> {
+pub(super) fn start(world: &World) -> Apache<'_> {
     let probe =
         "[jails.probe]\nenabled = true\nlog = \"access\"\nfilter = \"probe\"\nmaxretry = 1000000\n";
     world.write("/etc/pipeban/pipeban.toml", &format!("{CONFIG}\n{probe}"));
@@ -355,9 +355,9 @@ fn one_reader(world: &World, pipe: &str) {
 }
 
 #[derive(Debug)]
-struct Table {
-    answered: usize,
-    lost: usize,
+pub(super) struct Table {
+    pub(super) answered: usize,
+    pub(super) lost: usize,
     twice: usize,
     torn: usize,
     /// Probes the jail counted, and probes there were.
@@ -365,7 +365,7 @@ struct Table {
     expected: u64,
 }
 
-fn measure(world: &World, outcome: &Outcome, may_lose: bool) -> Table {
+pub(super) fn measure(world: &World, outcome: &Outcome, may_lose: bool) -> Table {
     // What was read last is written last: with this line everything before it has arrived.
     let clients = world.clients();
     http::get(&clients, "198.51.100.250", SERVER4, "/closed/last-one-end").expect("answered");

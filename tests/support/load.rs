@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::World;
 use super::http::Connection;
@@ -27,6 +27,8 @@ pub(crate) struct Outcome {
     pub(crate) closed: Vec<String>,
     /// Requests that ended without an answer.
     pub(crate) failed: Vec<String>,
+    /// The longest that a request took, a new connection included where there was one.
+    pub(crate) slowest: Duration,
 }
 
 impl Load {
@@ -55,12 +57,14 @@ impl Load {
                             Ok(connection)
                         };
                         // A reload closes idle connections, and a browser then asks again.
+                        let asked = Instant::now();
                         let answer = match open.take().map(ask) {
                             Some(Ok(connection)) => Ok(connection),
                             Some(Err(_)) | None => {
                                 Connection::open(&clients, &from, SERVER4).and_then(ask)
                             }
                         };
+                        outcome.slowest = outcome.slowest.max(asked.elapsed());
                         match answer {
                             Ok(connection) => {
                                 open = Some(connection);
@@ -85,6 +89,7 @@ impl Load {
             all.probes.extend(outcome.probes);
             all.closed.extend(outcome.closed);
             all.failed.extend(outcome.failed);
+            all.slowest = all.slowest.max(outcome.slowest);
         }
         all
     }

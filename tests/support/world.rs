@@ -326,7 +326,8 @@ impl Drop for World {
 }
 
 fn last_lines(text: &str, most: usize) -> String {
-    let lines: Vec<&str> = text.lines().collect();
+    let cut = |line: &'_ str| line.chars().take(400).collect::<String>();
+    let lines: Vec<String> = text.lines().map(cut).collect();
     lines[lines.len().saturating_sub(most)..].join("\n")
 }
 

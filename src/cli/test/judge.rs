@@ -129,8 +129,7 @@ impl Judge {
             }
             Sight::Apache(_, parser) => match parser.parse(line) {
                 Some(record) => {
-                    let time = record.time.clone();
-                    verdict.time = time.and_then(|time| rfc3339(Stamp::read(line.get(time)?)?));
+                    verdict.time = record.stamp.and_then(rfc3339);
                     verdict.timed = verdict.time.is_some();
                     self.ask(&mut verdict, &Subject::of(line, &record), &record);
                 }

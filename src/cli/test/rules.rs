@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::judge::Rule;
 use super::{Args, Failure};
 use crate::cli::Global;
-use crate::config::{self, Config, DEFAULT_FILE, Jail, JailName, Problem};
+use crate::config::{self, Config, DEFAULT_FILE, Jail, JailName, Log, Problem};
 use crate::filter::{self, Dates, Definition, Filter, PatternText};
 
 /// Places of problems in patterns of the command line.
@@ -46,7 +46,7 @@ fn rule(
     let of_jail = jail.filter(|_| !alone);
     Ok(Rule {
         jail: name,
-        log: of_jail.map(|jail| jail.log),
+        log: of_jail.and_then(|jail| jail.log.kind()),
         dates: Dates::of(&definition),
         definition,
         filter,
@@ -54,10 +54,22 @@ fn rule(
         // The built-in maxretry is 5, the weight 1.
         weight: jail.map_or(1, |jail| jail.weight),
         bans_alone: jail.is_some_and(|jail| jail.weight >= jail.maxretry),
-        ignoreip: of_jail.map_or_else(Vec::new, |jail| jail.ignoreip.clone()),
+        ignoreip: of_jail.map_or_else(Vec::new, ignored),
         vhost: of_jail.map_or_else(Vec::new, |jail| jail.vhost.clone()),
         not_vhost: of_jail.map_or_else(Vec::new, |jail| jail.not_vhost.clone()),
     })
+}
+
+/// Whom a jail ignores, as far as its configuration and files say; names are not looked up.
+fn ignored(jail: &Jail) -> Vec<ipnet::IpNet> {
+    let files = jail.ignore_files.iter();
+    // Loading the configuration has read them once.
+    let listed = files.filter_map(|file| config::networks_in(file).ok());
+    jail.ignoreip
+        .iter()
+        .copied()
+        .chain(listed.flatten())
+        .collect()
 }
 
 /// A pattern that is wrong on the command line is a wrong command line.
@@ -86,7 +98,14 @@ fn jails(args: &Args, global: &Global, config: &Config) -> Result<Vec<Rule>, Fai
     }
     if rules.is_empty() {
         let known: Vec<&str> = config.jails.keys().map(JailName::as_str).collect();
+        let counts_bans = |name: &JailName| {
+            let jail = config.jails.get(name);
+            jail.is_some_and(|jail| jail.log == Log::Bans)
+        };
         let message = match &args.jail {
+            Some(name) if counts_bans(name) => {
+                format!("jail `{name}` counts bans of other jails: no line matches it")
+            }
             Some(name) => format!(
                 "there is no jail `{name}`; the jails are: {}",
                 known.join(", ")

@@ -74,12 +74,21 @@ fn unparsed(judge: &Judge, line: &[u8]) -> String {
     if is_other {
         return format!("It is a line of the {other} log, and read as one of the {kind} log.");
     }
+    if let Some(doubt) = parser.doubt() {
+        return format!("The log's format: {doubt}.");
+    }
     let format = parser.chosen().unwrap_or("auto");
     let raw = if judge.rules.iter().any(|rule| rule.jail.is_some()) {
         ""
     } else {
         ", or take it as it is with --kind raw"
     };
+    if parser.names_nobody(line) {
+        return format!(
+            "It is of the {kind} log's format `{format}`, but no address stands where the client \
+             should, so it can ban nobody: a name is never resolved; put %a into the format."
+        );
+    }
     format!(
         "It is not wholly of the {kind} log's format `{format}`, so nobody is known to be its \
          client. Name its format with --format{raw}."

@@ -12,7 +12,7 @@ fn jail(log: Kind, filter: &str) -> Jail {
     Jail {
         enabled: true,
         enforce: true,
-        log,
+        log: log.into(),
         filter: filter.to_owned(),
         maxretry: 1,
         findtime: Duration::from_secs(600),
@@ -23,8 +23,14 @@ fn jail(log: Kind, filter: &str) -> Jail {
         },
         ignoreip: Vec::new(),
         ipv6_prefix: 64,
+        ignore_files: Vec::new(),
+        ignore_names: Vec::new(),
+        ignoreself: true,
+        ignore_ssh_logins: None,
+        ipv4_prefix: 32,
         ban_private: false,
         weight: 1,
+        bans_per_minute: 300,
         vhost: Vec::new(),
         not_vhost: Vec::new(),
         increment: None,
@@ -122,7 +128,7 @@ fn jails_see_the_lines_of_their_virtual_hosts() {
         assert_eq!(&block[result.hits[0].line.clone()], block.trim_end());
         assert_eq!(result.good, []);
     }
-    assert_eq!(matcher.format(), Some("vhost_combined"));
+    assert_eq!(matcher.parser().chosen(), Some("vhost_combined"));
 }
 
 #[test]
@@ -207,16 +213,71 @@ fn the_tail_of_a_torn_line_hits_nobody_and_long_lines_hide_nobody() {
             .map(|hit| hit.client.to_string())
             .collect();
         assert_eq!(hits, ["192.0.2.4"]);
-        assert_eq!((result.spoofed, result.unparsed), (1, 0));
+        assert_eq!((result.torn, result.spoofed, result.unparsed), (1, 0, 0));
     }
-    // Without such a neighbour any process is believed.
-    assert_eq!(
-        matcher
-            .examine(line(5000, "192.0.2.5", "bad").as_bytes())
-            .hits
-            .len(),
-        1
+    // The next block is still in doubt; behind many lines of known processes nobody is.
+    let unknown = line(5000, "192.0.2.5", "bad");
+    assert_eq!(matcher.examine(unknown.as_bytes()).torn, 1);
+    matcher.examine(line(100, "192.0.2.4", "x").repeat(1000).as_bytes());
+    assert_eq!(matcher.examine(unknown.as_bytes()).hits.len(), 1);
+}
+
+/// Vouches for one process.
+#[derive(Debug)]
+struct Only(u64);
+
+impl Vouch for Only {
+    fn is_apaches(&self, pid: u64) -> bool {
+        pid == self.0
+    }
+}
+
+#[test]
+fn with_a_vouch_only_apaches_own_lines_hit_and_a_forged_one_puts_the_next_in_doubt() {
+    let error = config(
+        &[(
+            "bad",
+            &[r"\[client <HOST>(?::\d+)?\] bad", r"^\[\] .*<HOST>.* bad"],
+            &[],
+        )],
+        vec![("bad", jail(Kind::Error, "bad"))],
     );
+    let matcher = matcher(&error, Kind::Error).with_vouch(Some(Arc::new(Only(100))));
+    let line = |pid: u32, client: &str, text: &str| {
+        format!(
+            "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid {pid}:tid 7] [client {client}:5] {text}\n"
+        )
+    };
+    let seen = |block: &str| {
+        let result = matcher.examine(block.as_bytes());
+        (
+            result.hits.len(),
+            result.torn,
+            result.spoofed + result.unparsed,
+        )
+    };
+    let genuine = line(100, "192.0.2.1", "bad");
+    // Long lines of Apache's own hide nobody.
+    let long = line(100, "192.0.2.1", &format!("bad{}", "a".repeat(7000)));
+    assert_eq!(seen(&(long + &genuine)), (2, 0, 0));
+    // A script's words: raw, in the form of Apache 2.2, quoted by mod_cgi; a neighbour's line.
+    for forged in [
+        "[Sun Nov 22 11:00:33 2026] [error] [client 203.0.113.250] bad\n".to_owned(),
+        line(100, "192.0.2.1", "AH01215: [client 192.0.2.1:5] bad"),
+        line(100, "192.0.2.1", "AH00127: torn")
+            .trim_end()
+            .to_owned()
+            + &genuine,
+    ] {
+        assert_eq!(seen(&forged), (0, 1, 0), "{forged}");
+    }
+    assert_eq!(seen(&line(100, "192.0.2.1", "AH01215: bad")), (1, 0, 0));
+    assert_eq!(seen("[client 203.0.113.250:1] bad\n"), (0, 0, 1));
+    assert_eq!(seen(&genuine), (1, 0, 0));
+    // A guess of a process number, and a right one directly behind it.
+    let guesses = line(99, "203.0.113.250", "bad") + &line(100, "203.0.113.250", "bad");
+    assert_eq!(seen(&guesses), (0, 2, 0));
+    assert_eq!(seen(&genuine.repeat(60)), (11, 49, 0), "doubt ends");
 }
 
 #[test]
@@ -244,6 +305,11 @@ fn naive(config: &Config, filters: &BTreeMap<&str, Filter>, block: &[u8]) -> Blo
         result.lines += 1;
         let Some(record) = parser.parse(line) else {
             result.unparsed += 1;
+            result.unread.get_or_insert(Unread {
+                number: result.lines - 1,
+                line: range,
+                why: "it is not of this format",
+            });
             continue;
         };
         let (mut jails, mut spoofed) = (Vec::new(), false);

@@ -1,0 +1,132 @@
+//! The processes of the Apache that started the logger.
+
+use std::collections::HashMap;
+use std::fs;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::unistd::{Pid, getppid};
+
+use crate::filter::Vouch;
+
+/// Apache's main process is the logger's parent, or has a shell between (`|$`).
+const GENERATIONS: usize = 3;
+/// A process is looked up again after this time.
+const FRESH: Duration = Duration::from_secs(1);
+/// What it wrote last may be matched this long after its end.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// Numbers kept; an Apache has at most a few hundred processes.
+const MAX_KNOWN: usize = 1024;
+/// Look-ups in a second: each costs some microseconds, and forged lines may come in thousands.
+const MAX_LOOKUPS: u32 = 2000;
+
+/// Which process started the logger, where it is Apache's main process. To be asked in the stub,
+/// whose parent it is.
+pub(super) fn apache() -> Option<Pid> {
+    let mut pid = getppid();
+    for _ in 0..GENERATIONS {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        let name = name.trim_end();
+        if name == "apache2" || name.starts_with("httpd") {
+            return Some(pid);
+        }
+        pid = parent(pid)?;
+    }
+    None
+}
+
+/// Vouches for Apache's main process and its children.
+#[derive(Debug)]
+pub(super) struct Family {
+    main: Pid,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// When each was seen alive.
+    known: HashMap<u64, Instant>,
+    /// In the second that began then.
+    lookups: (Instant, u32),
+}
+
+impl Family {
+    /// `None` where this process cannot see who is whose child: no /proc, or `hidepid`.
+    pub(super) fn of(main: Pid) -> Option<Family> {
+        parent(main)?;
+        Some(Family {
+            main,
+            state: Mutex::new(State {
+                known: HashMap::new(),
+                lookups: (Instant::now(), 0),
+            }),
+        })
+    }
+
+    fn is_child(&self, pid: u64) -> bool {
+        let Ok(pid) = i32::try_from(pid).map(Pid::from_raw) else {
+            return false;
+        };
+        pid == self.main || parent(pid) == Some(self.main)
+    }
+}
+
+impl Vouch for Family {
+    fn is_apaches(&self, pid: u64) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let seen = state.known.get(&pid).map(|at| now - *at);
+        if seen.is_some_and(|age| age < FRESH) {
+            return true;
+        }
+        if now - state.lookups.0 >= Duration::from_secs(1) {
+            state.lookups = (now, 0);
+        }
+        state.lookups.1 += 1;
+        if state.lookups.1 <= MAX_LOOKUPS && self.is_child(pid) {
+            if state.known.len() >= MAX_KNOWN {
+                state.known.retain(|_, at| now - *at < REMEMBERED);
+            }
+            if state.known.len() < MAX_KNOWN {
+                state.known.insert(pid, now);
+            }
+            return true;
+        }
+        seen.is_some_and(|age| age < REMEMBERED)
+    }
+}
+
+fn parent(pid: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it may hold anything.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(1)?.parse().ok().map(Pid::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_main_process_and_its_children_are_vouched_for() {
+        let own = Family::of(nix::unistd::getpid()).unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let number = |pid: u32| u64::from(pid);
+        assert!(own.is_apaches(number(std::process::id())));
+        assert!(own.is_apaches(number(child.id())));
+        assert!(!own.is_apaches(1) && !own.is_apaches(u64::MAX) && !own.is_apaches(0));
+        let other = Family::of(Pid::from_raw(i32::try_from(child.id()).unwrap())).unwrap();
+        assert!(!other.is_apaches(number(std::process::id())));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(
+            own.is_apaches(number(child.id())),
+            "its last lines are still on their way"
+        );
+        assert!(Family::of(Pid::from_raw(i32::try_from(child.id()).unwrap())).is_none());
+        assert!(apache().is_none(), "a test is no Apache");
+    }
+}

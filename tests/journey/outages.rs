@@ -1,0 +1,159 @@
+//! What Apache's clients feel of a broken pipeban, and what is lost. By `make bench`.
+
+use std::io::Write;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::crashes;
+use crate::support::apache::ACCESS_LOG;
+use crate::support::http::Connection;
+use crate::support::load::Load;
+use crate::support::world::SERVER4;
+use crate::support::{Apache, Mpm, World, eventually};
+
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+#[test]
+#[ignore = "a measurement: `make bench`"]
+fn measure_what_clients_feel_of_kills_stops_a_full_disk_and_no_engine() {
+    let wait = |seconds| std::thread::sleep(Duration::from_secs(seconds));
+    let kill = |pick: fn(&Apache<'_>) -> crate::support::process::Process| {
+        move |_: &World, apache: &Apache<'_>| {
+            pick(apache).signal(Signal::SIGKILL);
+            std::thread::sleep(Duration::from_secs(2));
+        }
+    };
+    row("nothing", &|_, _| wait(2));
+    row(
+        "kill -9 worker, access",
+        &kill(|apache| apache.pipe("access").worker),
+    );
+    row(
+        "kill -9 worker, error",
+        &kill(|apache| apache.pipe("error").worker),
+    );
+    row(
+        "kill -9 keeper, access",
+        &kill(|apache| apache.pipe("access").keeper),
+    );
+    row(
+        "kill -9 keeper, error",
+        &kill(|apache| apache.pipe("error").keeper),
+    );
+    row(
+        "kill -9 stub, access",
+        &kill(|apache| apache.pipe("access").stub),
+    );
+    row("kill -9 engine", &|world, _| {
+        world.engine().signal(Signal::SIGKILL);
+        wait(2);
+    });
+    row("worker stopped for 10 s", &|_, apache| {
+        let worker = apache.pipe("access").worker;
+        worker.signal(Signal::SIGSTOP);
+        wait(10);
+        worker.signal(Signal::SIGCONT);
+    });
+    row("disk full for 10 s", &|world, _| {
+        let fill = "dd if=/dev/zero of=/var/log/apache2/filler bs=4k 2>/dev/null";
+        assert_ne!(world.run(&["sh", "-c", fill]).status, 0, "it is full");
+        wait(10);
+        world.must(&["rm", "/var/log/apache2/filler"]);
+    });
+    row("engine stopped for 60 s", &|world, _| {
+        let engine = world.engine();
+        engine.signal(Signal::SIGSTOP);
+        wait(60);
+        engine.signal(Signal::SIGCONT);
+    });
+    row("no engine for 60 s", &|world, _| {
+        let engine = world.engine();
+        // Nothing to start another one from.
+        world.must(&["umount", "--lazy", "/usr/bin/pipeban"]);
+        engine.signal(Signal::SIGKILL);
+        wait(60);
+        world.must(&["mount", "--bind", "/mnt/pipeban", "/usr/bin/pipeban"]);
+        world.start_engine();
+    });
+}
+
+fn row(name: &str, outage: &dyn Fn(&World, &Apache<'_>)) {
+    let Some(world) = World::new() else { return };
+    let small = [
+        "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        "size=8m",
+        "small",
+        "/var/log/apache2",
+    ];
+    world.must(&small);
+    let apache = crashes::start(&world);
+    let load = Load::start(&world);
+    std::thread::sleep(Duration::from_millis(500));
+    outage(&world, &apache);
+    std::thread::sleep(Duration::from_millis(500));
+    let outcome = load.stop();
+    let keeper = name.contains("keeper");
+    let table = crashes::measure(&world, &outcome, keeper);
+    say(&format!(
+        "{name:<26} answered {:>6}  refused {:>2}  longest {:>8.1?}  not logged {}",
+        table.answered,
+        outcome.failed.len(),
+        outcome.slowest,
+        table.lost
+    ));
+    assert!(keeper || table.lost == 0, "{name}: {table:?}");
+    assert!(outcome.failed.is_empty(), "{name}: {:?}", outcome.failed);
+}
+
+/// The pipe holds what Apache writes while nobody reads.
+#[test]
+#[ignore = "a measurement: `make bench`"]
+fn measure_requests_served_while_the_worker_is_stopped() {
+    const LINE: usize = 86;
+    let Some(world) = World::new() else { return };
+    let logs = "LogFormat \"%h %l %u %t \\\"%r\\\" %>s %O\" common\n\
+         ErrorLog \"|/usr/bin/pipeban log error /var/log/apache2/error.log\"\n\
+         CustomLog \"|/usr/bin/pipeban log access --format common /var/log/apache2/access.log\" common\n";
+    let apache = Apache::start(&world, Mpm::Event, logs);
+    let worker = apache.pipe("access").worker;
+    let clients = world.clients();
+    let mut client = Connection::open(&clients, "198.51.100.9", SERVER4).expect("connects");
+    client.get("/x", "").expect("answered");
+    let first = eventually("the first line", || {
+        let log = world.read(ACCESS_LOG);
+        log.lines()
+            .find(|line| line.contains("/x "))
+            .map(str::len)
+            .ok_or(log)
+    });
+    let target = format!("/{}", "x".repeat(1 + LINE - 1 - first));
+    worker.signal(Signal::SIGSTOP);
+    let mut served = 0;
+    while client.get(&target, "").is_ok() {
+        served += 1;
+    }
+    worker.signal(Signal::SIGCONT);
+    eventually("all of them are logged", || {
+        let log = world.read(ACCESS_LOG);
+        let lines = log
+            .lines()
+            .filter(|line| line.contains(&format!("GET {target} ")))
+            .count();
+        let whole = log.lines().filter(|line| line.len() + 1 == LINE).count();
+        if lines > served && whole >= lines {
+            Ok(())
+        } else {
+            Err(format!("{lines} of {served}, {whole} of {LINE} bytes"))
+        }
+    });
+    say(&format!(
+        "served while the worker is stopped: {served} requests of {LINE}-byte lines"
+    ));
+    assert!(served >= 12_000, "{served}");
+}

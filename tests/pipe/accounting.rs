@@ -1,0 +1,132 @@
+//! What comes in is what goes out: the worker's counters at any moment, as an engine hears them.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use pipeban::control::{Counters, Reply, Request, VERSION};
+
+use super::{Logger, eventually, is_alive, line};
+
+/// An engine that welcomes every worker and notes its counters.
+fn hear(listener: UnixListener) -> Arc<Mutex<Vec<Counters>>> {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&heard);
+    std::thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            let notes = Arc::clone(&notes);
+            std::thread::spawn(move || converse(socket, &notes));
+        }
+    });
+    heard
+}
+
+fn converse(mut socket: UnixStream, notes: &Mutex<Vec<Counters>>) {
+    let lines = BufReader::new(socket.try_clone().unwrap()).lines();
+    for text in lines.map_while(Result::ok) {
+        let reply = match serde_json::from_str(&text).unwrap() {
+            Request::Worker(_) => Reply::Welcome {
+                version: VERSION,
+                high_water: None,
+            },
+            Request::Counters(counters) => {
+                notes.lock().unwrap().push(counters);
+                continue;
+            }
+            _ => continue,
+        };
+        let mut text = serde_json::to_vec(&reply).unwrap();
+        text.push(b'\n');
+        if socket.write_all(&text).is_err() {
+            return;
+        }
+    }
+}
+
+/// The equations of [`Counters`].
+#[track_caller]
+pub(super) fn balanced(counters: &Counters) {
+    let c = counters;
+    assert_eq!(c.bytes, c.written + c.lost + c.waiting, "bytes: {c:#?}");
+    let out = c.lines_written + c.lines_lost + c.lines_waiting;
+    assert_eq!(c.lines, out, "lines out: {c:#?}");
+    let looked_at = c.matched + c.unparsed + c.torn + c.shed + c.pending;
+    assert_eq!(c.lines, looked_at, "lines matched: {c:#?}");
+    assert!(c.hits + c.spoofed <= c.matched, "{c:#?}");
+    assert!(c.unsent <= c.hits, "{c:#?}");
+}
+
+/// Every kind of line there is, by its number.
+fn some_line(n: usize) -> Vec<u8> {
+    let head = "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 22912:tid 22919] ";
+    let mut bytes = match n % 400 {
+        0 => "x".repeat(200_000).into_bytes(),
+        1 => "y".repeat(70_000).into_bytes(),
+        2 => format!("{head}[client 192.0.2.1:6] AH00127: {}", "z".repeat(5000)).into_bytes(),
+        3 => vec![],
+        4 => b"\xff\x00".to_vec(),
+        n if n % 2 == 0 => format!("{head}[client 192.0.2.1:6] AH00127: x").into_bytes(),
+        _ => return line(n).into_bytes(),
+    };
+    bytes.push(b'\n');
+    bytes
+}
+
+#[test]
+fn the_books_balance_at_any_moment_whoever_is_killed_and_at_the_end() {
+    let mut logger = Logger::start("missing/out");
+    let heard = hear(logger.engine.try_clone().unwrap());
+    let mut input = Vec::new();
+    let mut n = 0;
+    let mut random = 42u64;
+    for round in 0..8 {
+        let worker = logger.worker();
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let until = Instant::now() + Duration::from_millis(100 + (random >> 33) % 300);
+        // What waits while the directory is missing fits into the buffer.
+        while if round < 2 {
+            n < 2_000 * (round + 1)
+        } else {
+            Instant::now() < until
+        } {
+            let line = some_line(n);
+            logger.write(&line);
+            input.extend(line);
+            n += 1;
+        }
+        if round == 2 {
+            std::fs::create_dir(logger.dir.path().join("missing")).unwrap();
+        }
+        let victim = if round % 4 == 3 {
+            logger.keeper()
+        } else {
+            worker
+        };
+        kill(victim, Signal::SIGKILL).unwrap();
+        eventually("its end", || (!is_alive(victim)).then_some(()));
+    }
+    logger.worker();
+    logger.write(b"and no newline");
+    input.extend(b"and no newline");
+    logger.end();
+
+    let heard = heard.lock().unwrap();
+    assert!(heard.len() > 8, "{heard:#?}");
+    heard.iter().for_each(balanced);
+    assert!(heard.iter().any(|counters| counters.waiting > 0));
+    let last = heard.last().unwrap();
+    let lines = input.split(|byte| *byte == b'\n').count() as u64;
+    assert_eq!((last.bytes, last.lines), (input.len() as u64, lines));
+    assert_eq!((last.written, last.lines_written), (last.bytes, lines));
+    assert_eq!((last.pending, last.unsent, last.lost), (0, 0, 0));
+    assert!(
+        last.matched > 0 && last.unparsed > 0 && last.torn > 0,
+        "{last:#?}"
+    );
+    // The part that a killed worker was writing may be there twice.
+    assert!(logger.output("missing/out").len() as u64 >= last.written);
+}
