@@ -1,4 +1,5 @@
-# pipeban. `make demo` shows what it does; `make test` is the gate; `make bench` measures.
+# pipeban. `make demo` shows what it does; `make test` is the gate; `make bench` measures;
+# `make fuzz` looks for inputs that break it.
 
 CARGO ?= cargo
 BIN   ?= target/release/pipeban
@@ -8,7 +9,7 @@ TESTS ?=
 include packaging/install.mk
 .DEFAULT_GOAL := build
 
-.PHONY: build demo test bench
+.PHONY: build demo test bench fuzz
 
 # Without cargo in the PATH (as under sudo) a program that is built already will do.
 build:
@@ -44,3 +45,15 @@ bench:
 	@tests/prepare.sh apache2=apache2-bin ufw=ufw nft=nftables rsyslogd=rsyslog ip=iproute2 \
 	    rotatelogs=apache2-utils wrk=wrk
 	$(CARGO) test --release --locked --test main -- --ignored --nocapture --test-threads=1 measure
+
+# Each target of fuzz/ for so many seconds; fuzz/README.md says what they look for. The corpus that
+# grows is kept beside the seeds, in fuzz/corpus.
+SECONDS ?= 600
+TARGETS ?= filter_file pattern
+fuzz:
+	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz" >&2; exit 1; }
+	@set -e; for target in $(TARGETS); do \
+	    mkdir -p fuzz/corpus/$$target; \
+	    RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	        -max_total_time=$(SECONDS) -timeout=20 -max_len=2048; \
+	done

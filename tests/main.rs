@@ -12,6 +12,8 @@ mod fail2ban; // the filters and samples of fail2ban's package, where it is inst
 #[cfg(test)]
 mod filters; // lines of hostile clients, read by records, filters and `pipeban test`
 #[cfg(test)]
+mod fuzz; // the bodies of the fuzz targets, with their seeds
+#[cfg(test)]
 mod journey; // real Apache, real ufw, real clients, in namespaces: the promises of the README
 #[cfg(test)]
 mod kernel; // the real kernel's tables and sockets and the real ufw, in namespaces

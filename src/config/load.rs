@@ -177,6 +177,26 @@ fn proxies(
 /// A configuration larger than this is a mistake (or a device).
 const MOST_BYTES: u64 = 4 << 20;
 
+/// The files of this host.
+#[derive(Debug, Clone, Copy)]
+pub struct OnDisk;
+
+impl filter::Texts for OnDisk {
+    fn read(&self, file: &Path) -> io::Result<String> {
+        read(file)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        match std::fs::read_dir(directory) {
+            Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(Vec::new()),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
 fn read(path: &Path) -> io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
@@ -331,7 +351,7 @@ fn definition(
     path: &Path,
     options: &BTreeMap<String, String>,
 ) -> Result<Definition, Vec<Problem>> {
-    let definition = filter::read(name, path, options, &read)?;
+    let definition = filter::read_from(name, path, options, &OnDisk)?;
     filter::Filter::compile(&definition)?;
     Ok(definition)
 }

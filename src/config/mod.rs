@@ -467,7 +467,9 @@ mod show;
 mod words;
 
 pub use backends::{PLACEHOLDERS, placeholder};
-pub use load::{Problem, filter_directories, load, load_with_origins, networks_in, paths_of};
+pub use load::{
+    OnDisk, Problem, filter_directories, load, load_with_origins, networks_in, paths_of,
+};
 pub use merge::{MANUAL_JAIL, Origin, Origins};
 pub use show::show_jail;
 

@@ -1,6 +1,6 @@
 //! A filter compiled, and what comes of a line.
 
-use super::pattern::{Decision, Pattern};
+use super::pattern::{Decision, Pattern, content_at};
 use super::subject::Subject;
 use super::{Definition, Outcome, PatternAt, PatternText};
 use crate::config::Problem;
@@ -100,7 +100,13 @@ impl Filter {
     /// What comes of a line: the first failregex that hits its client, unless an ignoreregex
     /// matches too.
     pub fn examine(&self, subject: &Subject<'_>) -> Outcome {
-        self.examine_some(subject, |_| true)
+        let text = subject.text().to_ascii_lowercase();
+        let stands = |literal: &Vec<u8>| memchr::memmem::find(&text, literal).is_some();
+        let literals = self.literals();
+        let may_match: Vec<bool> = literals
+            .map(|texts| texts.is_none_or(|texts| texts.iter().any(stands)))
+            .collect();
+        self.examine_some(subject, |at| may_match.get(at).is_some_and(|may| *may))
     }
 
     /// As [`Filter::examine`], with only those of the compiled patterns (counted from 0) that may match.
@@ -109,12 +115,17 @@ impl Filter {
         subject: &Subject<'_>,
         may_match: impl Fn(usize) -> bool,
     ) -> Outcome {
-        let may_match = self
+        let mut may_match = self
             .fail
             .iter()
             .enumerate()
             .filter(|(at, _)| may_match(*at))
-            .map(|(_, pattern)| pattern);
+            .map(|(_, pattern)| pattern)
+            .peekable();
+        // A prefix may take long on a line that comes to nothing.
+        if may_match.peek().is_none() {
+            return Outcome::Miss;
+        }
         match subject.client() {
             Some(client) => self.of_client(subject, client, may_match),
             None if subject.is_raw() => self.of_text(subject.text(), may_match),
@@ -198,8 +209,7 @@ impl Filter {
                 return Outcome::Miss;
             };
             before = found.host;
-            let span = found.content.and_then(|(from, to)| text.get(from..to));
-            content = span.unwrap_or(text);
+            content = content_at(text, found.content);
         }
         for pattern in patterns {
             let Some(found) = pattern.find(content) else {

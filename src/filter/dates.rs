@@ -192,6 +192,8 @@ impl Form {
         let manner = Manner {
             dfa_limit: 1 << 20,
             multi_line: false,
+            // Times are written in ASCII.
+            letters: false,
         };
         let regex = Compiled::new(&pattern, manner, &Limits::default()).ok()?;
         let fields = FIELDS.iter().flat_map(|(name, field)| {

@@ -14,9 +14,8 @@ const MOST_TAGS: usize = 500;
 /// Every file of a filter in one.
 #[derive(Debug, Default)]
 pub(super) struct Merged {
+    /// `KNOWN/name` holds what later files replaced in `name`: `%(known/option)s`.
     pub(super) sections: Sections,
-    /// What a later file replaced: `%(known/name)s`.
-    pub(super) known: Sections,
     /// Options of the jail, `filter = name[option="value"]`: they come before all else.
     pub(super) given: BTreeMap<String, Value>,
 }
@@ -25,12 +24,14 @@ impl Merged {
     /// Lays the sections of one more file over those already there.
     pub(super) fn add(&mut self, sections: Sections) {
         for (name, section) in sections {
-            // `[Init?family=inet6]` holds options for one kind of address.
+            // `[Init?family=inet6]` holds options for one kind of address. A filter's patterns are
+            // for both: its tags stand for what `[Init]` says.
             let (name, condition) = match name.find('?') {
                 Some(at) => name.split_at(at),
                 None => (name.as_str(), ""),
             };
-            let known = self.known.entry(name.to_owned()).or_default();
+            let mut replaced = Section::default();
+            let is_first = !self.sections.contains_key(name);
             let merged = self
                 .sections
                 .entry(name.to_owned())
@@ -41,25 +42,45 @@ impl Merged {
             for (option, value) in section.options {
                 let option = option + condition;
                 if let Some(before) = merged.options.insert(option.clone(), value) {
-                    known.options.insert(option, before);
+                    replaced.options.insert(option, before);
                 }
+            }
+            if !is_first && name != "DEFAULT" {
+                let known = self.sections.entry(format!("KNOWN/{name}")).or_default();
+                known.options.extend(replaced.options);
             }
         }
     }
 
-    /// The value of an option with every reference and tag replaced: the jail's, else that of
-    /// `[Init]`, else that of `[Definition]`.
+    /// As for fail2ban's jails on files: `<logtype>` is `file` where neither the jail nor
+    /// `[Definition]` says otherwise.
+    pub(super) fn say_logtype(&mut self) {
+        if own(&self.sections, "Definition", "logtype").is_none() {
+            let file = ValueLine {
+                text: "file".to_owned(),
+                ..ValueLine::default()
+            };
+            let given = self.given.entry("logtype".to_owned());
+            given.or_insert_with(|| vec![file]);
+        }
+    }
+
+    /// The value of an option with every reference and tag replaced: the jail's, in which `%` is
+    /// itself, else that of `[Init]`, else that of `[Definition]`.
     ///
     /// # Errors
     /// The place of the line and what is wrong in it.
     pub(super) fn resolved(&self, option: &str) -> Result<Option<Value>, Fault> {
         let name = option.to_lowercase();
-        let in_init = own(&self.sections, "Init", &name).is_some();
-        let section = match in_init && !self.given.contains_key(&name) {
-            true => "Init",
-            false => "Definition",
+        let section = match own(&self.sections, "Init", &name) {
+            Some(_) => "Init",
+            None => "Definition",
         };
-        let Some(lines) = self.option(section, option, 0)? else {
+        let lines = match self.given.get(&name) {
+            Some(given) => Some(given.clone()),
+            None => self.option(section, option, 0)?,
+        };
+        let Some(lines) = lines else {
             return Ok(None);
         };
         let mut resolved = Vec::new();
@@ -100,7 +121,7 @@ impl Merged {
         };
         let option = option.to_lowercase();
         let value = match of.to_lowercase().as_str() {
-            "known" => own(&self.known, section, &option),
+            "known" => own(&self.sections, &format!("KNOWN/{section}"), &option),
             "default" => None,
             _ => own(&self.sections, of, &option),
         };
@@ -133,6 +154,11 @@ impl Merged {
                             .to_owned(),
                     )
                 })?;
+            if name == "__name__" {
+                out.push(section);
+                rest = after;
+                continue;
+            }
             let value = self
                 .reference(section, name)
                 .ok_or_else(|| fault(format!("`%({name})s`: there is no option `{name}`")))?;
@@ -224,16 +250,17 @@ impl Merged {
             if let Some(value) = in_init(option)? {
                 return Ok(Some(value));
             }
-            return match own(&self.known, "Definition", &option.to_lowercase()) {
-                Some(value) => {
-                    let mut lines = Vec::new();
-                    for line in value {
-                        lines.extend(self.interpolated("Definition", line, 0)?);
-                    }
-                    Ok(Some(lines))
-                }
+            let known = match self.sections.contains_key("KNOWN/Definition") {
+                true => self.option("KNOWN/Definition", option, 0)?,
+                false => None,
+            };
+            return match known {
+                Some(value) => Ok(Some(value)),
                 None => self.option("Definition", option, 0),
             };
+        }
+        if !section.eq_ignore_ascii_case("default") && !self.sections.contains_key(section) {
+            return Ok(None);
         }
         self.option(section, option, 0)
     }

@@ -2,9 +2,10 @@
 //!
 //! As Python's ConfigParser reads them with fail2ban's settings: a line that begins with `#` or
 //! `;` is a comment, so is what follows a `;` behind a blank, while a `#` behind a value belongs
-//! to it; option names know no case; a line indented deeper than its option continues the value.
+//! to it; option names know no case; a line indented deeper than its option continues the value,
+//! and so does an empty one before it; a section or an option stands once in a file.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 /// Where something stands: which file (counted from 0), line and column from 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +22,7 @@ pub(super) struct ValueLine {
     pub(super) at: Place,
 }
 
-/// A value: its lines that are not empty.
+/// A value: its lines, the last of them not empty.
 pub(super) type Value = Vec<ValueLine>;
 
 /// The options of one section, with the place of the section's header.
@@ -37,11 +38,11 @@ pub(super) type Sections = BTreeMap<String, Section>;
 /// What is wrong, and where.
 pub(super) type Fault = (Place, String);
 
-/// Splits the file numbered `file` into sections. A later option of the same name replaces the
-/// earlier one.
+/// Splits the file numbered `file` into sections.
 ///
 /// # Errors
-/// Every line that is neither comment, header, option nor continuation.
+/// Every line that is neither comment, header, option nor continuation, and every section but
+/// `[DEFAULT]` and every option that its file holds already.
 pub(super) fn sections(file: usize, text: &str) -> Result<Sections, Vec<Fault>> {
     let mut sections = Sections::new();
     let mut faults = Vec::new();
@@ -50,15 +51,25 @@ pub(super) fn sections(file: usize, text: &str) -> Result<Sections, Vec<Fault>> 
     for (line, raw) in (1..).zip(text.lines()) {
         let body = without_comment(raw).trim_end();
         let content = body.trim_start();
-        if content.is_empty() {
-            continue;
-        }
         let indent = body.len() - content.len();
         let here = Place {
             file,
             line,
             column: indent + 1,
         };
+        if content.is_empty() {
+            // A comment leaves no empty line in a value.
+            if raw.trim().is_empty()
+                && let (Some(section), Some((name, _))) = (&section, &option)
+                && let Some(value) = value_of(&mut sections, section, name)
+            {
+                value.push(ValueLine {
+                    text: String::new(),
+                    at: here,
+                });
+            }
+            continue;
+        }
         let place = |text: &str| {
             let text = text.trim();
             let offset = text.as_ptr() as usize - raw.as_ptr() as usize;
@@ -73,22 +84,32 @@ pub(super) fn sections(file: usize, text: &str) -> Result<Sections, Vec<Fault>> 
         if let (Some(section), Some((name, depth))) = (&section, &option)
             && indent > *depth
         {
-            if let Some(section) = sections.get_mut(section) {
-                let value = section.options.entry(name.clone()).or_default();
+            if let Some(value) = value_of(&mut sections, section, name) {
                 value.push(place(content));
             }
             continue;
         }
         if let Some(name) = header(content) {
-            sections.entry(name.to_owned()).or_insert_with(|| Section {
-                at: here,
-                ..Section::default()
-            });
+            match sections.entry(name.to_owned()) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(Section {
+                        at: here,
+                        ..Section::default()
+                    });
+                }
+                Entry::Occupied(_) if name == "DEFAULT" => {}
+                Entry::Occupied(first) => {
+                    let line = first.get().at.line;
+                    let message = format!("`[{name}]` stands in line {line} already: join the two");
+                    faults.push((here, message));
+                }
+            }
             section = Some(name.to_owned());
             option = None;
             continue;
         }
-        let Some((name, value)) = content.split_once(['=', ':']) else {
+        let pair = content.split_once(['=', ':']);
+        let Some((name, value)) = pair.filter(|(name, _)| !name.is_empty()) else {
             faults.push((
                 here,
                 "neither `[section]` nor `option = value`; a further pattern must be indented"
@@ -101,16 +122,26 @@ pub(super) fn sections(file: usize, text: &str) -> Result<Sections, Vec<Fault>> 
             continue;
         };
         let name = name.trim().to_lowercase();
-        let mut first = vec![place(value)];
-        first.retain(|line| !line.text.is_empty());
-        section.options.insert(name.clone(), first);
+        if let Some(first) = section.options.insert(name.clone(), vec![place(value)]) {
+            let line = first.first().map_or(0, |line| line.at.line);
+            let message = format!("`{name}` stands in line {line} already: join the two");
+            faults.push((here, message));
+        }
         option = Some((name, indent));
+    }
+    let values = sections.values_mut().flat_map(|s| s.options.values_mut());
+    for value in values {
+        while value.pop_if(|line| line.text.is_empty()).is_some() {}
     }
     if faults.is_empty() {
         Ok(sections)
     } else {
         Err(faults)
     }
+}
+
+fn value_of<'s>(sections: &'s mut Sections, section: &str, name: &str) -> Option<&'s mut Value> {
+    sections.get_mut(section)?.options.get_mut(name)
 }
 
 fn header(content: &str) -> Option<&str> {
@@ -143,15 +174,29 @@ mod tests {
             .iter()
             .map(|l| (l.text.as_str(), l.at.line, l.at.column))
             .collect();
-        assert_eq!(lines, [("one # not a comment", 3, 13), ("two;not", 6, 5)]);
+        assert_eq!(
+            lines,
+            [
+                ("one # not a comment", 3, 13),
+                ("", 5, 1),
+                ("two;not", 6, 5)
+            ]
+        );
         // Indented deeper than its option, even what looks like a header goes on with the value.
         assert_eq!(sections["Definition"].options["x"].len(), 2);
     }
 
     #[test]
     fn lines_that_are_nothing_are_named() {
-        let faults = sections(0, "a = b\n[D]\nfailregex = x\ny\n").unwrap_err();
-        let places: Vec<_> = faults.iter().map(|f| (f.0.line, f.0.column)).collect();
-        assert_eq!(places, [(1, 1), (4, 1)]);
+        for (text, places) in [
+            ("a = b\n[D]\nfailregex = x\ny\n", [(1, 1), (4, 1)]),
+            // fail2ban refuses these, too: which of two was meant?
+            ("[D]\na = b\nA: c\n[E]\n[D]\n", [(3, 1), (5, 1)]),
+            ("[DEFAULT]\n[DEFAULT]\n = x\n[]\n", [(3, 2), (4, 1)]),
+        ] {
+            let faults = sections(0, text).unwrap_err();
+            let found: Vec<_> = faults.iter().map(|f| (f.0.line, f.0.column)).collect();
+            assert_eq!(found, places, "{text}");
+        }
     }
 }

@@ -29,7 +29,9 @@ const COMMON: [&str; 14] = [
 
 /// The texts, one of which every match must hold; `None` where no useful ones are known.
 pub(super) fn required(hir: &Hir) -> Option<Vec<Vec<u8>>> {
-    let set = best(&analyse(hir))?;
+    let mut set = best(&analyse(hir))?;
+    set.sort();
+    set.dedup();
     (weight(&set) >= SHORTEST).then_some(set)
 }
 
@@ -183,12 +185,18 @@ fn better(a: Option<Vec<Vec<u8>>>, b: Option<Vec<Vec<u8>>>) -> Option<Vec<Vec<u8
 }
 
 /// The time is cut out of a line before it is matched, so `[]` in a pattern may stand for
-/// `[time]`: the text must hold on either side of the cut alone.
+/// `[time]`: the text must hold on either side of the cut alone. And it must stand in one line.
 fn longest_part(text: &[u8]) -> &[u8] {
     let mut longest: &[u8] = &[];
     let mut start = 0;
     let cuts = memchr::memmem::find_iter(text, b"[]").map(|at| at + 1);
-    for end in cuts.chain([text.len()]) {
+    // Nor do letters beyond ASCII tell: the search does not know their cases.
+    let others = text.iter().enumerate();
+    let others = others.filter(|(_, byte)| **byte == b'\n' || !byte.is_ascii());
+    let others = others.flat_map(|(at, _)| [at, at + 1]);
+    let mut cuts: Vec<usize> = cuts.chain(others).chain([text.len()]).collect();
+    cuts.sort_unstable();
+    for end in cuts {
         let part = text.get(start..end).unwrap_or_default();
         if tells(part) > tells(longest) {
             longest = part;
@@ -256,6 +264,9 @@ mod tests {
             (r"(?:abcdef\d)+x", Some(vec!["abcdef"])),
             (r"(?:abcd\d|efgh\d)", Some(vec!["abcd", "efgh"])),
             (r"abc?de", Some(vec!["abcde", "abde"])),
+            (r"abcd(?:$|\n\z)", Some(vec!["abcd"])),
+            (r"abcd\n(?:.*\n)*?xyz", Some(vec!["abcd"])),
+            ("abcdéfgh.*é", Some(vec!["abcd"])),
         ] {
             let expected = expected.map(|set| set.into_iter().map(str::to_owned).collect());
             let mut found = texts(pattern);

@@ -56,6 +56,7 @@ pub(super) fn reach(pattern: &Pattern, text: &[u8], tries: &mut u32) -> Option<R
         manner: Manner {
             dfa_limit: 1 << 20,
             multi_line: pattern.multi_line,
+            letters: true,
         },
         tries: MOST_TRIES.min(*tries),
     };
@@ -137,12 +138,13 @@ impl Search<'_> {
             return false;
         };
         self.tries = left;
-        linear(regex, self.manner).is_ok_and(|regex| regex.is_match(self.text))
+        linear(regex, self.manner, !self.text.is_ascii())
+            .is_ok_and(|regex| regex.is_match(self.text))
     }
 
     /// Where the mark stands.
     fn place(&self, marked: &str) -> Option<usize> {
-        let regex = linear(marked, self.manner).ok()?;
+        let regex = linear(marked, self.manner, !self.text.is_ascii()).ok()?;
         let found = regex.captures(self.text)?.name(MARK)?;
         Some(found.start())
     }

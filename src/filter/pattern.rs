@@ -102,7 +102,7 @@ impl Pattern {
             _ => any.groups(|name| name.starts_with(GROUP)),
         };
         let hir = any.hir();
-        // A look around would see the mark, where a newline is a mark and no end of a line.
+        // A look around would see the mark.
         let one_mark_tells = hosts == 1
             && !multi_line
             && !any.steps_back()
@@ -220,13 +220,11 @@ impl Pattern {
         // Groups are fewer there: the content keeps its name, not its number.
         let content = self.exact(client)?.groups(|name| name == "content");
         let span = content.first().and_then(|group| filled(&spans, *group));
-        span.map_or(Some(text), |(from, to)| text.get(from..to))
+        Some(content_at(text, span))
     }
 
     fn content_of<'t>(&self, text: &'t [u8], spans: &Spans) -> &'t [u8] {
-        let span = self.content.and_then(|group| filled(spans, group));
-        span.and_then(|(from, to)| text.get(from..to))
-            .unwrap_or(text)
+        content_at(text, self.content.and_then(|group| filled(spans, group)))
     }
 
     /// Whether the pattern matches with exactly the client's text for `<HOST>`; `any` does.
@@ -254,13 +252,13 @@ impl Pattern {
         };
         let marked = self.marked.as_ref()?.get(usize::from(v4))?;
         let marked = marked.get_or_init(compile).as_ref()?;
-        if memchr::memchr(b'\n', text).is_some() {
+        if memchr::memchr(0, text).is_some() {
             return None;
         }
         let mut places = memchr::memmem::find_iter(text, client.text);
         for at in places.by_ref().take(MOST_MARKS) {
             let (before, after) = (text.get(..at)?, text.get(at + client.text.len()..)?);
-            if marked.is_match(&[before, b"\n", after].concat()) {
+            if marked.is_match(&[before, b"\0", after].concat()) {
                 return Some(true);
             }
         }
@@ -383,10 +381,20 @@ impl Pattern {
     }
 }
 
+/// A part of a text, with the newline where that follows; all of it where there is no such part.
+pub(super) fn content_at(text: &[u8], span: Option<(usize, usize)>) -> &[u8] {
+    let part = span.and_then(|(from, to)| {
+        let newline = text.get(to..) == Some(b"\n");
+        text.get(from..to + usize::from(newline))
+    });
+    part.unwrap_or(text)
+}
+
 fn manner(dfa_limit: usize, multi_line: bool) -> Manner {
     Manner {
         dfa_limit,
         multi_line,
+        letters: true,
     }
 }
 

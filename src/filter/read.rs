@@ -16,26 +16,65 @@ const MOST_FILES: usize = 100;
 /// Lines that one pattern may see together.
 const MOST_LINES: u32 = 100;
 
-/// Reads the filter `name` from `file` (fail2ban's format) with everything it includes and the
-/// `.local` files beside them, whose texts `read` fetches. `options` are the jail's, names in
-/// lower case ([`super::split_options`]).
+/// Where the texts of filters come from.
+pub trait Texts {
+    /// The text of a file.
+    ///
+    /// # Errors
+    /// Why it cannot be read; [`io::ErrorKind::NotFound`] where there is none.
+    fn read(&self, file: &Path) -> io::Result<String>;
+
+    /// The files of a directory, in any order; none where there is no such directory.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
+}
+
+/// [`read_from`] for texts that stand in no directory.
 ///
 /// # Errors
-/// Every problem found, with its place: a file that cannot be read, a line that is nothing, a
-/// reference to nothing, no failregex.
+/// As those.
 pub fn read(
     name: &str,
     file: &Path,
     options: &BTreeMap<String, String>,
-    read: &dyn Fn(&Path) -> io::Result<String>,
+    text: &dyn Fn(&Path) -> io::Result<String>,
+) -> Result<Definition, Vec<Problem>> {
+    struct Alone<'t>(&'t dyn Fn(&Path) -> io::Result<String>);
+    impl Texts for Alone<'_> {
+        fn read(&self, file: &Path) -> io::Result<String> {
+            (self.0)(file)
+        }
+
+        fn list(&self, _directory: &Path) -> io::Result<Vec<PathBuf>> {
+            Ok(Vec::new())
+        }
+    }
+    read_from(name, file, options, &Alone(text))
+}
+
+/// Reads the filter `name` from `file` (fail2ban's format), and after it what fail2ban lays over
+/// it: for `X.conf` the `.conf` files in `X.d/` by name, `X.local`, the `.local` files in `X.d/`.
+/// Each with everything it includes and the `.local` files beside that. `options` are the jail's,
+/// names in lower case ([`super::split_options`]).
+///
+/// # Errors
+/// Every problem found, with its place: a file that cannot be read, a line that is nothing, a
+/// reference to nothing, no failregex.
+pub fn read_from(
+    name: &str,
+    file: &Path,
+    options: &BTreeMap<String, String>,
+    texts: &dyn Texts,
 ) -> Result<Definition, Vec<Problem>> {
     let mut files = Files {
-        read,
+        texts,
         paths: Vec::new(),
         merged: Merged::default(),
         faults: Vec::new(),
     };
-    files.with_local(file, &[], Place::default());
+    files.with_directory(file);
     let option = |(name, value): (&String, &String)| {
         let lines = value.lines().map(|line| ValueLine {
             text: line.to_owned(),
@@ -48,6 +87,7 @@ pub fn read(
         (name.clone(), lines.collect())
     };
     files.merged.given = options.iter().map(option).collect();
+    files.merged.say_logtype();
     let definition = if files.faults.is_empty() {
         files.definition(name)
     } else {
@@ -75,14 +115,46 @@ pub fn read(
 }
 
 /// The files of one filter, those read later over those read earlier.
-struct Files<'r> {
-    read: &'r dyn Fn(&Path) -> io::Result<String>,
+struct Files<'t> {
+    texts: &'t dyn Texts,
     paths: Vec<PathBuf>,
     merged: Merged,
     faults: Vec<Fault>,
 }
 
 impl Files<'_> {
+    /// The filter's own file, and all that is laid over it.
+    fn with_directory(&mut self, file: &Path) {
+        let nowhere = Place::default();
+        self.one(file, &[], nowhere);
+        if file.extension().is_none_or(|ending| ending == "local") {
+            return;
+        }
+        let directory = file.with_extension("d");
+        let mut more = self.texts.list(&directory).unwrap_or_else(|error| {
+            let message = format!("`{}` cannot be read: {error}", directory.display());
+            self.faults.push((nowhere, message));
+            Vec::new()
+        });
+        more.sort();
+        // As a shell's `*.conf` would have it.
+        more.retain(|path| {
+            let name = path.file_name();
+            name.is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."))
+        });
+        let with = |wanted: &str| {
+            let is = |path: &&PathBuf| path.extension().is_some_and(|ending| ending == wanted);
+            more.iter().filter(is).cloned().collect::<Vec<_>>()
+        };
+        for path in with("conf") {
+            self.one(&path, &[], nowhere);
+        }
+        self.one(&file.with_extension("local"), &[], nowhere);
+        for path in with("local") {
+            self.one(&path, &[], nowhere);
+        }
+    }
+
     /// A file and the `.local` beside it, which may be missing. `chain`: the files that include
     /// this one; `from`: where.
     fn with_local(&mut self, file: &Path, chain: &[PathBuf], from: Place) {
@@ -101,7 +173,7 @@ impl Files<'_> {
             let message = format!("more than {MOST_FILES} files include each other");
             return self.faults.push((from, message));
         }
-        let text = match (self.read)(file) {
+        let text = match self.texts.read(file) {
             Ok(text) => text,
             // As in fail2ban, whose own files include `.local` files that nobody has.
             Err(error)
@@ -141,7 +213,7 @@ impl Files<'_> {
     }
 
     fn include(&mut self, file: &Path, names: &Value, chain: &[PathBuf]) {
-        for name in names {
+        for name in names.iter().filter(|name| !name.text.is_empty()) {
             // A path of its own, where it is absolute.
             let included = file.with_file_name("").join(&name.text);
             self.with_local(&included, chain, name.at);
@@ -197,7 +269,8 @@ impl Files<'_> {
 
     /// A value that is one pattern.
     fn whole(&mut self, option: &str) -> Option<PatternText> {
-        let mut lines = self.value(option).into_iter();
+        let value = self.value(option).into_iter();
+        let mut lines = value.skip_while(|line| line.text.trim().is_empty());
         let mut whole = lines.next()?;
         for line in lines {
             whole.text.push('\n');
@@ -218,7 +291,8 @@ impl Files<'_> {
     }
 
     fn maxlines(&mut self) -> u32 {
-        let Some(line) = self.value("maxlines").into_iter().next() else {
+        let mut lines = self.value("maxlines").into_iter();
+        let Some(line) = lines.find(|line| !line.text.trim().is_empty()) else {
             return 1;
         };
         match line.text.trim().parse() {
@@ -291,6 +365,38 @@ mod tests {
         let prefix = read.prefregex.unwrap();
         assert_eq!(prefix.file, Some(PathBuf::from("d/a.local")));
         assert_eq!((prefix.line, prefix.column), (3, 13));
+    }
+
+    #[test]
+    fn the_files_of_its_directory_are_laid_over_a_filter() {
+        #[derive(Default)]
+        struct Drawer(std::cell::RefCell<Vec<String>>);
+        impl Texts for Drawer {
+            fn read(&self, file: &Path) -> io::Result<String> {
+                let name = file.strip_prefix("d").unwrap().to_str().unwrap();
+                self.0.borrow_mut().push(name.to_owned());
+                Ok(match name {
+                    "f.conf" => "[Definition]\nfailregex = <HOST> <last>\n".to_owned(),
+                    _ => format!("[DEFAULT]\nlast = {name}\n"),
+                })
+            }
+
+            fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+                let names = ["2.conf", "1.local", "1.conf", "README", ".3.conf"];
+                Ok(names.map(|name| directory.join(name)).to_vec())
+            }
+        }
+        let drawer = Drawer::default();
+        let read = read_from("f", Path::new("d/f.conf"), &BTreeMap::new(), &drawer).unwrap();
+        assert_eq!(read.failregex[0].text, "<HOST> f.d/1.local");
+        let order = [
+            "f.conf",
+            "f.d/1.conf",
+            "f.d/2.conf",
+            "f.local",
+            "f.d/1.local",
+        ];
+        assert_eq!(drawer.0.into_inner(), order);
     }
 
     #[test]

@@ -1,8 +1,13 @@
 //! A pattern in Rust's spelling, compiled: by `regex`, in linear time; and where it looks around
 //! or back, by `fancy-regex`, within bounds.
+//!
+//! Each is compiled for ASCII, as all that Apache writes is. Texts with other letters are given to
+//! a second form, in which `\w`, `\d`, `\s` and `.` know them as Python's do; it is compiled when
+//! the first such text comes. Such texts must be UTF-8: who reads them puts U+FFFD for what is not
+//! ([`super::Subject`]), as fail2ban does.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::hir::Hir;
@@ -27,16 +32,37 @@ pub(super) struct Manner {
     pub(super) dfa_limit: usize,
     /// `^` and `$` are the ends of lines, as for patterns over several lines.
     pub(super) multi_line: bool,
+    /// Texts beyond ASCII have a form of their own.
+    pub(super) letters: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Compiled {
+    pattern: String,
+    manner: Manner,
+    ascii: Form,
+    /// `None`: too large; then the form for ASCII does.
+    letters: OnceLock<Option<Form>>,
+    limits: Limits,
+}
+
+#[derive(Debug)]
+struct Form {
     /// The pattern itself, or without what looks around and back: matches whatever it matches.
     coarse: Regex,
-    /// The text of `coarse`.
-    source: String,
     fine: Option<fancy_regex::Regex>,
-    limits: Limits,
+}
+
+impl Form {
+    fn new(pattern: &str, manner: Manner, letters: bool) -> Result<Form, String> {
+        let source = coarser(pattern);
+        let coarse = linear(&source, manner, letters).map_err(|error| explain(&error))?;
+        let fine = match source == pattern {
+            true => None,
+            false => Some(backtracking(pattern, manner, letters)?),
+        };
+        Ok(Form { coarse, fine })
+    }
 }
 
 /// What the groups of a match hold, by number.
@@ -46,39 +72,42 @@ impl Compiled {
     /// # Errors
     /// Why the pattern is none, for the operator.
     pub(super) fn new(pattern: &str, manner: Manner, limits: &Limits) -> Result<Compiled, String> {
-        let (coarse, source, fine) = match linear(pattern, manner) {
-            Ok(regex) => (regex, pattern.to_owned(), None),
-            Err(_) if refers_by_number(pattern) => {
-                return Err("a reference back by number (`\\1`): name the group, \
-                            `(?P<name>...)`, and refer to it by `(?P=name)`, because <HOST> \
-                            brings groups of its own"
-                    .to_owned());
-            }
-            Err(error) if !steps_back(pattern) => return Err(explain(&error)),
-            Err(_) => {
-                let source = coarser(pattern);
-                let coarse = linear(&source, manner).map_err(|error| explain(&error))?;
-                (coarse, source, Some(backtracking(pattern, manner)?))
-            }
-        };
+        if refers_by_number(pattern) {
+            return Err(
+                "a reference back by number (`\\1`) to no group before it, or to one of \
+                        <HOST>'s: name the group, `(?P<name>...)`, and refer to it by `(?P=name)`"
+                    .to_owned(),
+            );
+        }
         Ok(Compiled {
-            coarse,
-            source,
-            fine,
+            ascii: Form::new(pattern, manner, false)?,
+            letters: OnceLock::new(),
+            pattern: pattern.to_owned(),
+            manner,
             limits: Arc::clone(limits),
         })
     }
 
     /// Whether it takes `fancy-regex`.
     pub(super) fn steps_back(&self) -> bool {
-        self.fine.is_some()
+        self.ascii.fine.is_some()
+    }
+
+    fn form(&self, text: &[u8]) -> &Form {
+        if !self.manner.letters || text.is_ascii() {
+            return &self.ascii;
+        }
+        let compile = || Form::new(&self.pattern, self.manner, true).ok();
+        let letters = self.letters.get_or_init(compile).as_ref();
+        letters.unwrap_or(&self.ascii)
     }
 
     pub(super) fn is_match(&self, text: &[u8]) -> bool {
-        if !self.coarse.is_match(text) {
+        let form = self.form(text);
+        if !form.coarse.is_match(text) {
             return false;
         }
-        let Some(fine) = &self.fine else {
+        let Some(fine) = &form.fine else {
             return true;
         };
         if text.len() > LONGEST {
@@ -89,11 +118,12 @@ impl Compiled {
 
     /// Whether a bound keeps it from an answer.
     pub(super) fn gives_up(&self, text: &[u8]) -> bool {
-        let Some(fine) = &self.fine else {
+        let form = self.form(text);
+        let Some(fine) = &form.fine else {
             return false;
         };
         let up =
-            self.coarse.is_match(text) && (text.len() > LONGEST || fine.is_match(text).is_err());
+            form.coarse.is_match(text) && (text.len() > LONGEST || fine.is_match(text).is_err());
         if up {
             self.limit();
         }
@@ -102,12 +132,13 @@ impl Compiled {
 
     /// The groups of the first match.
     pub(super) fn spans(&self, text: &[u8]) -> Option<Spans> {
-        let Some(fine) = &self.fine else {
-            let mut locations = self.coarse.capture_locations();
-            self.coarse.captures_read(&mut locations, text)?;
+        let form = self.form(text);
+        let Some(fine) = &form.fine else {
+            let mut locations = form.coarse.capture_locations();
+            form.coarse.captures_read(&mut locations, text)?;
             return Some((0..locations.len()).map(|at| locations.get(at)).collect());
         };
-        if !self.coarse.is_match(text) {
+        if !form.coarse.is_match(text) {
             return None;
         }
         if text.len() > LONGEST {
@@ -132,15 +163,15 @@ impl Compiled {
                 .map(|(number, _)| number)
                 .collect()
         };
-        match &self.fine {
+        match &self.ascii.fine {
             Some(fine) => numbers(&mut fine.capture_names()),
-            None => numbers(&mut self.coarse.capture_names()),
+            None => numbers(&mut self.ascii.coarse.capture_names()),
         }
     }
 
     /// For the search of literals.
     pub(super) fn hir(&self) -> Option<Hir> {
-        syntax(&self.source)
+        syntax(self.ascii.coarse.as_str())
     }
 
     fn limit(&self) -> bool {
@@ -190,8 +221,8 @@ const STEPS_BACK: [(&str, &str); 7] = [
     ("(?>", "atomic group"),
 ];
 
-/// With Unicode off, for speed; on where a class of the pattern holds letters beyond ASCII.
-pub(super) fn linear(pattern: &str, manner: Manner) -> Result<Regex, regex::Error> {
+/// For ASCII with Unicode off, for speed; but on where a class of the pattern holds other letters.
+pub(super) fn linear(pattern: &str, manner: Manner, letters: bool) -> Result<Regex, regex::Error> {
     let with = |unicode: bool| {
         RegexBuilder::new(pattern)
             .unicode(unicode)
@@ -200,8 +231,8 @@ pub(super) fn linear(pattern: &str, manner: Manner) -> Result<Regex, regex::Erro
             .dfa_size_limit(manner.dfa_limit)
             .build()
     };
-    with(false).or_else(|error| {
-        if pattern.is_ascii() {
+    with(letters).or_else(|error| {
+        if letters || pattern.is_ascii() {
             Err(error)
         } else {
             with(true)
@@ -209,7 +240,11 @@ pub(super) fn linear(pattern: &str, manner: Manner) -> Result<Regex, regex::Erro
     })
 }
 
-fn backtracking(pattern: &str, manner: Manner) -> Result<fancy_regex::Regex, String> {
+fn backtracking(
+    pattern: &str,
+    manner: Manner,
+    letters: bool,
+) -> Result<fancy_regex::Regex, String> {
     let with = |mode| {
         fancy_regex::RegexBuilder::new(pattern)
             .bytes_mode(mode)
@@ -219,9 +254,13 @@ fn backtracking(pattern: &str, manner: Manner) -> Result<fancy_regex::Regex, Str
             .delegate_dfa_size_limit(manner.dfa_limit)
             .build()
     };
-    with(fancy_regex::BytesMode::Ascii)
+    let first = match letters {
+        true => fancy_regex::BytesMode::UnicodeBytes,
+        false => fancy_regex::BytesMode::Ascii,
+    };
+    with(first)
         .or_else(|error| {
-            if pattern.is_ascii() {
+            if letters || pattern.is_ascii() {
                 Err(error)
             } else {
                 with(fancy_regex::BytesMode::UnicodeBytes)
@@ -243,10 +282,6 @@ fn explain(error: &regex::Error) -> String {
     format!("no valid pattern: {}", last.trim_start_matches("error: "))
 }
 
-fn steps_back(pattern: &str) -> bool {
-    coarser(pattern) != pattern
-}
-
 /// The pattern without what looks around or back: whatever the pattern matches, this does.
 fn coarser(pattern: &str) -> String {
     coarser_placed(pattern).0
@@ -258,7 +293,10 @@ pub(super) fn coarser_placed(pattern: &str) -> (String, Places) {
     let mut out = String::with_capacity(pattern.len());
     let mut places = Vec::new();
     let mut rest = pattern;
+    // Whether a count ends here: a `+` behind it forbids to step back into what it took.
+    let mut counted = false;
     while !rest.is_empty() {
+        let after_count = std::mem::take(&mut counted);
         places.push((out.len(), pattern.len() - rest.len()));
         if ["(?=", "(?!", "(?<=", "(?<!"]
             .iter()
@@ -275,8 +313,11 @@ pub(super) fn coarser_placed(pattern: &str) -> (String, Places) {
         } else if let Some(after) = rest.strip_prefix("(?>") {
             out.push_str("(?:");
             rest = after;
+        } else if let Some(after) = rest.strip_prefix('+').filter(|_| after_count) {
+            rest = after;
         } else {
             let length = atom(rest);
+            counted = !after_count && rest.starts_with(['*', '+', '?', '}']);
             out.push_str(rest.get(..length).unwrap_or(rest));
             rest = rest.get(length..).unwrap_or_default();
         }
@@ -285,7 +326,7 @@ pub(super) fn coarser_placed(pattern: &str) -> (String, Places) {
 }
 
 /// Whether a group is referred to by its number.
-fn refers_by_number(pattern: &str) -> bool {
+pub(super) fn refers_by_number(pattern: &str) -> bool {
     let mut rest = pattern;
     while !rest.is_empty() {
         let length = atom(rest);
@@ -352,6 +393,7 @@ mod tests {
         let manner = Manner {
             dfa_limit: 1 << 20,
             multi_line: false,
+            letters: true,
         };
         Compiled::new(pattern, manner, &Limits::default()).expect(pattern)
     }
@@ -364,6 +406,8 @@ mod tests {
             (r"(?P<n>a)?(?(<n>)b|c)\\1", r"(?P<n>a)?(?:|b|c)\\1"),
             (r"(?>a+)(?<name>b)", "(?:a+)(?<name>b)"),
             (r"\(?!a(?:b)", r"\(?!a(?:b)"),
+            ("a++b*+c?+d{1,2}+e?", "a+b*c?d{1,2}e?"),
+            ("(?:a+)+b+?c*?+", "(?:a+)+b+?c*?+"),
         ] {
             assert_eq!(coarser(pattern), coarse, "{pattern}");
         }
@@ -380,6 +424,8 @@ mod tests {
             (r"^(?P<q>')?a(?(<q>)'|x)", "ax", true),
             (r"^(?P<q>')?a(?(<q>)'|x)", "a'", false),
             (r"^(?>a+)ab", "aaab", false),
+            (r"^a++ab", "aaab", false),
+            (r"^a{1,2}+ab", "aaab", true),
         ] {
             let regex = compiled(pattern);
             assert!(regex.steps_back());
@@ -392,7 +438,7 @@ mod tests {
         }
         let regex = compiled(r"^user (?!`)(?P<user>\S+) (?P<rest>x)$");
         assert_eq!(regex.groups(|name| name == "rest"), [2]);
-        let spans = regex.spans(b"user \xff\xfe x").unwrap();
+        let spans = regex.spans("user é x".as_bytes()).unwrap();
         assert_eq!(spans, [Some((0, 9)), Some((5, 7)), Some((8, 9))]);
     }
 
@@ -431,6 +477,7 @@ mod tests {
         let manner = Manner {
             dfa_limit: 1 << 20,
             multi_line: false,
+            letters: true,
         };
         let regex = Compiled::new(r"^(?:(?P<a>a+)+(?P=a))+$", manner, &limits).unwrap();
         let hard = format!("{}b", "a".repeat(100));

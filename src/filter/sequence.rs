@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use super::pattern::Found;
+use super::pattern::{Found, content_at};
 use super::{Filter, Outcome, Subject};
 
 /// Sessions remembered; when there are more, all are forgotten.
@@ -43,27 +43,24 @@ enum Step {
 impl Sequence {
     /// What comes of the next line.
     pub fn examine(&mut self, filter: &Filter, subject: &Subject<'_>) -> Outcome {
-        self.lines.push(subject.text().to_vec());
+        self.lines.push(subject.line().to_vec());
         let surplus = self.lines.len().saturating_sub(filter.maxlines);
         self.lines.drain(..surplus);
         let mut whole = self.lines.join(&b'\n');
-        if filter.maxlines > 1 {
-            whole.push(b'\n');
-        }
-        let (mut content, mut before) = (whole.as_slice(), Found::default());
+        whole.push(b'\n');
+        let (mut text, mut before) = (whole.as_slice(), Found::default());
         if let Some(prefix) = &filter.prefix {
             let Some(found) = prefix.find(&whole) else {
                 return Outcome::Miss;
             };
-            let span = found.content.and_then(|(from, to)| whole.get(from..to));
-            content = span.unwrap_or(&whole);
+            text = content_at(&whole, found.content);
             before = found;
         }
         for pattern in &filter.fail {
-            let Some(found) = pattern.find(content) else {
+            let Some(found) = pattern.find(text) else {
                 continue;
             };
-            if filter.ignores(content, &whole) {
+            if filter.ignores(text, &whole) {
                 return Outcome::Ignored;
             }
             if filter.maxlines > 1 {

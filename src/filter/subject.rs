@@ -8,8 +8,8 @@ use crate::record::{self, Client, Record};
 /// Up to this many bytes Apache's write to the pipe is one piece, newline included.
 pub(super) const WHOLE: usize = 4096;
 
-/// What patterns are matched against: the line without its time, as fail2ban's are, and how much
-/// of it is the client's for sure.
+/// What patterns are matched against: as fail2ban's, the line without its time, with a newline at
+/// its end, and with U+FFFD for what is not UTF-8; and how much of it is the client's for sure.
 ///
 /// Two lines longer than 4096 bytes can be torn and mixed on their way through the pipe. Of a
 /// line that long in which a second prefix of Apache's stands, only what stands before that
@@ -19,7 +19,9 @@ pub(super) const WHOLE: usize = 4096;
 /// format.
 #[derive(Debug)]
 pub struct Subject<'a> {
-    text: Cow<'a, [u8]>,
+    /// As it came.
+    line: &'a [u8],
+    text: Vec<u8>,
     /// What was cut out of the line.
     cut: Range<usize>,
     own: usize,
@@ -30,17 +32,17 @@ pub struct Subject<'a> {
 impl<'a> Subject<'a> {
     /// Of a line with its record.
     pub fn of(line: &'a [u8], record: &Record<'a>) -> Subject<'a> {
-        let text = match &record.time {
-            Some(time) => without(line, time),
-            None => Cow::Borrowed(line),
-        };
+        let mut text = ready(line, record.time.clone());
         let mixed = (record.pid.is_some() && line.len() >= WHOLE)
             .then(|| record::second_prefix(line))
             .flatten();
         // The time stands before any second prefix.
-        let cut = line.len() - text.len();
-        let own = mixed.map_or(text.len(), |at| at.saturating_sub(cut));
+        let own = mixed
+            .and_then(|at| line.get(..at))
+            .map_or(text.len() + 1, |own| ready(own, record.time.clone()).len());
+        text.push(b'\n');
         Subject {
+            line,
             text,
             cut: record.time.clone().unwrap_or_default(),
             own,
@@ -52,11 +54,10 @@ impl<'a> Subject<'a> {
     /// Of a line that no record is known for: the pattern's `<HOST>` decides. Never on the live
     /// path. `time`: where it stands ([`super::Dates::find`]).
     pub fn raw(line: &'a [u8], time: Option<Range<usize>>) -> Subject<'a> {
-        let text = match &time {
-            Some(time) => without(line, time),
-            None => Cow::Borrowed(line),
-        };
+        let mut text = ready(line, time.clone());
+        text.push(b'\n');
         Subject {
+            line,
             own: text.len(),
             text,
             cut: time.unwrap_or_default(),
@@ -69,6 +70,11 @@ impl<'a> Subject<'a> {
         &self.text
     }
 
+    /// Without the newline.
+    pub(super) fn line(&self) -> &[u8] {
+        self.text.strip_suffix(b"\n").unwrap_or(&self.text)
+    }
+
     pub(super) fn own_text(&self) -> &[u8] {
         self.text.get(..self.own).unwrap_or(&self.text)
     }
@@ -77,13 +83,28 @@ impl<'a> Subject<'a> {
         self.client
     }
 
-    /// Where in the line a place in the text stands; the time stands before what follows it.
+    /// Where in the line a place in the text stands; its length for what is behind.
     pub(super) fn in_line(&self, at: usize) -> usize {
-        if at < self.cut.start {
-            at
-        } else {
-            at + self.cut.len()
+        let (mut here, mut text) = (0, 0);
+        for part in [0..self.cut.start, self.cut.end..self.line.len()] {
+            here = part.start;
+            for chunk in self.line.get(part).unwrap_or_default().utf8_chunks() {
+                let valid = chunk.valid().len();
+                if at < text + valid {
+                    return here + at - text;
+                }
+                here += valid;
+                text += valid;
+                if !chunk.invalid().is_empty() {
+                    text += char::REPLACEMENT_CHARACTER.len_utf8();
+                    if at < text {
+                        return here;
+                    }
+                    here += chunk.invalid().len();
+                }
+            }
         }
+        here
     }
 
     pub(super) fn is_raw(&self) -> bool {
@@ -91,9 +112,13 @@ impl<'a> Subject<'a> {
     }
 }
 
-fn without<'a>(line: &'a [u8], time: &Range<usize>) -> Cow<'a, [u8]> {
-    match (line.get(..time.start), line.get(time.end..)) {
-        (Some(before), Some(after)) => Cow::Owned([before, after].concat()),
-        _ => Cow::Borrowed(line),
+fn ready(line: &[u8], time: Option<Range<usize>>) -> Vec<u8> {
+    let around = time.and_then(|time| Some([line.get(..time.start)?, line.get(time.end..)?]));
+    let parts = around.unwrap_or([line, b""]);
+    let mut text = Vec::with_capacity(line.len() + 1);
+    parts.iter().for_each(|part| text.extend_from_slice(part));
+    match String::from_utf8_lossy(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(text) => text.into_bytes(),
     }
 }

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use super::regexes::refers_by_number;
+use super::spelling::{END, Piece, brace, cut, escape, flags};
+
 /// What is put in place of `<HOST>`, `<ADDR>`, `<IP4>`, `<IP6>`.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Host<'a> {
@@ -12,14 +15,14 @@ pub(super) enum Host<'a> {
     Longest,
     /// This text, captured: an address of IPv4 or not.
     Exact { text: &'a str, v4: bool },
-    /// A newline, which stands in no line: it marks where an address of IPv4, or not, is.
+    /// A NUL, which stands in hardly any line: it marks where an address of IPv4, or not, is.
     Mark { v4: bool },
 }
 
 /// Names of the groups that hold addresses begin so.
 pub(super) const GROUP: &str = "pipeban_host_";
 
-const IP4: &str = r"(?:::(?:[fF]{4,6}:)?)?(?:\d{1,3}\.){3}\d{1,3}";
+const IP4: &str = r"(?:::(?:[fF]{4,6}:)?)?(?:[0-9]{1,3}\.){3}[0-9]{1,3}";
 const ZONE: &str = r"(?:%[0-9A-Za-z._-]+)?";
 /// Matches nothing.
 const NEVER: &str = "[a&&b]";
@@ -35,64 +38,48 @@ pub(super) fn translate(text: &str, host: Host<'_>) -> (String, usize) {
 
 /// As [`translate`], with the places of the pieces.
 pub(super) fn translate_placed(text: &str, host: Host<'_>) -> (String, usize, Places) {
-    let mut out = String::with_capacity(text.len() * 2);
+    let mut out = Out::new(text);
     let mut places = Vec::new();
-    let mut hosts = 0;
-    let mut skips = 0;
-    let mut open: Vec<&str> = Vec::new();
     let mut rest = text;
     let mut in_class = false;
     let mut class_start = false;
     while let Some(c) = rest.chars().next() {
-        places.push((out.len(), text.len() - rest.len()));
+        places.push((out.text.len(), text.len() - rest.len()));
         if !in_class && let Some((tag, after)) = tag(rest) {
-            let whole = rest;
+            out.tag(&tag, rest, host);
             rest = after;
-            match tag {
-                Tag::Host(family) => {
-                    out.push_str(&replacement(family, host, hosts));
-                    hosts += 1;
-                }
-                Tag::Fixed(pattern) => out.push_str(pattern),
-                Tag::SkipLines => {
-                    out.push_str(&format!(r"\n(?P<skiplines{skips}>(?:.*\n)*?)"));
-                    skips += 1;
-                }
-                Tag::Open(name) => {
-                    out.push_str(&format!("(?P<{}>", group_name(name)));
-                    open.push(name);
-                }
-                // One that closes nothing is text, as in fail2ban.
-                Tag::Close(name) if open.contains(&name) => out.push(')'),
-                Tag::Close(_) => {
-                    out.push_str(whole.get(..whole.len() - after.len()).unwrap_or_default());
-                }
-            }
             continue;
         }
-        let (piece, after): (Cow<'_, str>, &str) = match c {
-            '\\' => escape(rest),
+        let plain = |length: usize| (Cow::from(rest.get(..length).unwrap_or_default()), length);
+        let (piece, after): Piece<'_> = match c {
+            '\\' => match out.reference(rest).filter(|_| !in_class) {
+                Some(piece) => piece,
+                None => escape(rest, in_class),
+            },
             '[' if in_class => (r"\[".into(), cut(rest, 1)),
             ']' if in_class && class_start => (r"\]".into(), cut(rest, 1)),
-            '&' | '~' if in_class => (format!("\\{c}").into(), cut(rest, 1)),
+            '&' | '~' | '#' if in_class => (format!("\\{c}").into(), cut(rest, 1)),
+            // With `(?x)` Rust passes over blanks in classes, too.
+            ' ' | '\t' | '\n' if in_class => {
+                (format!(r"\x{:02x}", u32::from(c)).into(), cut(rest, 1))
+            }
             // In Rust `--` in a class takes one class from another.
             '-' if in_class && rest.starts_with("--") => {
                 let range = if class_start { r"\--" } else { r"-\-" };
                 (range.into(), cut(rest, 2))
             }
+            '$' if !in_class => (END.into(), cut(rest, 1)),
             '{' if !in_class => brace(rest),
             '}' if !in_class => (r"\}".into(), cut(rest, 1)),
             '(' if !in_class && rest.starts_with("(?#") => {
                 let end = rest.find(')').map_or(rest.len(), |at| at + 1);
                 ("".into(), cut(rest, end))
             }
-            '(' if !in_class && rest.starts_with("(?(") => condition(rest),
+            '(' if !in_class && rest.starts_with("(?(") => out.condition(rest),
+            '(' if !in_class => out.group(rest),
             _ => {
-                let length = c.len_utf8();
-                (
-                    rest.get(..length).unwrap_or_default().into(),
-                    cut(rest, length),
-                )
+                let (piece, length) = plain(c.len_utf8());
+                (piece, cut(rest, length))
             }
         };
         let opens = !in_class && c == '[';
@@ -102,15 +89,148 @@ pub(super) fn translate_placed(text: &str, host: Host<'_>) -> (String, usize, Pl
             _ => {}
         }
         // `[^]` and `[]`: the bracket right at the front is one of the characters.
-        class_start = opens || (class_start && c == '^' && out.ends_with('['));
-        out.push_str(&piece);
+        class_start = opens || (class_start && c == '^' && out.text.ends_with('['));
+        out.text.push_str(&piece);
         rest = after;
     }
-    (out, hosts, places)
+    // Flags from the middle stand in front, and all else behind them.
+    let shift = out.global.len();
+    places.iter_mut().for_each(|(now, _)| *now += shift);
+    (out.global + &out.text, out.hosts, places)
 }
 
-fn cut(text: &str, at: usize) -> &str {
-    text.get(at..).unwrap_or_default()
+/// The pattern as far as it is translated.
+struct Out<'t> {
+    text: String,
+    /// Flags from the middle of the pattern: in Python they are for all of it.
+    global: String,
+    hosts: usize,
+    skips: usize,
+    /// Names of open `<F-x>`.
+    open: Vec<&'t str>,
+    /// The groups so far, as fail2ban counts them, by name; only those that have one.
+    groups: Vec<Option<String>>,
+    /// Some group is referred to by its number, so all need names.
+    by_number: bool,
+}
+
+impl<'t> Out<'t> {
+    fn new(text: &str) -> Out<'t> {
+        Out {
+            text: String::with_capacity(text.len() * 2),
+            global: String::new(),
+            hosts: 0,
+            skips: 0,
+            open: Vec::new(),
+            groups: Vec::new(),
+            by_number: refers_by_number(text),
+        }
+    }
+
+    fn tag(&mut self, tag: &Tag<'t>, rest: &str, host: Host<'_>) {
+        match tag {
+            Tag::Host(family) => {
+                self.text.push_str(&replacement(*family, host, self.hosts));
+                self.hosts += 1;
+                // fail2ban's <HOST> may be a name, too.
+                let groups = match family {
+                    Family::Both if rest.starts_with("<HOST>") => 3,
+                    Family::Subnet => 3,
+                    Family::Both => 2,
+                    Family::Ip4 | Family::Ip6 => 1,
+                };
+                self.groups.extend(std::iter::repeat_n(None, groups));
+            }
+            Tag::Fixed(pattern) => {
+                self.text.push_str(pattern);
+                self.groups.push(None);
+            }
+            Tag::SkipLines => {
+                let number = self.skips;
+                self.text
+                    .push_str(&format!(r"\n(?P<skiplines{number}>(?:.*\n)*?)"));
+                self.groups.push(None);
+                self.skips += 1;
+            }
+            Tag::Open(name) => {
+                let group = group_name(name);
+                self.text.push_str(&format!("(?P<{group}>"));
+                self.groups.push(Some(group));
+                self.open.push(name);
+            }
+            Tag::Close(name) if self.open.contains(name) => self.text.push(')'),
+            // One that closes nothing is text, as in fail2ban.
+            Tag::Close(name) => self.text.push_str(&format!("</F-{name}>")),
+        }
+    }
+
+    /// What begins with `(`.
+    fn group<'r>(&mut self, rest: &'r str) -> Piece<'r> {
+        if let Some((flags, ends, after)) = flags(rest) {
+            if !ends {
+                return (format!("{flags}:").into(), after);
+            }
+            // Where a group begins they are for the group: fail2ban reads `((?i)x)` as `(?i:x)`.
+            let local = ["(", "(?:"].iter().any(|front| self.text.ends_with(front))
+                && !self.text.ends_with(r"\(");
+            if local {
+                return (format!("{flags})").into(), after);
+            }
+            self.global.push_str(&format!("{flags})"));
+            return ("".into(), after);
+        }
+        if let Some((name, _)) = rest
+            .strip_prefix("(?P<")
+            .and_then(|named| named.split_once('>'))
+        {
+            self.groups.push(Some(name.to_owned()));
+        } else if !rest.starts_with("(?") {
+            let name = format!("pipeban_group_{}", self.groups.len());
+            let piece = match self.by_number {
+                true => format!("(?P<{name}>").into(),
+                false => "(".into(),
+            };
+            self.groups.push(Some(name));
+            return (piece, cut(rest, 1));
+        }
+        ("(".into(), cut(rest, 1))
+    }
+
+    /// `\1`: by name, because ours are other numbers. `None`: it is none, or to a group without one.
+    fn reference<'r>(&self, rest: &'r str) -> Option<Piece<'r>> {
+        let digits = rest.strip_prefix('\\')?;
+        let length = digits
+            .bytes()
+            .take(2)
+            .take_while(u8::is_ascii_digit)
+            .count();
+        let octal = digits.starts_with('0')
+            || (digits.len() > 2 && digits.bytes().take(3).all(|b| (b'0'..=b'7').contains(&b)));
+        if length == 0 || octal {
+            return None;
+        }
+        let name = self.numbered(digits.get(..length)?)?;
+        Some((format!("(?P={name})").into(), cut(digits, length)))
+    }
+
+    fn numbered(&self, digits: &str) -> Option<&str> {
+        let at = digits.parse::<usize>().ok()?.checked_sub(1)?;
+        self.groups.get(at)?.as_deref()
+    }
+
+    /// `(?(name)`: `fancy-regex` has names in `<>` here.
+    fn condition<'r>(&self, text: &'r str) -> Piece<'r> {
+        let Some((name, after)) = cut(text, 3).split_once(')') else {
+            return ("(?(".into(), cut(text, 3));
+        };
+        match self.numbered(name) {
+            Some(name) => (format!("(?(<{name}>)").into(), after),
+            None if name.bytes().all(|b| b.is_ascii_digit()) => {
+                (format!("(?({name})").into(), after)
+            }
+            None => (format!("(?(<{name}>)").into(), after),
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -176,7 +296,7 @@ fn replacement(family: Family, host: Host<'_>, number: usize) -> String {
             let text = format!("(?P<{GROUP}{number}>{})", regex_syntax::escape(text));
             return match (family, v4) {
                 (Family::Both, _) => format!(r"(?:\[?{text}\]?)"),
-                (Family::Subnet, _) => format!(r"(?:\[?{text}(?:/\d+)?\]?)"),
+                (Family::Subnet, _) => format!(r"(?:\[?{text}(?:/[0-9]+)?\]?)"),
                 (Family::Ip4, true) => format!("(?:{text})"),
                 (Family::Ip6, false) => format!(r"(?:\[?{text}\]?)"),
                 (Family::Ip4, false) | (Family::Ip6, true) => NEVER.to_owned(),
@@ -184,9 +304,9 @@ fn replacement(family: Family, host: Host<'_>, number: usize) -> String {
         }
         Host::Mark { v4 } => {
             return match (family, v4) {
-                (Family::Both, _) | (Family::Ip6, false) => r"(?:\[?\n\]?)".to_owned(),
-                (Family::Subnet, _) => r"(?:\[?\n(?:/\d+)?\]?)".to_owned(),
-                (Family::Ip4, true) => r"\n".to_owned(),
+                (Family::Both, _) | (Family::Ip6, false) => r"(?:\[?\x00\]?)".to_owned(),
+                (Family::Subnet, _) => r"(?:\[?\x00(?:/[0-9]+)?\]?)".to_owned(),
+                (Family::Ip4, true) => r"\x00".to_owned(),
                 (Family::Ip4, false) | (Family::Ip6, true) => NEVER.to_owned(),
             };
         }
@@ -199,54 +319,9 @@ fn replacement(family: Family, host: Host<'_>, number: usize) -> String {
     );
     match family {
         Family::Both => format!(r"(?:\[?(?:{ip4}|{ip6})\]?)"),
-        Family::Subnet => format!(r"(?:\[?(?:{ip4}|{ip6})(?:/\d+)?\]?)"),
+        Family::Subnet => format!(r"(?:\[?(?:{ip4}|{ip6})(?:/[0-9]+)?\]?)"),
         Family::Ip4 => ip4,
         Family::Ip6 => format!(r"(?:\[?{ip6}\]?)"),
-    }
-}
-
-/// `(?(name)`: `fancy-regex` has names in `<>` here, and numbers as they are.
-fn condition(text: &str) -> (Cow<'_, str>, &str) {
-    let Some((name, after)) = cut(text, 3).split_once(')') else {
-        return ("(?(".into(), cut(text, 3));
-    };
-    if name.bytes().all(|b| b.is_ascii_digit()) {
-        (format!("(?({name})").into(), after)
-    } else {
-        (format!("(?(<{name}>)").into(), after)
-    }
-}
-
-/// What Python's escapes mean and Rust's do not.
-fn escape(text: &str) -> (Cow<'_, str>, &str) {
-    let mut chars = text.chars();
-    chars.next();
-    let escaped = chars.next();
-    let rest = chars.as_str();
-    let piece = match escaped {
-        // In Rust these two are ends of words.
-        Some(c @ ('<' | '>')) => c.to_string().into(),
-        Some('Z') => r"\z".into(),
-        Some(c) => text.get(..1 + c.len_utf8()).unwrap_or(text).into(),
-        None => text.into(),
-    };
-    (piece, rest)
-}
-
-/// A `{` that begins no count is itself; `{,n}` counts from 0.
-fn brace(text: &str) -> (Cow<'_, str>, &str) {
-    let literal = || (Cow::from(r"\{"), cut(text, 1));
-    let Some((count, after)) = cut(text, 1).split_once('}') else {
-        return literal();
-    };
-    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-    match count.split_once(',') {
-        Some((low, high)) if digits(low) && digits(high) && count != "," => {
-            let low = if low.is_empty() { "0" } else { low };
-            (format!("{{{low},{high}}}").into(), after)
-        }
-        None if !count.is_empty() && digits(count) => (format!("{{{count}}}").into(), after),
-        _ => literal(),
     }
 }
 
@@ -258,7 +333,7 @@ mod tests {
     fn pythons_spellings_become_rusts() {
         for (python, rust) in [
             (r"a{2}b{,3}c{1,}d{x}{", r"a{2}b{0,3}c{1,}d\{x\}\{"),
-            (r"[[a]&&[^]b]\Z", r"[\[a]&&[^\]b]\z"),
+            (r"[[a]&&[^]b]\Z$", r"[\[a]&&[^\]b](?:\n?\z)(?:$|\n\z)"),
             (r"[]a[&~]", r"[\]a\[\&\~]"),
             (r"[^\]]x", r"[^\]]x"),
             (r"\<a\>\{\[", r"<a>\{\["),
@@ -268,6 +343,14 @@ mod tests {
             ("{,}", r"\{,\}"),
             (r"[+--][--a]", r"[+-\-][\--a]"),
             (r"(?(a)b|c)(?(1)d)", r"(?(<a>)b|c)(?(1)d)"),
+            (r"a(?i)b((?s)c)", r"(?i)ab((?s)c)"),
+            (r"(?ia)b(?:(?m)c)(?i:d)", r"(?i-u)b(?:(?m)c)(?i:d)"),
+            (r"[ #]\s[^\s\]]", r"[\x20\#][\s\x1c-\x1f][^\s\x1c-\x1f\]]"),
+            (
+                r"(a)(?P<n>b)(?:c)\1\2(?(1)d)\12\0",
+                r"(?P<pipeban_group_0>a)(?P<n>b)(?:c)(?P=pipeban_group_0)(?P=n)(?(<pipeban_group_0>)d)\12\x00",
+            ),
+            (r"(a)\(b", r"(a)\(b"),
             ("<F-USER>u</F-USER></F-X>", "(?P<user>u)</F-X>"),
             ("<F-ID>u</F-ID><F-ALT_USER_1>", "(?P<fid>u)(?P<alt_user_1>"),
             ("a<SKIPLINES>b", r"a\n(?P<skiplines0>(?:.*\n)*?)b"),

@@ -126,7 +126,7 @@ impl Filter {
             start
                 ..last
                     .map_or(start, |last| subject.in_line(last) + 1)
-                    .max(start)
+                    .clamp(start, subject.in_line(usize::MAX).max(start))
         };
         let place = pattern.place(content, client)?;
         Some(Place {

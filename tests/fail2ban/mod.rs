@@ -3,7 +3,10 @@
 //!
 //! A line that is Apache's is judged with its record, as behind Apache; any other as text.
 
+mod differential;
 mod lints;
+mod oracle;
+mod own_text;
 mod samples;
 mod side_by_side;
 mod spoofing;

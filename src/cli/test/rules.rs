@@ -167,8 +167,7 @@ pub(in crate::cli) fn named(
     let (name, options) = filter::split_options(whole).map_err(Failure::Usage)?;
     let read = |file: &Path| {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        filter::read(&stem, file, &options, &|path| std::fs::read_to_string(path))
-            .map_err(Failure::Config)
+        filter::read_from(&stem, file, &options, &config::OnDisk).map_err(Failure::Config)
     };
     if name.contains('/') || name.ends_with(".conf") || name.ends_with(".toml") {
         if name.ends_with(".toml") {

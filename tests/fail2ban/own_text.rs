@@ -1,0 +1,58 @@
+//! Nothing that pipeban ships is fail2ban's text, whose licence is another.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use super::installed;
+
+/// So many characters in a row are no coincidence.
+const RUN: usize = 30;
+
+/// Every line below a directory, without the blanks and comment marks around it.
+fn lines(directory: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            lines(&path, found);
+        } else if let Ok(text) = std::fs::read_to_string(&path) {
+            let trimmed = text.lines().map(|line| {
+                let around = |c: char| c.is_whitespace() || c == '#' || c == ';';
+                line.trim_matches(around).to_owned()
+            });
+            found.extend(trimmed);
+        }
+    }
+}
+
+fn runs(line: &str) -> impl Iterator<Item = &[u8]> {
+    line.as_bytes().windows(RUN)
+}
+
+#[test]
+fn what_is_shipped_shares_no_run_of_text_with_fail2bans_configuration() {
+    if !installed() {
+        return;
+    }
+    let (mut theirs, mut own) = (Vec::new(), Vec::new());
+    lines(Path::new("/etc/fail2ban"), &mut theirs);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for shipped in ["config", "apache-conf", "packaging", "fuzz/seeds"] {
+        lines(&root.join(shipped), &mut own);
+    }
+    let known: HashSet<&[u8]> = theirs.iter().flat_map(|line| runs(line)).collect();
+    assert!(
+        known.len() > 50_000,
+        "{} runs: the package was not found",
+        known.len()
+    );
+    assert!(
+        own.len() > 200,
+        "{} lines: the tree was not found",
+        own.len()
+    );
+    let shared: Vec<&String> = own
+        .iter()
+        .filter(|line| runs(line).any(|run| known.contains(run)))
+        .collect();
+    assert!(shared.is_empty(), "{shared:#?}");
+}

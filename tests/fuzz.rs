@@ -1,0 +1,34 @@
+//! What is fuzzed (fuzz/README.md), run with the seeds and whatever was found once.
+
+use std::path::Path;
+
+#[path = "../fuzz/bodies/filter_file.rs"]
+mod filter_file;
+#[path = "../fuzz/bodies/pattern.rs"]
+mod pattern;
+
+/// Runs each file in `fuzz/seeds/NAME`, whole and cut short.
+fn each_seed(name: &str, check: impl Fn(&[u8])) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+    let mut seeds = 0;
+    for entry in std::fs::read_dir(directory.join(name)).unwrap() {
+        let path = entry.unwrap().path();
+        let seed = std::fs::read(&path).unwrap();
+        println!("{}", path.display());
+        for tenths in 1..=10 {
+            check(&seed[..seed.len() * tenths / 10]);
+        }
+        seeds += 1;
+    }
+    assert!(seeds > 2, "{name} has no seeds");
+}
+
+#[test]
+fn files_of_filters_are_read_as_the_fuzz_target_wants_it() {
+    each_seed("filter_file", filter_file::check);
+}
+
+#[test]
+fn patterns_are_matched_as_the_fuzz_target_wants_it() {
+    each_seed("pattern", pattern::check);
+}
