@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::evidence::Evidence;
 use super::exemptions::Exemptions;
 use super::looker::Looker;
-use super::perform::{SETTLE_REFUSED, Work};
+use super::perform::{SETTLE_REFUSED, Work, gone};
 use super::server::{Ready, Server};
 use super::settings;
 use super::settings::Accepted;
@@ -230,6 +230,9 @@ impl Engine {
         let mut work = self.take_back(saved, now);
         work.ops.push(Op::Prune);
         work.clear = whole || self.parts.off.is_on();
+        self.parts
+            .firewall
+            .left(work.touched.iter().cloned().map(gone));
         self.perform(work, now, Vec::new());
         let jails = self.parts.accepted.config.jails.values();
         let text = format!(

@@ -125,7 +125,9 @@ impl Engine {
         match self.parts.firewall.exactly(all) {
             Ok(()) => {
                 self.undone.clear();
-                self.over(SETTLE_REFUSED);
+                for key in [SETTLE_REFUSED, BAN_REFUSED, UNBAN_REFUSED] {
+                    self.over(key);
+                }
             }
             Err(error) => {
                 let text = format!(
@@ -197,7 +199,7 @@ fn entry(given: &Given, hold: &Hold, now: Now) -> Entry {
 }
 
 /// An entry to be lifted: only what identifies it.
-fn gone(given: Given) -> Entry {
+pub(super) fn gone(given: Given) -> Entry {
     Entry {
         net: given.net,
         ports: given.ports,

@@ -10,7 +10,7 @@ use aho_corasick::AhoCorasick;
 
 use super::candidates::{self, Candidates};
 use super::costs::{Costs, Nanos, Slowest};
-use super::torn::{Trust, Vouch};
+use super::torn::{Trust, Vouch, quotes_a_client};
 use super::{Filter, Outcome, PatternAt, Subject, glob};
 use crate::config::{Config, JailName};
 use crate::record::{Kind, Parser, Record};
@@ -253,18 +253,43 @@ impl Matcher {
                 continue;
             };
             let error = self.kind == Kind::Error;
-            if error && !self.trust.believes(line, record.pid) {
+            if error && !self.trust.believes(line, &record) {
                 result.torn += 1;
                 continue;
             }
-            let verdict = self.judge(line, &record, &candidates);
-            if error && !verdict.jails.is_empty() && self.trust.is_mixed(line, &self.parser) {
-                result.torn += 1;
-                continue;
+            let mut verdict = self.judge(line, &record, &candidates);
+            if error && !verdict.jails.is_empty() {
+                verdict = self.own_words(line, &record, verdict, &candidates);
+                if verdict.jails.is_empty() {
+                    result.torn += 1;
+                    continue;
+                }
             }
             self.note(&mut result, range, &record, verdict);
         }
         result
+    }
+
+    /// What an error line that hits says for itself, without the words of others: those of a script
+    /// that mod_cgi quotes and that imitate a client field, and a neighbour's line.
+    fn own_words(
+        &self,
+        line: &[u8],
+        record: &Record<'_>,
+        verdict: Verdict,
+        candidates: &Candidates<'_>,
+    ) -> Verdict {
+        if quotes_a_client(line, record, &self.parser) {
+            return Verdict::default();
+        }
+        let Some(at) = self.trust.neighbour(line, &self.parser) else {
+            return verdict;
+        };
+        let own = line.get(..at).unwrap_or_default();
+        let record = self.parser.parse(own);
+        record.map_or_else(Verdict::default, |record| {
+            self.judge(own, &record, candidates)
+        })
     }
 
     fn judge(&self, line: &[u8], record: &Record<'_>, candidates: &Candidates<'_>) -> Verdict {

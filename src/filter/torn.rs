@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::subject::WHOLE;
-use crate::record::{Parser, second_prefix};
+use crate::record::{Parser, Record, second_prefix};
 
 /// Lines of Apache's own that hit nobody behind a forged one: who guesses numbers needs a line for
 /// each guess.
@@ -49,14 +49,17 @@ impl Trust {
     }
 
     /// Whether a line with Apache's prefix and this process number may hit anybody.
-    pub(super) fn believes(&self, line: &[u8], pid: Option<u64>) -> bool {
+    pub(super) fn believes(&self, line: &[u8], record: &Record<'_>) -> bool {
+        let pid = record.pid;
         match &self.vouch {
             Some(vouch) => {
                 let Some(pid) = pid else {
                     return false;
                 };
                 let ours = vouch.is_apaches(pid);
-                if !ours {
+                // One that names nobody tells a guesser nothing, and Apache's own children write
+                // such lines before they become a script.
+                if !ours && record.client.is_some() {
                     self.doubt.store(FORGED_DOUBT, Ordering::Relaxed);
                 }
                 ours && !self.is_in_doubt()
@@ -75,20 +78,11 @@ impl Trust {
         }
     }
 
-    /// Whether a line that hits holds the words of somebody else: those of a script that mod_cgi
-    /// quotes and that imitate a client field, or a neighbour's line.
-    pub(super) fn is_mixed(&self, line: &[u8], parser: &Parser) -> bool {
-        if quotes_a_client(line) {
-            return true;
-        }
-        let second = parser.second_prefix(line).and_then(|at| line.get(at..));
-        let pid = second
-            .and_then(|line| parser.parse(line))
-            .and_then(|record| record.pid);
-        match (&self.vouch, pid) {
-            (Some(vouch), Some(pid)) => vouch.is_apaches(pid),
-            _ => false,
-        }
+    /// Where a neighbour's line begins in this one, as the number of its process vouches for.
+    pub(super) fn neighbour(&self, line: &[u8], parser: &Parser) -> Option<usize> {
+        let at = parser.second_prefix(line)?;
+        let pid = parser.parse(line.get(at..)?)?.pid?;
+        self.vouch.as_ref()?.is_apaches(pid).then_some(at)
     }
 
     /// Takes one line off the doubt.
@@ -106,10 +100,29 @@ fn may_be_torn(line: &[u8]) -> bool {
     line.len() >= WHOLE || second_prefix(line).is_some()
 }
 
-/// mod_cgi's line of a script's stderr, with a client field in what the script said.
-fn quotes_a_client(line: &[u8]) -> bool {
-    let said = memchr::memmem::find(line, b" AH01215: ").and_then(|at| line.get(at..));
-    said.is_some_and(|said| memchr::memmem::find(said, b"[client ").is_some())
+/// Whether a line is mod_cgi's of a script's stderr, with a client field in what the script said.
+/// The mark counts only where Apache's own message begins: clients write the rest.
+pub(super) fn quotes_a_client(line: &[u8], record: &Record<'_>, parser: &Parser) -> bool {
+    let Some(message) = message(line, record, parser) else {
+        return false;
+    };
+    message.starts_with(b"AH01215: ") && memchr::memmem::find(message, b"[client ").is_some()
+}
+
+/// What Apache says: behind the client's field, in an own format from the first number of a
+/// message on.
+fn message<'l>(line: &'l [u8], record: &Record<'_>, parser: &Parser) -> Option<&'l [u8]> {
+    let client = record.client?.text;
+    let end = (client.as_ptr().addr() + client.len()).checked_sub(line.as_ptr().addr())?;
+    let rest = line.get(end..)?;
+    if parser.chosen() == Some("default") {
+        return rest.get(memchr::memmem::find(rest, b"] ")? + 2..);
+    }
+    let at = memchr::memmem::find_iter(rest, b"AH").find(|at| {
+        let number = rest.get(at + 2..at + 7).unwrap_or_default();
+        number.len() == 5 && number.iter().all(u8::is_ascii_digit)
+    })?;
+    rest.get(at..)
 }
 
 /// Numbers of Apache's processes, as seen in lines that are beyond doubt. Bounded: a number that

@@ -24,6 +24,8 @@ const MOST_WAITING: usize = 50_000;
 const AGAIN: Duration = Duration::from_secs(30);
 /// How long `status` asks the program at most; what was not asked by then is not known.
 const ASKING: Duration = Duration::from_secs(20);
+/// How long unbans that wait may take when the engine ends.
+const LAST_UNBANS: Duration = Duration::from_secs(10);
 const FAILED: &str = "command-failed";
 
 type Key = (IpNet, Ports);
@@ -44,6 +46,8 @@ struct State {
     later: Vec<Key>,
     /// Bans that were wished for: what else is lifted by [`Backend::exactly`].
     given: HashSet<Key>,
+    /// What a process before us may have given, until [`Backend::exactly`].
+    left: HashSet<Key>,
     /// Bans for which the program may have run.
     begun: HashSet<Key>,
     stop: Option<Instant>,
@@ -178,28 +182,33 @@ impl Backend for Command {
         self.wish(Wish::Unban, entries)
     }
 
+    fn left(&mut self, entries: &[Entry]) {
+        let keys = entries.iter().map(|entry| (entry.net, entry.ports.clone()));
+        self.shared.lock().left.extend(keys);
+    }
+
     /// What a process before this one left, and the store does not know, stays: nobody can list
     /// it.
     fn exactly(&mut self, all: &mut dyn Iterator<Item = Entry>) -> Result<(), Error> {
         let mut state = self.shared.lock();
-        let mut stale = std::mem::take(&mut state.given);
+        let known = std::mem::take(&mut state.given);
+        let mut stale = std::mem::take(&mut state.left);
+        stale.extend(known.iter().cloned());
         let mut fits = true;
         for entry in all {
-            stale.remove(&(entry.net, entry.ports.clone()));
-            fits &= state.wish(Wish::Ensure, &entry);
+            let key = (entry.net, entry.ports.clone());
+            stale.remove(&key);
+            // One that is known is done, or waits: nobody else's place is taken for it.
+            match known.contains(&key) {
+                true => _ = state.given.insert(key),
+                false => fits &= state.wish(Wish::Ensure, &entry),
+            }
         }
-        for (net, ports) in stale {
-            fits &= state.wish(
-                Wish::Unban,
-                &Entry {
-                    net,
-                    ports,
-                    jail: String::new(),
-                    until: None,
-                    remaining: None,
-                    behind: false,
-                },
-            );
+        for key in stale {
+            if !state.wish(Wish::Unban, &gone(key.clone())) {
+                state.given.insert(key);
+                fits = false;
+            }
         }
         drop(state);
         self.shared.changed.notify_all();
@@ -214,11 +223,30 @@ impl Backend for Command {
     fn tend(&mut self) {}
 
     fn finish(self: Box<Self>, grace: Duration) {
-        self.shared.lock().stop = Some(Instant::now() + grace);
+        let grace = grace.max(LAST_UNBANS);
+        let mut state = self.shared.lock();
+        // Bans are found again at the next start; nobody would lift these any more.
+        state.wishes.retain(|_, (wish, _)| *wish == Wish::Unban);
+        let later = std::mem::take(&mut state.later);
+        state.order.extend(later);
+        state.stop = Some(Instant::now() + grace);
+        drop(state);
         self.shared.changed.notify_all();
         // The thread ends, or the program hangs and is killed: either way we go on.
         let last_call = self.settings.timeout.min(Duration::from_secs(5));
         let _ = self.ended.recv_timeout(grace.saturating_add(last_call));
+    }
+}
+
+/// An entry to be lifted: only (network, ports) identify it.
+fn gone((net, ports): Key) -> Entry {
+    Entry {
+        net,
+        ports,
+        jail: String::new(),
+        until: None,
+        remaining: None,
+        behind: false,
     }
 }
 

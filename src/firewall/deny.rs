@@ -31,6 +31,7 @@ const SPARE_FILES: u64 = 10_000;
 /// How often that is looked at, in names made.
 const LOOK_EVERY: usize = 500;
 const WIDE: &str = "deny-map-wide";
+const FULL: &str = "deny-map-full";
 const DAMAGED: &str = "deny-map";
 
 pub(super) struct Deny {
@@ -44,6 +45,8 @@ pub(super) struct Deny {
     made: usize,
     /// As we left it.
     left: Option<Stamp>,
+    /// Names that nobody wants are a process's before us until then: they stay.
+    settled: bool,
 }
 
 struct Owner {
@@ -65,6 +68,7 @@ impl Deny {
             names: HashMap::new(),
             made: LOOK_EVERY,
             left: None,
+            settled: false,
         }
     }
 
@@ -157,9 +161,14 @@ impl Deny {
 
     fn add(&mut self, names: &[String]) -> Result<(), Error> {
         if self.names.len() > MOST {
-            let full = format!("the map is full: it holds {MOST} names");
-            return Err(self.failed(&io::Error::other(full)));
+            // No try again would mend it.
+            let text = format!(
+                "Apache's deny map is full: it holds {MOST} names, further bans are not in it"
+            );
+            self.notices.trouble(FULL, text);
+            return Ok(());
         }
+        self.notices.over(FULL);
         for name in names {
             self.make(name).map_err(|error| self.failed(&error))?;
         }
@@ -181,6 +190,7 @@ impl Deny {
                 Some(known) if self.names.contains_key(known) => {
                     there.insert(known.to_owned());
                 }
+                _ if !self.settled => {}
                 _ => fs::remove_file(self.directory.join(&name))?,
             }
         }
@@ -220,23 +230,30 @@ impl Backend for Deny {
 
     fn unban(&mut self, entries: &[Entry]) -> Result<(), Error> {
         let ours = self.left == stamp(&self.directory);
+        let full = self.names.len() > MOST;
         for entry in entries {
             for name in self.forget(entry) {
                 match fs::remove_file(self.directory.join(&name)) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        // `tend` takes out what nobody wants any more.
+                        self.left = None;
                         return Err(self.failed(&error));
                     }
                     _ => {}
                 }
             }
         }
-        if ours {
+        if full && self.names.len() <= MOST {
+            // There is room for those that were left out: `tend` puts them in.
+            self.left = None;
+        } else if ours {
             self.left = stamp(&self.directory);
         }
         Ok(())
     }
 
     fn exactly(&mut self, all: &mut dyn Iterator<Item = Entry>) -> Result<(), Error> {
+        self.settled = true;
         self.wanted.clear();
         self.names.clear();
         for entry in all {

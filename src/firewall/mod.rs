@@ -183,6 +183,9 @@ trait Backend: Send {
     /// Puts exactly these in force: what else there is of ours goes, whoever left it.
     fn exactly(&mut self, all: &mut dyn Iterator<Item = Entry>) -> Result<(), Error>;
 
+    /// A process before us may have put these in force; for who cannot find out by itself.
+    fn left(&mut self, _entries: &[Entry]) {}
+
     /// Somebody who can tell what is in force; `None`: nobody can.
     fn witness(&self) -> Option<Box<dyn Witness>>;
 
@@ -362,6 +365,15 @@ impl Firewall {
         match failed.is_empty() {
             true => Ok(()),
             false => Err(failed.join("; ")),
+        }
+    }
+
+    /// A process before us may have put these in force; [`Firewall::exactly`] lifts what is left
+    /// of them.
+    pub fn left(&mut self, entries: impl IntoIterator<Item = Entry>) {
+        let entries: Vec<Entry> = entries.into_iter().map(|entry| entry.normal()).collect();
+        for backend in &mut self.packets {
+            backend.left(&entries);
         }
     }
 

@@ -29,6 +29,11 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Whether it does the same; through which proxy a client comes makes no difference.
+    pub(super) fn is_like(self, other: Mode) -> bool {
+        std::mem::discriminant(&self) == std::mem::discriminant(&other)
+    }
+
     /// Whether a back end gets it, and then whether Apache alone can refuse the client.
     fn given(self) -> Option<bool> {
         match self {

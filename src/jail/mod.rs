@@ -326,7 +326,7 @@ impl Jails {
             _ => Mode::Enforced,
         };
         if let Some(ban) = self.bans.get(&jail, &net)
-            && (ban.mode == mode || ban.mode == Mode::Enforced)
+            && (ban.mode.is_like(mode) || ban.mode == Mode::Enforced)
         {
             return Observed::only(Action::AlreadyBanned { jail, net });
         }

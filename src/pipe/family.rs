@@ -15,8 +15,8 @@ const GENERATIONS: usize = 3;
 const FRESH: Duration = Duration::from_secs(1);
 /// What it wrote last may be matched this long after its end.
 const REMEMBERED: Duration = Duration::from_secs(60);
-/// Numbers kept; an Apache has at most a few hundred processes.
-const MAX_KNOWN: usize = 1024;
+/// Numbers kept, those of real processes only: prefork has thousands where somebody wants them.
+const MAX_KNOWN: usize = 20_000;
 /// Look-ups in a second: each costs some microseconds, and forged lines may come in thousands.
 const MAX_LOOKUPS: u32 = 2000;
 
@@ -39,6 +39,7 @@ pub(super) fn apache() -> Option<Pid> {
 #[derive(Debug)]
 pub(super) struct Family {
     main: Pid,
+    name: String,
     state: Mutex<State>,
 }
 
@@ -53,9 +54,10 @@ struct State {
 impl Family {
     /// `None` where this process cannot see who is whose child: no /proc, or `hidepid`.
     pub(super) fn of(main: Pid) -> Option<Family> {
-        parent(main)?;
+        let (name, _) = stat(main)?;
         Some(Family {
             main,
+            name,
             state: Mutex::new(State {
                 known: HashMap::new(),
                 lookups: (Instant::now(), 0),
@@ -67,7 +69,18 @@ impl Family {
         let Ok(pid) = i32::try_from(pid).map(Pid::from_raw) else {
             return false;
         };
-        pid == self.main || parent(pid) == Some(self.main)
+        if pid == self.main {
+            return true;
+        }
+        let Some((name, above)) = stat(pid) else {
+            return false;
+        };
+        // mpm-itk forks once more for each connection; a script has another name.
+        let twice = || {
+            name == self.name
+                && stat(above).is_some_and(|(name, top)| name == self.name && top == self.main)
+        };
+        above == self.main || twice()
     }
 }
 
@@ -97,10 +110,17 @@ impl Vouch for Family {
 }
 
 fn parent(pid: Pid) -> Option<Pid> {
+    stat(pid).map(|(_, parent)| parent)
+}
+
+/// A process's name and its parent.
+fn stat(pid: Pid) -> Option<(String, Pid)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it may hold anything.
-    let (_, rest) = stat.rsplit_once(") ")?;
-    rest.split(' ').nth(1)?.parse().ok().map(Pid::from_raw)
+    // The name may hold anything.
+    let (head, rest) = stat.rsplit_once(") ")?;
+    let (_, name) = head.split_once('(')?;
+    let parent = rest.split(' ').nth(1)?.parse().ok()?;
+    Some((name.to_owned(), Pid::from_raw(parent)))
 }
 
 #[cfg(test)]

@@ -82,6 +82,8 @@ impl Writer {
         }
         let before = self.lost();
         if self.ring.take_in(block, bytes, self.wanted) {
+            // The writer must not be between its look and its wait.
+            drop(self.lock());
             self.changed.notify_all();
             return;
         }

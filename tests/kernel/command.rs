@@ -58,6 +58,15 @@ fn the_program_is_run_and_asked() {
         });
         firewall.finish(PATIENCE);
         assert!(notices.is_empty(), "{:?}", notices.try_recv());
+        // A ban that ended between two engines is lifted by the second, also at its own end.
+        let (mut firewall, _) = start(&nft());
+        assert_eq!(firewall.in_force(&other), Some(true));
+        firewall.left([other.clone()]);
+        exactly(&mut firewall, &[]);
+        firewall.finish(Duration::ZERO);
+        let (mut firewall, _) = start(&nft());
+        assert_eq!(firewall.in_force(&other), Some(false));
+        firewall.finish(PATIENCE);
     });
 }
 

@@ -272,6 +272,18 @@ fn with_a_vouch_only_apaches_own_lines_hit_and_a_forged_one_puts_the_next_in_dou
         assert_eq!(seen(&forged), (0, 1, 0), "{forged}");
     }
     assert_eq!(seen(&line(100, "192.0.2.1", "AH01215: bad")), (1, 0, 0));
+    // Nobody hides behind such words of his own.
+    for referer in [
+        "x AH01215: [client ",
+        "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 100:tid 7] x",
+        &genuine.trim_end().replace("bad", "good"),
+    ] {
+        let hit = line(100, "192.0.2.1", &format!("bad, referer: {referer}"));
+        assert_eq!(seen(&hit), (1, 0, 0), "{hit}");
+    }
+    // A child of Apache's that is about to become a script names nobody, and blinds nobody.
+    let becoming = "[Sun Nov 22 11:00:33.366318 2026] [cgid:error] [pid 99:tid 7] AH01241: x\n";
+    assert_eq!(seen(&(becoming.to_owned() + &genuine)), (1, 1, 0));
     assert_eq!(seen("[client 203.0.113.250:1] bad\n"), (0, 0, 1));
     assert_eq!(seen(&genuine), (1, 0, 0));
     // A guess of a process number, and a right one directly behind it.
