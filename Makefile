@@ -49,7 +49,7 @@ bench:
 # Each target of fuzz/ for so many seconds; fuzz/README.md says what they look for. The corpus that
 # grows is kept beside the seeds, in fuzz/corpus.
 SECONDS ?= 600
-TARGETS ?= filter_file pattern
+TARGETS ?= filter_file pattern access_line error_line
 fuzz:
 	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz" >&2; exit 1; }
 	@set -e; for target in $(TARGETS); do \

@@ -2,6 +2,10 @@
 
 use std::path::Path;
 
+#[path = "../fuzz/bodies/access_line.rs"]
+mod access_line;
+#[path = "../fuzz/bodies/error_line.rs"]
+mod error_line;
 #[path = "../fuzz/bodies/filter_file.rs"]
 mod filter_file;
 #[path = "../fuzz/bodies/pattern.rs"]
@@ -31,4 +35,10 @@ fn files_of_filters_are_read_as_the_fuzz_target_wants_it() {
 #[test]
 fn patterns_are_matched_as_the_fuzz_target_wants_it() {
     each_seed("pattern", pattern::check);
+}
+
+#[test]
+fn lines_are_read_as_the_fuzz_targets_want_it() {
+    each_seed("access_line", access_line::check);
+    each_seed("error_line", error_line::check);
 }

@@ -51,6 +51,15 @@ impl Logger {
         Logger::with(&[path], |_| {})
     }
 
+    /// Into a directory in whose place a file stands.
+    fn in_the_way(path: &str) -> Logger {
+        Logger::with(&[path], |command| {
+            let directory = command.get_current_dir().unwrap();
+            let place = Path::new(path).parent().unwrap();
+            std::fs::write(directory.join(place), "in the way").unwrap();
+        })
+    }
+
     /// With these arguments behind `log error`, relative to its directory.
     fn with(args: &[&str], more: impl FnOnce(&mut Command)) -> Logger {
         let (dir, engine) = prepare();
@@ -348,10 +357,7 @@ fn lines_of_any_length_and_any_byte_pass_unchanged() {
 
 #[test]
 fn an_unwritable_path_delays_lines_and_loses_none() {
-    let mut logger = Logger::with(&["dir/out"], |command| {
-        let dir = command.get_current_dir().unwrap().join("dir");
-        std::fs::write(dir, "in the way").unwrap();
-    });
+    let mut logger = Logger::in_the_way("dir/out");
     for i in 0..1000 {
         logger.write(line(i).as_bytes());
     }

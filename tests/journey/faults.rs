@@ -4,7 +4,6 @@
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -261,11 +260,12 @@ fn whatever_the_path_is_lines_wait_until_it_can_be_written() {
     let mut logger = Logger::start(&world, "/var/log/readonly/log", &[]);
     logger.send(1_000);
     logger.until_kept();
-    world.until_told("the log file cannot be opened: Read-only file system");
+    world.until_told("/var/log/readonly/log cannot be made: Read-only file system");
     world.must(&["mount", "-o", "remount,rw", "/var/log/readonly"]);
     logger.until_written();
 
-    // A directory that goes: what was written before is where it went, and nothing is lost.
+    // A directory that goes is made again: what was written before is where it went, and nothing is
+    // lost.
     world.must(&["mkdir", "/var/log/going"]);
     let mut logger = Logger::start(&world, "/var/log/going/log", &[]);
     logger.send(100);
@@ -273,8 +273,9 @@ fn whatever_the_path_is_lines_wait_until_it_can_be_written() {
     let mut old = std::fs::File::open(world.path("/var/log/going/log")).expect("opened");
     world.must(&["rm", "-r", "/var/log/going"]);
     logger.send(100);
-    std::thread::sleep(Duration::from_millis(1200));
-    world.must(&["mkdir", "/var/log/going"]);
+    eventually("the file anew", || {
+        std::fs::metadata(world.path("/var/log/going/log")).map_err(|e| e.to_string())
+    });
     logger.send(100);
     logger.until("written", |worker| {
         worker["waiting"] == 0 && worker["lost"] == 0

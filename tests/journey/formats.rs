@@ -179,6 +179,16 @@ fn what_hostile_clients_send_is_read_as_sent_in_every_format() {
         let mut connection = Connection::open(&clients, sent.from, SERVER4).expect("open");
         let headers = format!("User-Agent: {}\r\n{}", sent.agent, sent.headers);
         statuses.push(connection.get(sent.path, &headers).expect("answered"));
+        // Apache answers first and logs then: the next line must be the next request's.
+        let last = format!("/var/log/apache2/a{}.log", ACCESS.len() - 1);
+        eventually("its line", || {
+            let lines = world.bytes(&last).iter().filter(|b| **b == b'\n').count();
+            if lines >= statuses.len() {
+                Ok(())
+            } else {
+                Err(format!("{lines} of {}", statuses.len()))
+            }
+        });
     }
     for (number, (format, names)) in ACCESS.iter().enumerate() {
         let parser = Parser::new(Kind::Access, format).unwrap();

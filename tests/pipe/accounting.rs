@@ -76,7 +76,7 @@ fn some_line(n: usize) -> Vec<u8> {
 
 #[test]
 fn the_books_balance_at_any_moment_whoever_is_killed_and_at_the_end() {
-    let mut logger = Logger::start("missing/out");
+    let mut logger = Logger::in_the_way("missing/out");
     let heard = hear(logger.engine.try_clone().unwrap());
     let mut input = Vec::new();
     let mut n = 0;
@@ -87,7 +87,7 @@ fn the_books_balance_at_any_moment_whoever_is_killed_and_at_the_end() {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
         let until = Instant::now() + Duration::from_millis(100 + (random >> 33) % 300);
-        // What waits while the directory is missing fits into the buffer.
+        // What waits while a file is in the directory's place fits into the buffer.
         while if round < 2 {
             n < 2_000 * (round + 1)
         } else {
@@ -99,7 +99,7 @@ fn the_books_balance_at_any_moment_whoever_is_killed_and_at_the_end() {
             n += 1;
         }
         if round == 2 {
-            std::fs::create_dir(logger.dir.path().join("missing")).unwrap();
+            std::fs::remove_file(logger.dir.path().join("missing")).unwrap();
         }
         let victim = if round % 4 == 3 {
             logger.keeper()
