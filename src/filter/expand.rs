@@ -90,9 +90,9 @@ impl Merged {
         Ok(Some(resolved))
     }
 
-    /// An option as its section sees it, references replaced.
+    /// An option as the files have it, references replaced.
     fn option(&self, section: &str, name: &str, depth: usize) -> Result<Option<Value>, Fault> {
-        let Some(value) = self.raw(section, name) else {
+        let Some(value) = self.in_files(section, name) else {
             return Ok(None);
         };
         let mut lines = Vec::with_capacity(value.len());
@@ -102,19 +102,17 @@ impl Merged {
         Ok(Some(lines))
     }
 
-    fn raw(&self, section: &str, name: &str) -> Option<&Value> {
+    fn in_files(&self, section: &str, name: &str) -> Option<&Value> {
         let name = name.to_lowercase();
-        let given = (section == "Definition").then(|| self.given.get(&name));
-        given
-            .flatten()
-            .or_else(|| own(&self.sections, section, &name))
-            .or_else(|| own(&self.sections, "DEFAULT", &name))
+        own(&self.sections, section, &name).or_else(|| own(&self.sections, "DEFAULT", &name))
     }
 
     /// What `%(name)s` in a section stands for, not yet interpolated.
     fn reference(&self, section: &str, name: &str) -> Option<&Value> {
         let Some((of, option)) = name.split_once('/') else {
-            return self.raw(section, name).or_else(|| {
+            let given = (section == "Definition").then(|| self.given.get(&name.to_lowercase()));
+            let value = given.flatten().or_else(|| self.in_files(section, name));
+            return value.or_else(|| {
                 // fail2ban knows these only as tags.
                 own(&self.sections, "Init", &name.to_lowercase())
             });
