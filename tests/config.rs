@@ -492,6 +492,12 @@ fn apache(etc: &Etc) -> Option<PathBuf> {
         eprintln!("SKIPPED: no apache2 on this machine");
         return None;
     }
+    // Where apache2ctl never ran, /run/apache2 is not there.
+    let run = etc.path("apache2-run");
+    std::fs::create_dir(&run).unwrap();
+    let envvars = std::fs::read_to_string(root.join("envvars")).unwrap();
+    let envvars = format!("{envvars}\nexport APACHE_RUN_DIR={}\n", run.display());
+    etc.write("apache2/envvars", &envvars);
     etc.write(
         "apache2/sites-available/shop.conf",
         "<VirtualHost *:8088>\n\tServerName shop.example.org\n\tErrorLog \"${APACHE_LOG_DIR}/shop error.log\"\n\tCustomLog ${APACHE_LOG_DIR}/shop.log combined\n</VirtualHost>\n<VirtualHost *:8087>\n\tServerName none.of.its.own\n</VirtualHost>\n",
