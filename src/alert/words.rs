@@ -21,21 +21,14 @@ pub fn words(action: &Action) -> Option<(Severity, String)> {
         }
         Action::Ban(ban) => (Severity::Notice, new_ban(ban)),
         Action::Restore(ban) => {
-            let text = match ban.mode {
-                Mode::Enforced => format!("[{}] Restore Ban {}", ban.jail, show_net(&ban.net)),
-                Mode::Observed => return None,
-                Mode::Proxied(peer) => format!(
-                    "[{}] Restore Ban {} at Apache (behind {peer})",
-                    ban.jail,
-                    show_net(&ban.net)
-                ),
-                Mode::Behind(peer) => format!(
-                    "[{}] Restore Ban {} not enforceable (behind {peer})",
-                    ban.jail,
-                    show_net(&ban.net)
-                ),
-            };
-            (Severity::Notice, text)
+            if ban.mode == Mode::Observed {
+                return None;
+            }
+            let (jail, host, place) = (&ban.jail, show_net(&ban.net), place(ban.mode));
+            (
+                Severity::Notice,
+                format!("[{jail}] Restore Ban {host}{place}"),
+            )
         }
         Action::Unban { ban, end } => {
             let would = if ban.mode == Mode::Observed {
@@ -91,15 +84,20 @@ fn new_ban(ban: &Ban) -> String {
         }
     };
     let (jail, host) = (&ban.jail, show_net(&ban.net));
-    match ban.mode {
-        Mode::Enforced => format!("[{jail}] Ban {host} {length} ({why})"),
-        Mode::Observed => format!("[{jail}] Would Ban {host} {length} ({why})"),
-        Mode::Proxied(peer) => {
-            format!("[{jail}] Ban {host} {length} ({why}) at Apache (behind {peer})")
-        }
-        Mode::Behind(peer) => {
-            format!("[{jail}] Ban {host} {length} ({why}) not enforceable (behind {peer})")
-        }
+    let would = match ban.mode {
+        Mode::Observed => "Would ",
+        _ => "",
+    };
+    let place = place(ban.mode);
+    format!("[{jail}] {would}Ban {host} {length} ({why}){place}")
+}
+
+/// Where a ban holds, if not in the firewall.
+fn place(mode: Mode) -> String {
+    match mode {
+        Mode::Enforced | Mode::Observed => String::new(),
+        Mode::Proxied(peer) => format!(" at Apache (behind {peer})"),
+        Mode::Behind(peer) => format!(" not enforceable (behind {peer})"),
     }
 }
 

@@ -200,12 +200,5 @@ fn entry(given: &Given, hold: &Hold, now: Now) -> Entry {
 
 /// An entry to be lifted: only what identifies it.
 pub(super) fn gone(given: Given) -> Entry {
-    Entry {
-        net: given.net,
-        ports: given.ports,
-        behind: given.behind,
-        jail: String::new(),
-        until: None,
-        remaining: None,
-    }
+    Entry::named(given.net, given.ports, given.behind)
 }

@@ -204,9 +204,9 @@ impl Backend for Command {
                 false => fits &= state.wish(Wish::Ensure, &entry),
             }
         }
-        for key in stale {
-            if !state.wish(Wish::Unban, &gone(key.clone())) {
-                state.given.insert(key);
+        for (net, ports) in stale {
+            if !state.wish(Wish::Unban, &Entry::named(net, ports.clone(), false)) {
+                state.given.insert((net, ports));
                 fits = false;
             }
         }
@@ -235,18 +235,6 @@ impl Backend for Command {
         // The thread ends, or the program hangs and is killed: either way we go on.
         let last_call = self.settings.timeout.min(Duration::from_secs(5));
         let _ = self.ended.recv_timeout(grace.saturating_add(last_call));
-    }
-}
-
-/// An entry to be lifted: only (network, ports) identify it.
-fn gone((net, ports): Key) -> Entry {
-    Entry {
-        net,
-        ports,
-        jail: String::new(),
-        until: None,
-        remaining: None,
-        behind: false,
     }
 }
 

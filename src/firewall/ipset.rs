@@ -272,10 +272,8 @@ impl Backend for Ipset {
         let now = clock::boottime();
         let mut nets = Vec::with_capacity(entries.len());
         for entry in entries {
-            let set = SetKey::of(entry.net, &entry.ports, &self.ssh);
-            let end = entry.remaining.map(|left| now.saturating_add(left));
-            self.in_force.insert(set.clone(), entry.net, end, now);
-            nets.push((set, entry.net));
+            self.in_force.put(entry, &self.ssh, now);
+            nets.push((SetKey::of(entry.net, &entry.ports, &self.ssh), entry.net));
         }
         let mut result = open().and_then(|mut socket| self.put(&mut socket, &nets));
         if result.is_err() {
@@ -311,9 +309,7 @@ impl Backend for Ipset {
         self.in_force = InForce::new();
         let now = clock::boottime();
         for entry in all {
-            let set = SetKey::of(entry.net, &entry.ports, &self.ssh);
-            let end = entry.remaining.map(|left| now.saturating_add(left));
-            self.in_force.insert(set, entry.net, end, now);
+            self.in_force.put(&entry, &self.ssh, now);
         }
         let result = self.fill();
         self.tell(result.as_ref().err());

@@ -73,6 +73,20 @@ pub struct Entry {
     pub behind: bool,
 }
 
+impl Entry {
+    /// One of which only what identifies it is known: enough to lift it.
+    pub fn named(net: IpNet, ports: Ports, behind: bool) -> Entry {
+        Entry {
+            net,
+            ports,
+            jail: String::new(),
+            until: None,
+            remaining: None,
+            behind,
+        }
+    }
+}
+
 /// Where an entry stands in ufw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mirror {

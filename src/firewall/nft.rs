@@ -311,9 +311,7 @@ impl Backend for Nft {
     fn ban(&mut self, entries: &[Entry]) -> Result<(), Error> {
         let now = clock::boottime();
         for entry in entries {
-            let set = SetKey::of(entry.net, &entry.ports, &self.ssh);
-            let end = entry.remaining.map(|left| now.saturating_add(left));
-            self.in_force.insert(set, entry.net, end, now);
+            self.in_force.put(entry, &self.ssh, now);
         }
         let result = self.change(Change::Add, &self.groups(entries));
         self.tell(result.as_ref().err());
@@ -337,9 +335,7 @@ impl Backend for Nft {
         self.in_force = InForce::new();
         let now = clock::boottime();
         for entry in all {
-            let set = SetKey::of(entry.net, &entry.ports, &self.ssh);
-            let end = entry.remaining.map(|left| now.saturating_add(left));
-            self.in_force.insert(set, entry.net, end, now);
+            self.in_force.put(&entry, &self.ssh, now);
         }
         let result = self.replace();
         self.tell(result.as_ref().err());

@@ -1,12 +1,13 @@
 //! The bans of the own table, as this process knows them. No input or output.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::Entry;
 use super::nft_sets::SetKey;
 use super::nft_wire::{self, Element};
 
@@ -32,6 +33,13 @@ impl InForce {
             count: 0,
             purge_at: PURGE_FROM,
         }
+    }
+
+    /// What the back ends are given, in the set that it belongs to.
+    pub(super) fn put(&mut self, entry: &Entry, ssh: &BTreeSet<u16>, now: Duration) {
+        let set = SetKey::of(entry.net, &entry.ports, ssh);
+        let end = entry.remaining.map(|left| now.saturating_add(left));
+        self.insert(set, entry.net, end, now);
     }
 
     pub(super) fn insert(&mut self, set: SetKey, net: IpNet, end: Option<Duration>, now: Duration) {
