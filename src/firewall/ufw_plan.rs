@@ -295,6 +295,8 @@ impl Plan {
         let (rule, place) = self.in_order(chosen).find(|(rule, place)| {
             possible(rule)
                 && (self.present.contains_key(*rule) || (!full && !quiet && worth(place)))
+                // ufw reads its rules before it takes its lock: `ufw enable` would write over ours.
+                && (self.active || !self.mirrors)
                 && !self.foreign.contains_key(rule)
                 && !self.is_left_out(rule)
                 && self.present.get(rule) != Some(&place.comment)
@@ -666,6 +668,22 @@ mod tests {
         work(&mut plan);
         assert_eq!(plan.next(|_| false, after(650)), None);
         assert_eq!(plan.mirror(&ban, after(650)), Some(Mirror::Present));
+    }
+
+    #[test]
+    fn a_mirror_makes_no_rule_while_ufw_is_off() {
+        let ban = entry("192.0.2.1/32", &[80], &[], None);
+        for (mirrors, calls) in [(true, 0), (false, 1)] {
+            let mut plan = Plan::new(10, mirrors);
+            plan.active = false;
+            want(&mut plan, &ban);
+            assert_eq!(work(&mut plan).len(), calls, "{mirrors}");
+            plan.active = true;
+            assert_eq!(work(&mut plan).len(), 1 - calls, "{mirrors}");
+            plan.active = false;
+            lift(&mut plan, &ban);
+            assert_eq!(work(&mut plan).len(), 1, "what is over goes");
+        }
     }
 
     #[test]
