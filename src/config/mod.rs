@@ -457,6 +457,7 @@ pub enum Ports {
 
 pub mod duration;
 
+mod argv;
 mod backends;
 mod document;
 mod load;
@@ -466,7 +467,7 @@ mod schema;
 mod show;
 mod words;
 
-pub use backends::{PLACEHOLDERS, placeholder};
+pub use argv::{COMMAND_PLACEHOLDERS, HOOK_PLACEHOLDERS, fill};
 pub use load::{
     OnDisk, Problem, filter_directories, load, load_with_origins, networks_in, paths_of,
 };
