@@ -2,6 +2,7 @@
 //! but for the tests about rights, which say so when they are skipped.
 
 mod exemptions;
+mod hooks;
 mod lasting;
 mod undecided;
 
