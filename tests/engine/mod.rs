@@ -5,6 +5,7 @@ mod exemptions;
 mod hooks;
 mod lasting;
 mod undecided;
+mod weight;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
