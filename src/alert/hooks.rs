@@ -107,7 +107,7 @@ impl Hooks {
         }
         (!texts.is_empty()).then(|| {
             format!(
-                "hooks fail, bans are made all the same: {}",
+                "hooks fail, bans are made all the same (`pipeban reload` when they are mended): {}",
                 texts.join("; ")
             )
         })
