@@ -48,7 +48,7 @@ fn hooks_are_run_for_bans_by_hits_by_hand_and_for_their_ends() {
     let note = noting(&lab);
     lab.configure(&format!(
         "[defaults]\nincrement = {{ multipliers = [1, 60] }}\n\
-         on_ban = [\"{note}\", \"ban {{jail}}\", \"{{host}}\", \"{{family}}\", \"{{seconds}}\", \"{{failures}}\", \"{{id}}\"]\n\
+         on_ban = [\"{note}\", \"ban {{jail}}\", \"{{host}}\", \"{{family}}\", \"{{seconds}}\", \"{{failures}}\", \"$(id)* `{{id}}`;\"]\n\
          on_unban = [\"{note}\", \"unban {{jail}}\", \"{{net}}\", \"{{seconds}}\", \"{{id}}\"]\n\
          {JAILS}[jails.short]\nlog = \"error\"\nfilter = \"f\"\nmaxretry = 1\nbantime = 1\n\
          [jails.quiet]\nlog = \"error\"\nfilter = \"f\"\nmaxretry = 1\non_ban = []\non_unban = []\n"
@@ -57,7 +57,7 @@ fn hooks_are_run_for_bans_by_hits_by_hand_and_for_their_ends() {
     let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
     ban(&mut worker, 1, "203.0.113.9", "short");
     let first = [
-        "<ban short><203.0.113.9><4><1><1><b1>",
+        "<ban short><203.0.113.9><4><1><1><$(id)* `b1`;>",
         "<unban short><203.0.113.9/32><1><b1>",
     ];
     until_noted(&lab, &first);
@@ -66,6 +66,11 @@ fn hooks_are_run_for_bans_by_hits_by_hand_and_for_their_ends() {
     ban(&mut worker, 3, "203.0.113.10", "watch");
     // The second ban is longer.
     ban(&mut worker, 4, "203.0.113.9", "short");
+    // What the firewall cannot do, a hook may.
+    let mut behind = hit(5, "203.0.113.12", &["at-once"]);
+    behind.peer = Some("192.0.2.7".parse().unwrap());
+    worker.send(&Request::Hits(vec![behind])).unwrap();
+    worker.ack().unwrap();
     lab.say(&[
         "ban",
         "2001:db8:7::/64",
@@ -77,10 +82,12 @@ fn hooks_are_run_for_bans_by_hits_by_hand_and_for_their_ends() {
     lab.say(&["unban", "--all"]);
     let mut all = first.to_vec();
     all.extend([
-        "<ban short><203.0.113.9><4><60><1><b4>",
-        "<ban manual><2001:db8:7::/64><6><0><0><b5>",
+        "<ban short><203.0.113.9><4><60><1><$(id)* `b4`;>",
+        "<ban at-once><203.0.113.12><4><3600><1><$(id)* `b5`;>",
+        "<ban manual><2001:db8:7::/64><6><0><0><$(id)* `b6`;>",
         "<unban short><203.0.113.9/32><60><b4>",
-        "<unban manual><2001:db8:7::/64><0><b5>",
+        "<unban at-once><203.0.113.12/32><3600><b5>",
+        "<unban manual><2001:db8:7::/64><0><b6>",
     ]);
     until_noted(&lab, &all);
     assert!(!lab.status()["warnings"].to_string().contains("hooks"));
