@@ -56,13 +56,18 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Runs to the end and gives what was printed on both outputs. `input` is what it reads; empty:
-/// /dev/null. Its working directory is `/`. What it leaves running in the background is left
-/// alone.
+/// A program at work.
+#[derive(Debug)]
+pub struct Started {
+    child: Child,
+    /// What it prints on both outputs.
+    output: PipeReader,
+}
+
+/// Starts it, then [`finish`]es it. `input` is what it reads; empty: /dev/null.
 ///
 /// # Errors
-/// It could not be started; it took longer than `patience` or `over` said so (it is killed then
-/// with its process group); its exit status is not 0.
+/// It could not be started, and those of [`finish`].
 pub fn run(
     program: &str,
     argv: &[String],
@@ -70,7 +75,62 @@ pub fn run(
     patience: Duration,
     over: &dyn Fn() -> bool,
 ) -> Result<String, Failure> {
-    let (mut output, mut child) = start(program, argv, input).map_err(Failure::Start)?;
+    let piped = |command: &mut Command| {
+        if !input.is_empty() {
+            command.stdin(Stdio::piped());
+        }
+    };
+    let mut started = start(program, argv, piped).map_err(Failure::Start)?;
+    if let Some(mut stdin) = started.child.stdin.take() {
+        // Ends with the program, whether that reads or not; without the thread it reads nothing.
+        let _ = thread::Builder::new().name("input".into()).spawn(move || {
+            let _ = stdin.write_all(input.as_bytes());
+        });
+    }
+    finish(started, patience, over)
+}
+
+/// Starts it in a process group of its own, in `/`, with nothing to read unless `prepare` says
+/// more.
+///
+/// # Errors
+/// It could not be started.
+pub fn start(
+    program: &str,
+    argv: &[String],
+    prepare: impl FnOnce(&mut Command),
+) -> io::Result<Started> {
+    let (output, writer) = io::pipe()?;
+    let mut command = Command::new(program);
+    command
+        .args(argv)
+        .env_clear()
+        .envs(ENVIRONMENT)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .process_group(0);
+    prepare(&mut command);
+    let child = command.spawn()?;
+    Ok(Started { child, output })
+}
+
+/// Waits for its end and gives what it printed. What it leaves running in the background is left
+/// alone.
+///
+/// # Errors
+/// It took longer than `patience`, or `over` said so (it is killed then with its process group);
+/// its exit status is not 0.
+pub fn finish(
+    started: Started,
+    patience: Duration,
+    over: &dyn Fn() -> bool,
+) -> Result<String, Failure> {
+    let Started {
+        mut child,
+        mut output,
+    } = started;
     let end = Instant::now().checked_add(patience);
     let mut printed = Vec::new();
     let mut look = Duration::from_millis(1);
@@ -104,30 +164,6 @@ pub fn run(
         }
         look = (look * 2).min(LOOK);
     }
-}
-
-fn start(program: &str, argv: &[String], input: String) -> io::Result<(PipeReader, Child)> {
-    let (reader, writer) = io::pipe()?;
-    let mut child = Command::new(program)
-        .args(argv)
-        .env_clear()
-        .envs(ENVIRONMENT)
-        .current_dir("/")
-        .stdin(match input.is_empty() {
-            true => Stdio::null(),
-            false => Stdio::piped(),
-        })
-        .stdout(writer.try_clone()?)
-        .stderr(writer)
-        .process_group(0)
-        .spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // Ends with the program, whether that reads or not; without the thread it reads nothing.
-        let _ = thread::Builder::new().name("input".into()).spawn(move || {
-            let _ = stdin.write_all(input.as_bytes());
-        });
-    }
-    Ok((reader, child))
 }
 
 /// Reads what comes, at most a pipeful, waiting for the first byte; false: nothing will come.
