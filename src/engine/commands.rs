@@ -158,18 +158,24 @@ impl Engine {
             Ok(id) => id,
             Err(message) => return refused(64, message),
         };
-        let found = self.parts.jails.ban_named(id).filter(|ban| {
-            let other = |jail: &JailName| *jail != ban.jail;
-            !jail.as_ref().is_some_and(other)
-        });
-        match found.map(|ban| (ban.net, ban.jail.clone())) {
-            Some((net, jail)) => self.unban(work, Some(net), Some(&jail), forget),
-            None => done(
-                format!("no ban is named {id} (any more)"),
-                Vec::new(),
-                false,
-            ),
+        let named = self.parts.jails.ban_named(id);
+        let meant = named.is_some_and(|ban| jail.is_none_or(|jail| jail == ban.jail));
+        let ended = meant.then(|| self.parts.jails.unban_named(id)).flatten();
+        let Some((action, (jail, client))) = ended else {
+            let text = format!("no ban is named {id} (any more)");
+            return done(text, Vec::new(), false);
+        };
+        let actions = vec![action];
+        let (text, json) = (said(&actions), ended_bans(&actions));
+        if forget && let [Action::Unban { ban, .. }] = actions.as_slice() {
+            self.parts.jails.forget_one(ban);
         }
+        work.take(actions);
+        if forget {
+            work.ops.push(Op::ForgetOne(id));
+        }
+        self.store_counters(work, jail, [client]);
+        done(text, json, true)
     }
 
     fn unban(
@@ -188,16 +194,7 @@ impl Engine {
         let net = net.map(canonical);
         let (actions, reset) = self.parts.jails.unban(net, jail);
         let text = said(&actions);
-        let json: Vec<Value> = actions
-            .iter()
-            .filter_map(|action| match action {
-                Action::Unban { ban, .. } => {
-                    let id = ban.id.to_string();
-                    Some(json!({"id": id, "host": show_net(&ban.net), "jail": ban.jail}))
-                }
-                _ => None,
-            })
-            .collect();
+        let json = ended_bans(&actions);
         work.take(actions);
         for (jail, client) in reset {
             self.store_counters(work, jail, [client]);
@@ -381,6 +378,18 @@ pub(super) fn refused(exit: u8, text: impl Into<String>) -> Reply {
 fn done(text: impl Into<String>, json: Vec<Value>, yes: bool) -> Reply {
     let text = text.into();
     Reply::Done { text, json, yes }
+}
+
+/// The bans that these end, for `--json`.
+fn ended_bans(actions: &[Action]) -> Vec<Value> {
+    let ended = actions.iter().filter_map(|action| match action {
+        Action::Unban { ban, .. } => {
+            let id = ban.id.to_string();
+            Some(json!({"id": id, "host": show_net(&ban.net), "jail": ban.jail}))
+        }
+        _ => None,
+    });
+    ended.collect()
 }
 
 /// The very lines that syslog gets, each with its ban's id.

@@ -10,6 +10,7 @@ mod escalation;
 mod exempt;
 mod id;
 mod moment;
+mod named;
 mod netset;
 pub mod shared;
 
@@ -640,11 +641,6 @@ impl Jails {
     /// The bans.
     pub fn bans(&self) -> &Bans {
         &self.bans
-    }
-
-    /// The ban of that name, if it has not ended.
-    pub fn ban_named(&self, id: BanId) -> Option<&Ban> {
-        self.bans.iter().find(|ban| ban.id == id)
     }
 
     /// What is counted of a client.
