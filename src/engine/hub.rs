@@ -432,8 +432,9 @@ impl Engine {
                 }
             }
             (Some(Role::Unknown), Request::Command(command)) => {
-                let status = matches!(command, crate::control::Command::Status { .. });
-                if rights == Rights::All || (rights == Rights::Status && status) {
+                use crate::control::Command;
+                let looks = matches!(command, Command::Status { .. } | Command::Export { .. });
+                if rights == Rights::All || (rights == Rights::Status && looks) {
                     self.roles.insert(id, Role::Command);
                     self.parts.server.introduced(id, false);
                     self.command(id, command);

@@ -30,6 +30,7 @@ mod start;
 mod status;
 mod stop;
 mod surge;
+mod transfer;
 mod undecided;
 
 pub use locks::is_held;

@@ -13,6 +13,7 @@ mod moment;
 mod named;
 mod netset;
 pub mod shared;
+mod transfer;
 
 pub use bans::{Ban, Bans, Given, Hold, MAX_BANS, Mode};
 pub use counter::{Counted, MAX_ALL_HITS, MAX_CLIENTS};
@@ -23,6 +24,7 @@ pub use exempt::{
 pub use id::BanId;
 pub use moment::Moment;
 pub use netset::NetSet;
+pub use transfer::{Offer, OfferedEnd, Taken};
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

@@ -291,7 +291,11 @@ impl Uplink {
                 self.retry = RETRY.1;
                 self.hang_up();
             }
-            Reply::Config { .. } | Reply::Done { .. } | Reply::Status(_) => self.hang_up(),
+            Reply::Config { .. }
+            | Reply::Done { .. }
+            | Reply::Bans { .. }
+            | Reply::Taken { .. }
+            | Reply::Status(_) => self.hang_up(),
         }
     }
 
