@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use super::crowds::Crowds;
 use super::evidence::Evidence;
 use super::exemptions::Exemptions;
 use super::looker::Looker;
@@ -142,6 +143,7 @@ pub(super) struct Engine {
     pub(super) exemptions: Exemptions,
     pub(super) evidence: Evidence,
     pub(super) surges: Surges,
+    pub(super) crowds: Crowds,
     identities: Identities,
     retry: Instant,
     tend: Instant,
@@ -209,6 +211,7 @@ impl Engine {
             exemptions: Exemptions::new(looker),
             evidence: Evidence::default(),
             surges: Surges::default(),
+            crowds: Crowds::default(),
             identities,
             retry: start + RETRY,
             tend: start + TEND,
@@ -726,6 +729,7 @@ impl Engine {
                 Some(text) => self.trouble("surge", Severity::Warning, text),
                 None => self.over("surge"),
             }
+            self.tell_of_crowds(now.boot);
             self.tend(&mut work, now);
         }
         if time >= self.retry {

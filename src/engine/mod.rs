@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod crowds;
 mod evidence;
 mod exemptions;
 mod files;

@@ -46,6 +46,9 @@ pub const SHARED_FOR: Duration = Duration::from_secs(3_600);
 /// No shared address is banned for longer.
 pub const SHARED_BANTIME: Duration = Duration::from_secs(600);
 
+/// Why such a ban is so short.
+pub const SHARED_REASON: &str = "shared address: 10 minutes at most";
+
 /// Earlier bans are remembered for so long at least, so that a jail that begins to count them knows
 /// of those before.
 pub const REMEMBERED: Duration = Duration::from_secs(30 * 86_400);
@@ -355,8 +358,8 @@ impl Jails {
             } else {
                 let (bantime, reason) = if shared {
                     let most = settings.bantime.unwrap_or(SHARED_BANTIME);
-                    let reason = "shared address: 10 minutes at most".to_owned();
-                    (Some(most.min(SHARED_BANTIME)), Some(reason))
+                    let reason = Some(SHARED_REASON.to_owned());
+                    (Some(most.min(SHARED_BANTIME)), reason)
                 } else {
                     let who = (client, net);
                     (self.escalated(index, who, settings, now, exempt), None)
