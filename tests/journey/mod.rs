@@ -20,4 +20,5 @@ mod rehearsal; // a line by hand makes a real ban
 mod shared; // a NAT, a proxy nobody told of: one address that is many people
 mod switch; // off, on, and a configuration broken on disk
 mod timing; // measurements, by `make bench`: from the attack to the ban
+mod transfer; // bans written out and taken over
 mod weight; // measurements, by `make bench`: throughput, a hundred virtual hosts
