@@ -79,7 +79,12 @@ pub(super) fn show(global: &Global, reply: &Reply) -> Exit {
                 _ => Exit::Failed,
             }
         }
-        Reply::Welcome { .. } | Reply::Config { .. } | Reply::Ack { .. } | Reply::Status(_) => {
+        Reply::Welcome { .. }
+        | Reply::Config { .. }
+        | Reply::Ack { .. }
+        | Reply::Bans { .. }
+        | Reply::Taken { .. }
+        | Reply::Status(_) => {
             eprintln!("pipeban: the engine gave an answer to another question");
             Exit::Failed
         }

@@ -14,8 +14,10 @@ mod ask;
 mod ban;
 mod check;
 mod engine;
+mod export;
 mod fail2ban;
 mod hooks;
+mod import;
 mod log;
 mod off;
 mod problems;
@@ -92,6 +94,8 @@ enum Command {
     Disallow(allow::DisallowArgs),
     Off(off::Args),
     On(off::OnArgs),
+    Export(export::Args),
+    Import(import::Args),
     Setup(setup::Args),
     Test(test::Args),
     Check(check::Args),
@@ -115,6 +119,8 @@ pub fn main() -> ExitCode {
         Command::Disallow(args) => allow::run_disallow(&args, &global),
         Command::Off(args) => off::run(&args, &global),
         Command::On(args) => off::run_on(&args, &global),
+        Command::Export(args) => export::run(&args, &global),
+        Command::Import(args) => import::run(&args, &global),
         Command::Setup(args) => setup::run(&args, &global),
         Command::Test(args) => test::run(&args, &global),
         Command::Check(args) => check::run(&args, &global),

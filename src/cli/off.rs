@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::Global;
 use super::ask::{self, Length};
 use super::exit::Exit;
-use crate::config;
+use crate::config::{self, Backend};
 use crate::control::{AskError, Command};
 use crate::engine;
 
@@ -56,20 +56,34 @@ fn without_engine(global: &Global, length: Option<std::time::Duration>) -> Exit 
         "no engine was running"
     };
     let in_use = engine::configuration_in_use(&global.config);
+    // Only the engine knows whom it gave to a program.
+    let by_command = in_use
+        .as_ref()
+        .is_some_and(|config| config.firewall.has(Backend::Command));
+    let but = match by_command {
+        true => {
+            "\nbut bans of the back end `command` stay until an engine starts: it lifts them first"
+        }
+        false => "",
+    };
     match engine::off::clear_firewall(in_use.as_ref()) {
         Ok(rules) => {
             if global.json {
-                ask::print(&serde_json::json!({"off": off, "ufw_rules": rules}).to_string());
+                let json = serde_json::json!({
+                    "off": off, "ufw_rules": rules, "command_bans_stay": by_command,
+                });
+                ask::print(&json.to_string());
             } else {
                 ask::print(&format!(
                     "nobody is banned any more: the own table and {rules} ufw rules are gone; \
-                     {whose}"
+                     {whose}{but}"
                 ));
             }
             Exit::Yes
         }
         Err(error) => {
-            let text = format!("nobody new is banned, but not everything could be lifted: {error}");
+            let text =
+                format!("nobody new is banned, but not everything could be lifted: {error}{but}");
             ask::complain(global, &text);
             Exit::Failed
         }

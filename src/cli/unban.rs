@@ -12,7 +12,7 @@ use crate::jail::BanId;
 /// End bans
 ///
 /// Lifts every ban of the address, of what lies in the network, and of the IPv6 prefix that the
-/// address lies in; and starts the client's counters again at nothing. Exit status 1 when nobody
+/// address lies in; or, by its id, one ban alone; and starts the client's counters again at nothing. Exit status 1 when nobody
 /// was banned there.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \

@@ -15,9 +15,11 @@ use crate::record::{Kind, display};
 
 mod client;
 mod frame;
+mod transfer;
 
 pub use client::{AskError, ask};
 pub use frame::{Lines, TooLong, encode};
+pub use transfer::{Exported, Fate, Offered, Until};
 
 /// Version of this protocol. An engine refuses another one, and says so; lines still pass.
 pub const VERSION: u32 = 1;
@@ -217,7 +219,7 @@ pub struct SlowestFilter {
     pub nanos: u64,
 }
 
-/// What a person asks for. Answer: [`Reply::Done`], [`Reply::Status`] or [`Reply::Refused`].
+/// What a person asks for. Answer: [`Reply::Done`] or [`Reply::Refused`], where nothing else is said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Command {
@@ -272,6 +274,20 @@ pub enum Command {
     },
     /// `pipeban on`
     On,
+    /// `pipeban export`, a page of it. Answer: [`Reply::Bans`].
+    Export {
+        /// Only this jail's bans.
+        jail: Option<JailName>,
+        /// Only those of networks behind this one; `None`: the first page.
+        after: Option<IpNet>,
+    },
+    /// `pipeban import`, some of it. Answer: [`Reply::Taken`].
+    Import {
+        /// The jail that all are given to; nothing is done where there is none of that name.
+        jail: Option<JailName>,
+        /// The bans, each with the jail it goes to.
+        bans: Vec<Offered>,
+    },
     /// `pipeban reload`
     Reload,
     /// `pipeban engine --stop`
@@ -323,6 +339,20 @@ pub enum Reply {
         json: Vec<serde_json::Value>,
         /// False: exit status 1, the answer is no.
         yes: bool,
+    },
+    /// To [`Command::Export`].
+    Bans {
+        /// In the order of their networks.
+        bans: Vec<Exported>,
+        /// Behind which network the next page begins; `None`: there is none.
+        next: Option<IpNet>,
+    },
+    /// To [`Command::Import`].
+    Taken {
+        /// Of each ban, in order.
+        fates: Vec<Fate>,
+        /// Why some of them are not in force, though they are kept.
+        trouble: Option<String>,
     },
     /// To `pipeban status`.
     Status(Box<Status>),

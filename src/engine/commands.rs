@@ -49,6 +49,12 @@ impl Engine {
             Command::AllowList => self.allow_list(now),
             Command::Off { seconds } => self.switch_off(&mut work, seconds, now),
             Command::On => self.on(&mut work),
+            Command::Export { jail, after } => {
+                let reply = self.export(jail.as_ref(), after);
+                let connection = id;
+                return self.follow(Then::Answer { connection, reply });
+            }
+            Command::Import { jail, bans } => self.import(&mut work, jail.as_ref(), bans, now),
             Command::Reload => return self.reload(id),
             Command::Stop => {
                 self.stopping = true;
@@ -71,15 +77,21 @@ impl Engine {
 
     /// What was asked is remembered, but the firewall refuses it.
     fn not_done(&self, reply: Reply) -> Reply {
-        let Reply::Done { mut text, .. } = reply else {
-            return reply;
-        };
-        for key in [BAN_REFUSED, UNBAN_REFUSED, SETTLE_REFUSED] {
-            if let Some(trouble) = self.troubles.get(key) {
-                text = format!("{text}\nbut {}", trouble.text);
+        let keys = [BAN_REFUSED, UNBAN_REFUSED, SETTLE_REFUSED];
+        let troubles = keys.iter().filter_map(|key| self.troubles.get(key));
+        let troubles = troubles.map(|trouble| trouble.text.as_str());
+        match reply {
+            Reply::Done { text, .. } => {
+                let but = troubles.map(|trouble| format!("\nbut {trouble}"));
+                let text = text + &but.collect::<String>();
+                Reply::Refused { exit: 2, text }
             }
+            Reply::Taken { fates, .. } => {
+                let trouble = Some(troubles.collect::<Vec<_>>().join("\n"));
+                Reply::Taken { fates, trouble }
+            }
+            reply => reply,
         }
-        Reply::Refused { exit: 2, text }
     }
 
     fn ban(
@@ -90,11 +102,8 @@ impl Engine {
         reason: Option<String>,
         now: Now,
     ) -> Reply {
-        if self.parts.off.is_on() {
-            return refused(
-                2,
-                "the emergency stop is on, nobody is banned: `pipeban on` ends it",
-            );
+        if let Some(refusal) = self.refused_while_off() {
+            return refusal;
         }
         let bantime = match bantime {
             BanTime::Jail => None,
@@ -109,20 +118,11 @@ impl Engine {
             .ban_by_hand(jail.as_ref(), net, bantime, reason, now, &exempt);
         let actions = match made {
             Ok(actions) => actions,
-            Err(Refusal::NoSuchJail(jail)) => return refused(2, self.no_such_jail(&jail)),
             Err(Refusal::Exempt(reason)) => {
                 let host = show_net(&canonical(net));
                 return refused(2, format!("{host} is never banned: {reason}"));
             }
-            Err(Refusal::TooWide(net)) => {
-                return refused(
-                    2,
-                    format!(
-                        "{net} is too wide, half the world would be hit: a ban takes /{WIDEST_V4} \
-                         of IPv4 and /{WIDEST_V6} of IPv6 at most"
-                    ),
-                );
-            }
+            Err(refusal) => return refused(2, self.why_not(&refusal)),
         };
         let made = actions.iter().find_map(|action| match action {
             Action::Ban(ban) => Some(ban.clone()),
@@ -158,18 +158,24 @@ impl Engine {
             Ok(id) => id,
             Err(message) => return refused(64, message),
         };
-        let found = self.parts.jails.ban_named(id).filter(|ban| {
-            let other = |jail: &JailName| *jail != ban.jail;
-            !jail.as_ref().is_some_and(other)
-        });
-        match found.map(|ban| (ban.net, ban.jail.clone())) {
-            Some((net, jail)) => self.unban(work, Some(net), Some(&jail), forget),
-            None => done(
-                format!("no ban is named {id} (any more)"),
-                Vec::new(),
-                false,
-            ),
+        let named = self.parts.jails.ban_named(id);
+        let meant = named.is_some_and(|ban| jail.is_none_or(|jail| jail == ban.jail));
+        let ended = meant.then(|| self.parts.jails.unban_named(id)).flatten();
+        let Some((action, (jail, client))) = ended else {
+            let text = format!("no ban is named {id} (any more)");
+            return done(text, Vec::new(), false);
+        };
+        let actions = vec![action];
+        let (text, json) = (said(&actions), ended_bans(&actions));
+        if forget && let [Action::Unban { ban, .. }] = actions.as_slice() {
+            self.parts.jails.forget_one(ban);
         }
+        work.take(actions);
+        if forget {
+            work.ops.push(Op::ForgetOne(id));
+        }
+        self.store_counters(work, jail, [client]);
+        done(text, json, true)
     }
 
     fn unban(
@@ -188,16 +194,7 @@ impl Engine {
         let net = net.map(canonical);
         let (actions, reset) = self.parts.jails.unban(net, jail);
         let text = said(&actions);
-        let json: Vec<Value> = actions
-            .iter()
-            .filter_map(|action| match action {
-                Action::Unban { ban, .. } => {
-                    let id = ban.id.to_string();
-                    Some(json!({"id": id, "host": show_net(&ban.net), "jail": ban.jail}))
-                }
-                _ => None,
-            })
-            .collect();
+        let json = ended_bans(&actions);
         work.take(actions);
         for (jail, client) in reset {
             self.store_counters(work, jail, [client]);
@@ -357,6 +354,22 @@ impl Engine {
         done(text, vec![json!({"back": back})], true)
     }
 
+    pub(super) fn refused_while_off(&self) -> Option<Reply> {
+        let text = "the emergency stop is on, nobody is banned: `pipeban on` ends it";
+        self.parts.off.is_on().then(|| refused(2, text))
+    }
+
+    pub(super) fn why_not(&self, refusal: &Refusal) -> String {
+        match refusal {
+            Refusal::NoSuchJail(jail) => self.no_such_jail(jail),
+            Refusal::Exempt(reason) => reason.to_string(),
+            Refusal::TooWide(net) => format!(
+                "{net} is too wide, half the world would be hit: a ban takes /{WIDEST_V4} of IPv4 \
+                 and /{WIDEST_V6} of IPv6 at most"
+            ),
+        }
+    }
+
     pub(super) fn no_such_jail(&self, jail: &JailName) -> String {
         let names: Vec<String> = self
             .parts
@@ -383,6 +396,18 @@ fn done(text: impl Into<String>, json: Vec<Value>, yes: bool) -> Reply {
     Reply::Done { text, json, yes }
 }
 
+/// The bans that these end, for `--json`.
+fn ended_bans(actions: &[Action]) -> Vec<Value> {
+    let ended = actions.iter().filter_map(|action| match action {
+        Action::Unban { ban, .. } => {
+            let id = ban.id.to_string();
+            Some(json!({"id": id, "host": show_net(&ban.net), "jail": ban.jail}))
+        }
+        _ => None,
+    });
+    ended.collect()
+}
+
 /// The very lines that syslog gets, each with its ban's id.
 fn said(actions: &[Action]) -> String {
     let lines: Vec<String> = actions
@@ -398,7 +423,7 @@ fn said(actions: &[Action]) -> String {
     lines.join("\n")
 }
 
-fn short(reason: String) -> String {
+pub(super) fn short(reason: String) -> String {
     let shown = reason.chars().filter(|c| !c.is_control());
     shown.take(MAX_REASON).collect()
 }

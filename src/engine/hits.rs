@@ -58,6 +58,7 @@ impl Engine {
                     counted.entry(jail).or_default().insert(net);
                 }
                 for action in &observed.actions {
+                    self.crowds.note(action, line.client, now.boot);
                     if *action == Action::NoSuchJail {
                         self.unknown_jails += 1;
                     }

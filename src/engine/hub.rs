@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use super::crowds::Crowds;
 use super::evidence::Evidence;
 use super::exemptions::Exemptions;
 use super::looker::Looker;
@@ -143,6 +144,7 @@ pub(super) struct Engine {
     pub(super) exemptions: Exemptions,
     pub(super) evidence: Evidence,
     pub(super) surges: Surges,
+    pub(super) crowds: Crowds,
     identities: Identities,
     retry: Instant,
     tend: Instant,
@@ -210,6 +212,7 @@ impl Engine {
             exemptions: Exemptions::new(looker),
             evidence: Evidence::default(),
             surges: Surges::default(),
+            crowds: Crowds::default(),
             identities,
             retry: start + RETRY,
             tend: start + TEND,
@@ -433,8 +436,9 @@ impl Engine {
                 }
             }
             (Some(Role::Unknown), Request::Command(command)) => {
-                let status = matches!(command, crate::control::Command::Status { .. });
-                if rights == Rights::All || (rights == Rights::Status && status) {
+                use crate::control::Command;
+                let looks = matches!(command, Command::Status { .. } | Command::Export { .. });
+                if rights == Rights::All || (rights == Rights::Status && looks) {
                     self.roles.insert(id, Role::Command);
                     self.parts.server.introduced(id, false);
                     self.command(id, command);
@@ -729,6 +733,7 @@ impl Engine {
                 Some(text) => self.trouble("surge", Severity::Warning, text),
                 None => self.over("surge"),
             }
+            self.tell_of_crowds(now.boot);
             self.tend(&mut work, now);
         }
         if time >= self.retry {

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod crowds;
 mod evidence;
 mod exemptions;
 mod files;
@@ -31,6 +32,7 @@ mod start;
 mod status;
 mod stop;
 mod surge;
+mod transfer;
 mod undecided;
 
 pub use locks::is_held;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -135,6 +136,13 @@ impl Bans {
     /// All of them, by network.
     pub fn iter(&self) -> impl Iterator<Item = &Ban> {
         self.bans.values().flatten()
+    }
+
+    /// Those of the networks behind this one; all, where there is none.
+    pub fn behind(&self, net: Option<IpNet>) -> impl Iterator<Item = &Ban> {
+        let first = net.map_or(Bound::Unbounded, Bound::Excluded);
+        let networks = self.bans.range((first, Bound::Unbounded));
+        networks.flat_map(|(_, bans)| bans)
     }
 
     /// A jail's ban of exactly this network.

@@ -10,8 +10,10 @@ mod escalation;
 mod exempt;
 mod id;
 mod moment;
+mod named;
 mod netset;
 pub mod shared;
+mod transfer;
 mod values;
 
 pub use bans::{Ban, Bans, Given, Hold, MAX_BANS, Mode};
@@ -23,6 +25,7 @@ pub use exempt::{
 pub use id::BanId;
 pub use moment::Moment;
 pub use netset::NetSet;
+pub use transfer::{Offer, OfferedEnd, Taken};
 pub use values::ban_values;
 
 use std::collections::{BTreeMap, HashMap};
@@ -44,6 +47,9 @@ pub const SHARED_FOR: Duration = Duration::from_secs(3_600);
 
 /// No shared address is banned for longer.
 pub const SHARED_BANTIME: Duration = Duration::from_secs(600);
+
+/// Why such a ban is so short.
+pub const SHARED_REASON: &str = "shared address: 10 minutes at most";
 
 /// Earlier bans are remembered for so long at least, so that a jail that begins to count them knows
 /// of those before.
@@ -354,8 +360,8 @@ impl Jails {
             } else {
                 let (bantime, reason) = if shared {
                     let most = settings.bantime.unwrap_or(SHARED_BANTIME);
-                    let reason = "shared address: 10 minutes at most".to_owned();
-                    (Some(most.min(SHARED_BANTIME)), Some(reason))
+                    let reason = Some(SHARED_REASON.to_owned());
+                    (Some(most.min(SHARED_BANTIME)), reason)
                 } else {
                     let who = (client, net);
                     (self.escalated(index, who, settings, now, exempt), None)
@@ -642,11 +648,6 @@ impl Jails {
     /// The bans.
     pub fn bans(&self) -> &Bans {
         &self.bans
-    }
-
-    /// The ban of that name, if it has not ended.
-    pub fn ban_named(&self, id: BanId) -> Option<&Ban> {
-        self.bans.iter().find(|ban| ban.id == id)
     }
 
     /// What is counted of a client.

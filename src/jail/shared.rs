@@ -2,7 +2,7 @@
 //!
 //! Time is an argument. A worker counts good requests here and tells the engine.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -60,22 +60,58 @@ impl Shared {
         if seen.agents.len() < AGENTS && !seen.agents.contains(&agent) {
             seen.agents.push(agent);
         }
-        let (old_good, old_agents) = old.map_or((0, [].as_slice()), |o| (o.good, &o.agents[..]));
-        let new_agents = |a: &&u64| !seen.agents.contains(a);
-        let agents = seen.agents.len() + old_agents.iter().filter(new_agents).count();
+        // Most are told already, or far from it: they cost no sum.
         let due = seen.told.is_none_or(|told| now >= told + TOLD_AGAIN);
-        let shared = seen.good.saturating_add(old_good) >= GOOD_REQUESTS && agents >= AGENTS;
-        if shared && due {
+        let old_good = old.map_or(0, |old| old.good);
+        if !due || seen.good.saturating_add(old_good) < GOOD_REQUESTS || !self.is_shared(&addr) {
+            return false;
+        }
+        if let Some(seen) = self.young.get_mut(&addr) {
             seen.told = Some(now);
         }
-        shared && due
+        true
     }
 
-    /// Tells of every shared address again, each at its next good request.
-    pub fn tell_again(&mut self) {
+    /// For an engine that knows of none: the shared addresses at `now`, `most` of them; others are
+    /// told at their next good request.
+    pub fn tell_again(&mut self, now: Duration, most: usize) -> Vec<IpAddr> {
         for seen in self.young.values_mut().chain(self.old.values_mut()) {
             seen.told = None;
         }
+        if now.saturating_sub(self.began) >= WINDOW {
+            return Vec::new();
+        }
+        let only_old = self
+            .old
+            .keys()
+            .filter(|addr| !self.young.contains_key(addr));
+        let all = self.young.keys().chain(only_old);
+        let shared: Vec<IpAddr> = all
+            .filter(|addr| self.is_shared(addr))
+            .take(most)
+            .copied()
+            .collect();
+        for addr in &shared {
+            let seen = match self.young.get_mut(addr) {
+                Some(seen) => Some(seen),
+                None => self.old.get_mut(addr),
+            };
+            if let Some(seen) = seen {
+                seen.told = Some(now);
+            }
+        }
+        shared
+    }
+
+    /// Whether both generations together make it so.
+    fn is_shared(&self, addr: &IpAddr) -> bool {
+        let seen = [self.young.get(addr), self.old.get(addr)];
+        let seen = || seen.into_iter().flatten();
+        let good = seen().fold(0u32, |sum, seen| sum.saturating_add(seen.good));
+        let agents: BTreeSet<u64> = seen()
+            .flat_map(|seen| seen.agents.iter().copied())
+            .collect();
+        good >= GOOD_REQUESTS && agents.len() >= AGENTS
     }
 
     fn turn(&mut self, now: Duration, addr: IpAddr) {
@@ -129,10 +165,17 @@ mod tests {
         // Across a turn of the generations too.
         assert_eq!(feed(&mut shared, 60, 5, at(31)), 1);
         assert_eq!(feed(&mut shared, 60, 5, at(32)), 0);
-        // Another listener.
-        shared.tell_again();
-        assert_eq!(feed(&mut shared, 1, 1, at(32)), 1);
+        // Another listener hears of it at once, of one that is not shared never.
+        shared.observe(IpAddr::V4(7.into()), 0, at(32));
+        assert_eq!(shared.tell_again(at(32), 10), [A]);
         assert_eq!(feed(&mut shared, 60, 5, at(32)), 0);
+        // Beyond the bound at the next good request.
+        assert!(shared.tell_again(at(32), 0).is_empty());
+        assert_eq!(feed(&mut shared, 1, 1, at(32)), 1);
+        // Also of what both generations make together, or the old one alone.
+        shared.observe(IpAddr::V4(7.into()), 0, at(62));
+        assert_eq!(shared.tell_again(at(62), 10), [A]);
+        assert!(shared.tell_again(at(200), 10).is_empty());
     }
 
     #[test]

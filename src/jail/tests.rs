@@ -1,4 +1,5 @@
 mod reference;
+mod transfer;
 
 use super::*;
 use crate::config::{Backend, Firewall, Increment, Paths, Ports, Syslog};

@@ -41,6 +41,8 @@ const MAX_TOLD: usize = 20;
 const MAX_TOLD_LINE: usize = 500;
 /// Longest name of a filter, with its options, that is told with what it gave up on.
 const LONGEST_FILTER: usize = 1000;
+/// Shared addresses told to an engine at its welcome.
+const MAX_SHARED_TOLD: usize = 10_000;
 /// An engine's reply is not longer than this.
 const MAX_REPLY: u64 = 1024 * 1024;
 
@@ -261,14 +263,17 @@ impl Uplink {
                 self.tell.over("refused", "the engine listens again");
                 self.refused = false;
                 self.retry = RETRY.0;
-                // It may be another engine, which knows of no shared address.
-                self.shared.tell_again();
                 if let Some(offset) = high_water {
                     self.acknowledged(offset);
                 }
                 self.queue.sent = 0;
                 if let Some(line) = &mut self.line {
                     line.welcome = true;
+                }
+                // It may be another engine, which knows of no shared address: before any hit.
+                let shared = self.shared.tell_again(clock::boottime(), MAX_SHARED_TOLD);
+                for addr in shared {
+                    self.send(&Request::Shared { addr });
                 }
                 self.counters_sent = Counters::default();
                 self.reading_sent = 0;
@@ -291,7 +296,11 @@ impl Uplink {
                 self.retry = RETRY.1;
                 self.hang_up();
             }
-            Reply::Config { .. } | Reply::Done { .. } | Reply::Status(_) => self.hang_up(),
+            Reply::Config { .. }
+            | Reply::Done { .. }
+            | Reply::Bans { .. }
+            | Reply::Taken { .. }
+            | Reply::Status(_) => self.hang_up(),
         }
     }
 

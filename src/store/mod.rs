@@ -138,6 +138,8 @@ pub enum Op {
         /// By whom; `None`: all jails.
         jail: Option<JailName>,
     },
+    /// One ban leaves the history, if it has ended.
+    ForgetOne(BanId),
     /// What a jail counts of a client now; empty: nothing.
     Counter {
         /// Who counts.

@@ -29,6 +29,13 @@ pub(super) fn apply(
              DELETE FROM allow",
         )?,
         Op::Forget { net, jail } => forget(transaction, *net, jail.as_ref())?,
+        Op::ForgetOne(id) => {
+            let id = id.number().cast_signed();
+            let gone = "DELETE FROM bans WHERE ident = ? AND ended IS NOT NULL";
+            if transaction.execute(gone, [id])? > 0 {
+                transaction.execute("DELETE FROM evidence WHERE ban = ?", [id])?;
+            }
+        }
         Op::Counter {
             jail,
             net,

@@ -97,6 +97,50 @@ fn a_ban_has_a_name_that_ends_it_and_its_lines_are_kept() {
 }
 
 #[test]
+fn a_bans_name_ends_that_ban_and_none_in_it_or_around_it() {
+    let mut lab = Lab::new();
+    let increment = "[jails.at-once]\nincrement = { factor = 2, memory = \"1d\" }";
+    lab.configure(&JAILS.replace("[jails.at-once]", increment));
+    lab.start();
+    // All by one jail: an address, the network around it, and one within that network.
+    hits(&lab, 1, &["203.0.113.9".into(), "2001:db8:7::9".into()]);
+    for net in ["203.0.113.0/24", "203.0.113.8/29", "2001:db8:7::/48"] {
+        assert_eq!(lab.say(&["ban", net, "--jail", "at-once"]).0, 0);
+    }
+    let banned = |lab: &Lab| -> Vec<(String, String)> {
+        let bans = lab.jail("at-once")["banned"].clone();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let bans = bans.as_array().unwrap().iter();
+        bans.map(|ban| (text(&ban["id"]), text(&ban["host"])))
+            .collect()
+    };
+    let before = banned(&lab);
+    assert_eq!(before.len(), 5);
+    for (id, host) in &before {
+        let (exit, text) = lab.say(&["unban", id, "--forget"]);
+        let line = format!("[at-once] Unban {host} (by hand) {id}");
+        assert_eq!((exit, text.trim()), (0, line.as_str()));
+        let left = banned(&lab);
+        assert!(!left.contains(&(id.clone(), host.clone())));
+        let gone = before.iter().position(|ban| ban.0 == *id).unwrap() + 1;
+        assert_eq!(left, before[gone..], "after {id}");
+    }
+    // What was forgotten makes no later ban longer, in memory or after a restart.
+    lab.kill();
+    lab.start();
+    let told = hits(&lab, 20, &["203.0.113.9".into()]);
+    assert!(told[1].ends_with("for 1h (1 in 0s)"), "{told:?}");
+    let id = banned(&lab)[0].0.clone();
+    assert_eq!(lab.say(&["unban", &id]).0, 0);
+    let told = hits(&lab, 30, &["203.0.113.9".into()]);
+    assert!(told[1].ends_with("for 2h (1 in 0s)"), "{told:?}");
+    let id = banned(&lab)[0].0.clone();
+    assert_eq!(lab.say(&["unban", &id, "--forget"]).0, 0);
+    let told = hits(&lab, 40, &["203.0.113.9".into()]);
+    assert!(told[1].ends_with("for 2h (1 in 0s)"), "{told:?}");
+}
+
+#[test]
 fn a_ban_by_hand_without_a_time_shortens_none() {
     let lab = Lab::started();
     let until = |args: &[&str]| -> jiff::Timestamp {

@@ -4,6 +4,7 @@
 mod exemptions;
 mod hooks;
 mod lasting;
+mod transfer;
 mod undecided;
 mod weight;
 
@@ -770,8 +771,11 @@ fn only_root_commands_adm_may_look_and_the_worker_may_only_report() {
         return;
     };
     assert_eq!(stranger, 77);
+    std::fs::write(lab.path("list"), "203.0.113.9\n").unwrap();
+    let list = lab.path("list").display().to_string();
     for args in [
-        &["ban", "203.0.113.9"][..],
+        &["import", "--jail", "often", &list][..],
+        &["ban", "203.0.113.9"],
         &["off"],
         &["on"],
         &["reload"],
@@ -785,8 +789,10 @@ fn only_root_commands_adm_may_look_and_the_worker_may_only_report() {
     }
     if let Some(adm) = adm {
         assert_eq!(as_user(&lab, 54_321, adm, &["status"]), Some(0));
+        assert_eq!(as_user(&lab, 54_321, adm, &["export"]), Some(0));
     }
     assert_eq!(as_user(&lab, worker, worker, &["status"]), Some(77));
+    assert_eq!(as_user(&lab, worker, worker, &["export"]), Some(77));
     // the worker's uid speaks as a worker, and not as a keeper
     let helper = Command::new(std::env::current_exe().unwrap())
         .args([

@@ -1,7 +1,7 @@
 //! A site behind a proxy: Apache itself refuses whom the proxy passes on.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::support::http::Connection;
 use crate::support::world::{ROUTER4, SERVER4};
@@ -24,13 +24,13 @@ const PROXY: &str = "/var/site/proxy.conf";
 
 /// The site, which takes the proxy's word for who the client is, in a virtual host that closes
 /// and opens what it likes.
-fn site() -> String {
+fn site(proxies: &str) -> String {
     let snippet =
         |name: &str| concat!(env!("CARGO_MANIFEST_DIR"), "/apache-conf/").to_owned() + name;
     let modules = "/usr/lib/apache2/modules";
     format!(
         "LoadModule remoteip_module {modules}/mod_remoteip.so\n\
-         RemoteIPHeader X-Forwarded-For\nRemoteIPInternalProxy {ROUTER4}\n\
+         RemoteIPHeader X-Forwarded-For\nRemoteIPInternalProxy {proxies}\n\
          ErrorLog \"|/usr/bin/pipeban log error /var/log/apache2/error.log\"\n\
          Include {}\nInclude {}\n\
          <VirtualHost *:80>\nServerName www.example.org\nDocumentRoot /var/site/htdocs\n\
@@ -40,20 +40,27 @@ fn site() -> String {
     )
 }
 
-/// Another Apache, on the clients' side.
-fn start_proxy(world: &World) {
+/// Another Apache on the clients' side: proxies in front of the site, which ask it from these
+/// addresses.
+pub(super) fn start_edges(world: &World, edges: &[IpAddr]) {
     let modules = "/usr/lib/apache2/modules";
+    let edge = |edge: &IpAddr| {
+        format!(
+            "Listen {edge}:80\n<VirtualHost {edge}:80>\nProxySourceAddress {edge}\n\
+             ProxyPass / http://{SERVER4}/ retry=0 connectiontimeout=2\n</VirtualHost>\n"
+        )
+    };
+    let all: String = edges.iter().map(edge).collect();
     world.write(
         PROXY,
         &format!(
-            "ServerRoot /var/site\nServerName proxy.example.org\nListen {ROUTER4}:80\n\
+            "ServerRoot /var/site\nServerName proxy.example.org\n\
              PidFile /run/apache2/proxy.pid\nErrorLog /var/log/apache2/proxy.log\n\
              LoadModule mpm_event_module {modules}/mod_mpm_event.so\n\
              LoadModule authz_core_module {modules}/mod_authz_core.so\n\
              LoadModule proxy_module {modules}/mod_proxy.so\n\
              LoadModule proxy_http_module {modules}/mod_proxy_http.so\n\
-             User www-data\nGroup www-data\nProxyPreserveHost On\nProxyAddHeaders On\n\
-             ProxyPass / http://{SERVER4}/\n"
+             User www-data\nGroup www-data\nProxyPreserveHost On\nProxyAddHeaders On\n{all}"
         ),
     );
     let said = fs::File::create(world.path("/var/log/proxy-start")).expect("made");
@@ -68,11 +75,13 @@ fn start_proxy(world: &World) {
         .expect("started");
     assert!(status.success(), "{}", world.read("/var/log/proxy-start"));
     let clients = world.clients();
-    eventually("the proxy listens", || {
-        clients
-            .connect(ROUTER4, SocketAddr::new(ROUTER4, 80))
-            .map_err(|error| error.to_string())
-    });
+    for edge in edges {
+        eventually("the proxy listens", || {
+            clients
+                .connect(ROUTER4, SocketAddr::new(*edge, 80))
+                .map_err(|error| error.to_string())
+        });
+    }
 }
 
 #[test]
@@ -80,10 +89,10 @@ fn the_client_behind_a_proxy_is_refused_by_apache_and_nobody_else_is() {
     let Some(world) = World::new() else { return };
     world.write("/etc/pipeban/pipeban.toml", CONFIG);
     world.write("/etc/pipeban/filters.d/probe.conf", FILTER);
-    let apache = Apache::start(&world, Mpm::Event, &site());
+    let apache = Apache::start(&world, Mpm::Event, &site(&ROUTER4.to_string()));
     apache.pipe("access");
     world.engine();
-    start_proxy(&world);
+    start_edges(&world, &[ROUTER4]);
     let clients = world.clients();
     // By way of the proxy: what it says of the client, after what the client says of itself.
     let ask = |client: &str, target: &str, forged: &str| {
@@ -138,6 +147,60 @@ fn the_client_behind_a_proxy_is_refused_by_apache_and_nobody_else_is() {
     assert_eq!(ask(bad, "/", ""), 200);
     assert_eq!(from_edge(six, "/"), 200);
     assert_eq!(ask("198.51.100.200", "/", ""), 200);
+}
+
+/// The CDN of [`super::shared`], as its alarm says: the site is told who the client is.
+#[test]
+fn behind_sixty_edges_the_client_is_refused_at_each_and_no_edge_is_banned() {
+    let Some(world) = World::new() else { return };
+    let more = "mirror = false\n[proxies]\ntrusted = [\"198.51.100.0/26\"]\n[jails.probe]";
+    let config = CONFIG.replace("[jails.probe]", more);
+    world.write("/etc/pipeban/pipeban.toml", &config);
+    world.write("/etc/pipeban/filters.d/probe.conf", FILTER);
+    let apache = Apache::start(&world, Mpm::Event, &site("198.51.100.0/26"));
+    apache.pipe("access");
+    world.engine();
+    let edges: Vec<IpAddr> = (1..=60).map(|n| [198, 51, 100, n].into()).collect();
+    start_edges(&world, &edges);
+    let clients = world.clients();
+    let ask = |client: &str, edge: &IpAddr, target: &str| {
+        let mut connection = Connection::open(&clients, client, *edge).expect("the edge answers");
+        connection.get(target, "").expect("answered")
+    };
+    // An attacker of its own at each edge, and one that comes by all of them.
+    let attackers: Vec<String> = (0..60).map(|n| format!("203.0.113.{}", 130 + n)).collect();
+    for (attacker, edge) in attackers.iter().zip(&edges) {
+        ask(attacker, edge, "/attack");
+    }
+    for attacker in &attackers {
+        world.until_told(&format!(
+            "Ban {attacker} for 1h (1 in 0s) at Apache (behind "
+        ));
+    }
+    let mut answers = std::collections::BTreeMap::new();
+    for edge in &edges {
+        for (who, client) in [
+            ("attacker", attackers[7].as_str()),
+            ("visitor", "203.0.113.250"),
+        ] {
+            *answers.entry((who, ask(client, edge, "/"))).or_insert(0) += 1;
+        }
+    }
+    eprintln!("answers by {} edges: {answers:?}", edges.len());
+    let expected = [(("attacker", 403), 60), (("visitor", 200), 60)];
+    assert_eq!(answers, expected.into());
+    let bans = world.jail(JAIL)["banned"].clone();
+    let mut hosts: Vec<&str> = bans
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|ban| ban["host"].as_str().expect("an address"))
+        .collect();
+    hosts.sort_unstable();
+    assert_eq!(hosts, attackers, "and no edge");
+    // Nor do the edges look like a crowd.
+    let warnings = world.status(None)["warnings"].to_string();
+    assert!(!warnings.contains("many browsers"), "{warnings}");
 }
 
 /// What one request of a new client costs where Apache asks the deny map, or a `RewriteMap` of

@@ -59,6 +59,40 @@ fn off_lifts_every_ban_and_bans_nobody_until_on() {
 }
 
 #[test]
+fn off_without_an_engine_says_which_bans_stay_and_the_next_engine_lifts_them() {
+    let Some(world) = World::new() else { return };
+    let config = "[firewall]\nbackend = [\"nftables\", \"command\"]\n\
+                  command.ban = [\"/usr/bin/touch\", \"/run/block-{host}\"]\n\
+                  command.unban = [\"/bin/rm\", \"/run/block-{host}\"]\n";
+    world.write("/etc/pipeban/pipeban.toml", config);
+    world.start_engine();
+    world.must(&["/usr/bin/pipeban", "ban", "198.51.100.7"]);
+    let marked = || world.path("/run/block-198.51.100.7").exists();
+    let until = |there: bool| {
+        eventually("the program has done it", || match marked() == there {
+            true => Ok(()),
+            false => Err(format!("marked: {}", marked())),
+        });
+    };
+    until(true);
+    world.must(&["/usr/bin/pipeban", "engine", "--stop"]);
+    let said = world.must(&["/usr/bin/pipeban", "off"]);
+    assert!(said.contains("back end `command` stay"), "{said}");
+    assert!(marked());
+    let said = world.run(&["nft", "list", "table", "inet", "pipeban"]);
+    assert_ne!(said.status, 0, "{said:?}");
+    world.start_engine();
+    until(false);
+    // Where there is no program, there is nothing to say.
+    world.must(&["/usr/bin/pipeban", "engine", "--stop"]);
+    world.write("/etc/pipeban/pipeban.toml", "");
+    world.start_engine();
+    world.must(&["/usr/bin/pipeban", "engine", "--stop"]);
+    let said = world.must(&["/usr/bin/pipeban", "off"]);
+    assert!(!said.contains("command"), "{said}");
+}
+
+#[test]
 fn a_configuration_broken_on_disk_changes_nothing_when_apache_reloads() {
     let Some(world) = World::new() else { return };
     let apache = Apache::with_pipeban(&world, Mpm::Event);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::support::http::{ATTACK, Connection};
+use crate::support::network::Network;
 use crate::support::world::{CONFIG, SERVER4};
 use crate::support::{Apache, Mpm, World, median};
 
@@ -23,27 +24,29 @@ fn measure_from_the_attack_to_the_first_refused_packet() {
     let mut samples = Vec::new();
     for n in 0..SAMPLES {
         let attacker = format!("198.51.100.{}", 10 + n);
-        let address = attacker.parse().expect("an address");
-        let mut attack = Connection::open(&clients, &attacker, SERVER4).expect("not banned yet");
-        let sent = Instant::now();
-        attack.ask(ATTACK, "").expect("sent");
-        // Connections are asked for as fast as they come, until one is not answered.
-        loop {
-            let asked = Instant::now();
-            if clients
-                .connect(address, SocketAddr::new(SERVER4, 80))
-                .is_err()
-            {
-                samples.push(asked - sent);
-                break;
-            }
-            assert!(
-                sent.elapsed() < Duration::from_secs(10),
-                "{attacker} is not banned"
-            );
-        }
+        samples.push(until_refused(&clients, &attacker));
     }
     tell("attack sent -> first refused packet", samples);
+}
+
+/// From the attack to the connection that is not answered.
+pub(super) fn until_refused(clients: &Network, attacker: &str) -> Duration {
+    let address = attacker.parse().expect("an address");
+    let mut attack = Connection::open(clients, attacker, SERVER4).expect("not banned yet");
+    let sent = Instant::now();
+    attack.ask(ATTACK, "").expect("sent");
+    // Connections are asked for as fast as they come.
+    loop {
+        let asked = Instant::now();
+        let answered = clients.connect(address, SocketAddr::new(SERVER4, 80));
+        if answered.is_err() {
+            return asked - sent;
+        }
+        assert!(
+            sent.elapsed() < Duration::from_secs(10),
+            "{attacker} is not banned"
+        );
+    }
 }
 
 #[test]
@@ -118,7 +121,7 @@ fn to_the_decision(what: &str, firewall: &str) {
     );
 }
 
-fn tell(what: &str, samples: Vec<Duration>) {
+pub(super) fn tell(what: &str, samples: Vec<Duration>) {
     let (least, most) = (samples.iter().min().copied(), samples.iter().max().copied());
     let (least, most) = (least.unwrap_or_default(), most.unwrap_or_default());
     let (count, median) = (samples.len(), median(samples));
