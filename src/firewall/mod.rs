@@ -6,7 +6,8 @@
 //!
 //! - `nft`: the own table; `nft_sets` what is in it, `nft_bans` what should be, `nft_wire` how it
 //!   is written
-//! - `ufw`, `ufw_thread`: the mirror; `ufw_plan` what to do next, `ufw_rules` the words
+//! - `ufw`, `ufw_thread`: the mirror; `ufw_plan` what to do next, `ufw_rules` the words,
+//!   `ufw_call` one call
 //! - `ipset`: its sets; `ipset_rules` the iptables rules that ask them, `ipset_wire` the messages
 //! - `command`: a program of the administrator's
 //! - `deny`: the map that Apache asks; `deny_names` what it finds there
@@ -35,6 +36,7 @@ mod ssh_ports;
 mod surroundings;
 mod tool;
 mod ufw;
+mod ufw_call;
 mod ufw_plan;
 mod ufw_rules;
 mod ufw_thread;

@@ -2,10 +2,10 @@
 //! limit on time and output.
 #![forbid(unsafe_code)]
 
-use std::io::{Read, Write};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -35,35 +35,59 @@ pub(super) fn run_with_input(
     input: String,
     patience: Duration,
 ) -> Result<String, Error> {
-    let failed = |said: String| Error::Tool {
-        command: format!("{program} {}", argv.join(" ")),
-        said,
-    };
-    let start = || {
-        let (reader, writer) = std::io::pipe()?;
-        let child = Command::new(program)
-            .args(argv)
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("LC_ALL", "C")
-            .current_dir(Path::new("/"))
-            .stdin(match input.is_empty() {
-                true => Stdio::null(),
-                false => Stdio::piped(),
-            })
-            .stdout(writer.try_clone()?)
-            .stderr(writer)
-            .process_group(0)
-            .spawn()?;
-        Ok::<_, std::io::Error>((reader, child))
-    };
-    let (reader, mut child) = start().map_err(|error| failed(error.to_string()))?;
-    if let Some(mut stdin) = child.stdin.take() {
+    let mut started = start(program, argv, |command| {
+        if !input.is_empty() {
+            command.stdin(Stdio::piped());
+        }
+    });
+    if let Ok((_, child)) = &mut started
+        && let Some(mut stdin) = child.stdin.take()
+    {
         // Ends with the tool, whether that reads or not; without the thread it reads nothing.
         let _ = thread::Builder::new().name("input".into()).spawn(move || {
             let _ = stdin.write_all(input.as_bytes());
         });
     }
+    finish(program, argv, started, patience)
+}
+
+/// A tool at work, and what it prints.
+type Started = (PipeReader, Child);
+
+/// Starts it with nothing to read, unless `prepare` says more.
+pub(super) fn start(
+    program: &str,
+    argv: &[String],
+    prepare: impl FnOnce(&mut Command),
+) -> io::Result<Started> {
+    let (reader, writer) = io::pipe()?;
+    let mut command = Command::new(program);
+    command
+        .args(argv)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LC_ALL", "C")
+        .current_dir(Path::new("/"))
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .process_group(0);
+    prepare(&mut command);
+    Ok((reader, command.spawn()?))
+}
+
+/// Waits for what was started (or was not) by these words; errors are those of [`run`].
+pub(super) fn finish(
+    program: &str,
+    argv: &[String],
+    started: io::Result<Started>,
+    patience: Duration,
+) -> Result<String, Error> {
+    let failed = |said: String| Error::Tool {
+        command: format!("{program} {}", argv.join(" ")),
+        said,
+    };
+    let (reader, mut child) = started.map_err(|error| failed(error.to_string()))?;
     let (sender, output) = crossbeam_channel::bounded(1);
     let reading = thread::Builder::new().name("tool".into()).spawn(move || {
         let mut bytes = Vec::new();
