@@ -3,6 +3,7 @@
 
 mod exemptions;
 mod lasting;
+mod million;
 mod undecided;
 
 use std::io::{BufRead, BufReader, Write};
