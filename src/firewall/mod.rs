@@ -200,7 +200,7 @@ trait Backend: Send {
     fn exactly(&mut self, all: &mut dyn Iterator<Item = Entry>) -> Result<(), Error>;
 
     /// A process before us may have put these in force; for who cannot find out by itself.
-    fn left(&mut self, _entries: &[Entry]) {}
+    fn left(&mut self, _entries: &mut dyn Iterator<Item = Entry>) {}
 
     /// Somebody who can tell what is in force; `None`: nobody can.
     fn witness(&self) -> Option<Box<dyn Witness>>;
@@ -385,11 +385,10 @@ impl Firewall {
     }
 
     /// A process before us may have put these in force; [`Firewall::exactly`] lifts what is left
-    /// of them.
-    pub fn left(&mut self, entries: impl IntoIterator<Item = Entry>) {
-        let entries: Vec<Entry> = entries.into_iter().map(|entry| entry.normal()).collect();
+    /// of them. `entries` is called once for each back end, most of which ask for none.
+    pub fn left<I: Iterator<Item = Entry>>(&mut self, entries: impl Fn() -> I) {
         for backend in &mut self.packets {
-            backend.left(&entries);
+            backend.left(&mut entries().map(|entry| entry.normal()));
         }
     }
 
