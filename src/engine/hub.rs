@@ -236,7 +236,7 @@ impl Engine {
         work.clear = whole || self.parts.off.is_on();
         self.parts
             .firewall
-            .left(work.touched.iter().cloned().map(gone));
+            .left(|| work.touched.iter().cloned().map(gone));
         self.perform(work, now, Vec::new());
         let jails = self.parts.accepted.config.jails.values();
         let text = format!(

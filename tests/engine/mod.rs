@@ -4,7 +4,11 @@
 mod exemptions;
 mod hooks;
 mod lasting;
+<<<<<<< HEAD
 mod transfer;
+=======
+mod million;
+>>>>>>> ufw
 mod undecided;
 mod weight;
 
