@@ -19,6 +19,9 @@ use crate::support::{Apache, Mpm, World, eventually, median};
 
 const JAIL: &str = "apache-cgitraversal";
 
+/// Between two questions of one attacker: a crowd that asks more often is a flood of its own.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// An attacker that was refused, and whether the connection that he had open was cut.
 type Beaten = (Struck, bool);
 
@@ -36,7 +39,7 @@ fn crowd(world: &World, attackers: &[IpAddr], within: Duration, hands: usize) ->
             let mut open = keep_alive(attacker, server).expect("not banned yet");
             let due = begun + within.mul_f64(n as f64 / attackers.len() as f64);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            beaten.push((strike(attacker, server), open.is_cut()));
+            beaten.push((strike(attacker, server, |_| PAUSE), open.is_cut()));
         }
         beaten
     };

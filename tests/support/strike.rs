@@ -37,12 +37,16 @@ pub(crate) fn keep_alive(attacker: IpAddr, server: IpAddr) -> io::Result<Connect
     }
 }
 
-/// Attacks, then asks for new connections until one is refused. To be called where the clients
-/// are.
+/// Attacks, then asks for new connections until one is refused: `pause` after each answer. To be
+/// called where the clients are.
 ///
 /// # Panics
 /// When nothing was refused after [`PATIENCE`].
-pub(crate) fn strike(attacker: IpAddr, server: IpAddr) -> Struck {
+pub(crate) fn strike(
+    attacker: IpAddr,
+    server: IpAddr,
+    pause: impl Fn(Duration) -> Duration,
+) -> Struck {
     let to = SocketAddr::new(server, 80);
     let stream = connect_here(attacker, to, PATIENCE).expect("not banned yet");
     let mut attack = Connection::over(stream);
@@ -60,8 +64,7 @@ pub(crate) fn strike(attacker: IpAddr, server: IpAddr) -> Struck {
         }
         let elapsed = start.elapsed();
         assert!(elapsed < PATIENCE, "{attacker} is not banned");
-        // To within 2 % of what it takes, and what is measured keeps the cores.
-        std::thread::sleep((elapsed / 50).min(Duration::from_millis(5)));
+        std::thread::sleep(pause(elapsed));
     }
 }
 
