@@ -19,40 +19,62 @@ use crate::support::{Apache, Mpm, World, eventually, median};
 
 const JAIL: &str = "apache-cgitraversal";
 
-/// Between two questions of one attacker: a crowd that asks more often is a flood of its own.
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// An attacker that was refused, and whether the connection that he had open was cut.
-type Beaten = (Struck, bool);
-
-/// Attacks of all, one after the other, evenly in that time; `hands` of them at work at most.
-fn crowd(world: &World, attackers: &[IpAddr], within: Duration, hands: usize) -> Vec<Beaten> {
+/// Has each of them do it, one after the other, evenly in that time; `hands` of them at work at
+/// most. `due` is waited for by who has prepared himself.
+fn crowd<T: Send>(
+    world: &World,
+    attackers: &[IpAddr],
+    within: Duration,
+    hands: usize,
+    attack: impl Fn(IpAddr, Due) -> T + Sync,
+) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let begun = Instant::now() + Duration::from_secs(1);
     let hand = || {
-        let mut beaten = Vec::new();
-        while let Some((n, attacker)) = {
+        let mut seen = Vec::new();
+        loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
-            attackers.get(n).map(|attacker| (n, *attacker))
-        } {
-            let server = if attacker.is_ipv4() { SERVER4 } else { SERVER6 };
-            let mut open = keep_alive(attacker, server).expect("not banned yet");
+            let Some(attacker) = attackers.get(n) else {
+                return seen;
+            };
             let due = begun + within.mul_f64(n as f64 / attackers.len() as f64);
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            beaten.push((strike(attacker, server, |_| PAUSE), open.is_cut()));
+            seen.push(attack(*attacker, Due(due)));
         }
-        beaten
     };
     // A thread is where the thread is that has begun it.
     world.clients().within(|| {
         std::thread::scope(|scope| {
             let hands: Vec<_> = (0..hands).map(|_| scope.spawn(hand)).collect();
-            let join = |hand: std::thread::ScopedJoinHandle<'_, Vec<Beaten>>| {
+            let join = |hand: std::thread::ScopedJoinHandle<'_, Vec<T>>| {
                 hand.join().expect("it does not panic")
             };
             hands.into_iter().flat_map(join).collect()
         })
     })
+}
+
+/// When an attack is to be sent.
+struct Due(Instant);
+
+impl Due {
+    fn wait(self) {
+        std::thread::sleep(self.0.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Also whether the connection that he had open was cut.
+fn with_one_open(attacker: IpAddr, due: Due) -> (Struck, bool) {
+    let mut open = keep_alive(attacker, SERVER4).expect("not banned yet");
+    due.wait();
+    let struck = strike(attacker, SERVER4, |_| Duration::from_millis(20));
+    (struck, open.is_cut())
+}
+
+/// With as little work as can be: the loader and the server share the cores.
+fn alone(attacker: IpAddr, due: Due) -> Struck {
+    due.wait();
+    let server = if attacker.is_ipv4() { SERVER4 } else { SERVER6 };
+    strike(attacker, server, |_| Duration::from_millis(100))
 }
 
 fn few(count: usize) -> Vec<IpAddr> {
@@ -65,9 +87,10 @@ fn of_forty_attackers_at_once_all_are_refused_and_cut() {
     let Some(world) = World::new() else { return };
     let _apache = Apache::with_pipeban(&world, Mpm::Event);
     let attackers = few(40);
-    let beaten = crowd(&world, &attackers, Duration::from_millis(200), 40);
+    let within = Duration::from_millis(200);
+    let beaten = crowd(&world, &attackers, within, attackers.len(), with_one_open);
     assert_eq!(beaten.len(), attackers.len());
-    let alive: Vec<&Beaten> = beaten.iter().filter(|(_, cut)| !cut).collect();
+    let alive: Vec<_> = beaten.iter().filter(|(_, cut)| !cut).collect();
     assert!(alive.is_empty(), "open connections live on: {alive:?}");
     let jail = world.jail(JAIL);
     assert_eq!(jail["total_banned"], attackers.len(), "{jail}");
@@ -138,8 +161,13 @@ fn measure_two_hundred_attackers_in_a_second() {
     world.must(&["rm", "-f", "/etc/localtime"]);
     let _apache = Apache::with_pipeban(&world, Mpm::Event);
     let attackers = few(200);
-    let beaten = crowd(&world, &attackers, Duration::from_secs(1), attackers.len());
-    tell(&world, "200 attackers in 1 s", &attackers, &beaten);
+    let within = Duration::from_secs(1);
+    let beaten = crowd(&world, &attackers, within, attackers.len(), with_one_open);
+    let cut = beaten.iter().filter(|(_, cut)| *cut).count();
+    let struck: Vec<Struck> = beaten.into_iter().map(|(struck, _)| struck).collect();
+    tell(&world, "200 attackers in 1 s", &attackers, &struck);
+    say(&format!("  open connections cut: {cut}"));
+    assert_eq!(cut, attackers.len(), "open connections live on");
 }
 
 /// In Apache's own words, by client: when it wrote the attack's line.
@@ -155,38 +183,28 @@ fn lines(world: &World) -> HashMap<IpAddr, Timestamp> {
     log.lines().filter_map(line).collect()
 }
 
-fn tell(world: &World, name: &str, attackers: &[IpAddr], beaten: &[Beaten]) {
-    assert_eq!(beaten.len(), attackers.len(), "{name}");
+fn tell(world: &World, name: &str, attackers: &[IpAddr], struck: &[Struck]) {
+    assert_eq!(struck.len(), attackers.len(), "{name}");
     let lines = lines(world);
     let times = |from: &dyn Fn(&Struck) -> Timestamp| {
-        let mut times: Vec<Duration> = beaten
-            .iter()
-            .map(|(struck, _)| between(from(struck), struck.refused))
-            .collect();
+        let each = struck.iter().map(|one| between(from(one), one.refused));
+        let mut times: Vec<Duration> = each.collect();
         times.sort_unstable();
-        let (late, most) = (times[times.len() * 99 / 100], times[times.len() - 1]);
-        format!(
-            "median {:.1?}, 99 % {late:.1?}, last {most:.1?}",
-            median(times)
-        )
+        let (late, last) = (times[times.len() * 99 / 100], times[times.len() - 1]);
+        let median = median(times);
+        format!("median {median:.1?}, 99 % {late:.1?}, last {last:.1?}")
     };
-    let sent = beaten.iter().map(|(struck, _)| struck.sent);
+    let sent = struck.iter().map(|one| one.sent);
     let (first, last) = (sent.clone().min(), sent.max());
     let took = first.zip(last).map(|(first, last)| between(first, last));
-    let cut = beaten.iter().filter(|(_, cut)| *cut).count();
+    let took = took.unwrap_or_default();
+    say(&format!("{name}: all refused, sent in {took:.1?}"));
+    let line = |one: &Struck| lines.get(&one.attacker).copied().expect("its line");
+    say(&format!("  its line -> first refused: {}", times(&line)));
     say(&format!(
-        "{name}: all refused, sent in {:.1?}; open connections cut: {cut}",
-        took.unwrap_or_default()
+        "  sent -> first refused:     {}",
+        times(&|one| one.sent)
     ));
-    say(&format!(
-        "  its line -> first refused:        {}",
-        times(&|struck| { lines.get(&struck.attacker).copied().expect("its line") })
-    ));
-    say(&format!(
-        "  its attack sent -> first refused: {}",
-        times(&|struck| struck.sent)
-    ));
-    assert_eq!(cut, beaten.len(), "{name}: open connections live on");
 }
 
 #[test]
@@ -274,15 +292,15 @@ fn measure_five_thousand_attackers_in_ten_seconds_and_an_administrators_ufw() {
         begun.elapsed()
     };
     let quiet = allow("8081/tcp");
-    let (beaten, busy) = std::thread::scope(|scope| {
+    let (struck, busy) = std::thread::scope(|scope| {
         let typed = scope.spawn(|| {
             std::thread::sleep(Duration::from_secs(6));
             allow("8080/tcp")
         });
-        let beaten = crowd(&world, &attackers, Duration::from_secs(10), 400);
-        (beaten, typed.join().expect("it does not panic"))
+        let struck = crowd(&world, &attackers, Duration::from_secs(10), 400, alone);
+        (struck, typed.join().expect("it does not panic"))
     });
-    tell(&world, "5 000 attackers in 10 s", &attackers, &beaten);
+    tell(&world, "5 000 attackers in 10 s", &attackers, &struck);
     say(&format!(
         "  `ufw allow 8080/tcp` in the middle of it: {busy:.1?}; before it: {quiet:.1?}"
     ));
