@@ -212,10 +212,16 @@ fn tell(world: &World, name: &str, attackers: &[IpAddr], struck: &[Struck]) {
 fn measure_what_a_stop_and_a_start_take_and_let_through() {
     const BANS: usize = 220;
     let row = |name: &str, bans: usize, [stop, start]: [Duration; 2], knocked: Knocked| {
+        let through = match knocked.answered {
+            0 => "none let through".to_owned(),
+            some => format!("{some} let through, over {:.1?}", knocked.open),
+        };
         say(&format!(
-            "{name:<38} {bans:>3} bans  stop {stop:>8.1?}  start {start:>8.1?}  \
-             {:>5} first packets of banned clients, {} let through, over {:.1?}",
-            knocked.asked, knocked.answered, knocked.open
+            "{name:<36} {bans:>4} bans  stop {:>8}  start {:>8}  of {:>5} first packets of banned \
+             clients {through}",
+            format!("{stop:.1?}"),
+            format!("{start:.1?}"),
+            knocked.asked
         ));
     };
     if let Some(world) = World::new() {
