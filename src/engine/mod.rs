@@ -24,6 +24,7 @@ mod looker;
 mod names;
 pub mod off;
 mod perform;
+mod ready;
 mod server;
 mod settings;
 mod start;

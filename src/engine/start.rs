@@ -13,7 +13,7 @@ use super::looker::Looker;
 use super::server::Server;
 use super::settings::Accepted;
 use super::stop::Stop;
-use super::{files, locks, settings};
+use super::{files, locks, ready, settings};
 use crate::alert::{Alerts, Severity};
 use crate::config::{Backend, Config};
 use crate::firewall::Firewall;
@@ -117,6 +117,13 @@ pub fn run(file: &Path) -> Result<(), Failure> {
         engine.trouble(key, Severity::Err, text);
     }
     engine.restore(opened.saved, opened.whole, now);
+    if let Err(error) = ready::tell() {
+        let text = format!(
+            "systemd cannot be told that bans are in force ({error}): it will take the engine for \
+             one that hangs; set `Type=exec` in pipeban.service"
+        );
+        engine.trouble("ready", Severity::Err, text);
+    }
     engine.run();
     // Held until here.
     drop((locks, signals));
