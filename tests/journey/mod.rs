@@ -19,4 +19,5 @@ mod refusals; // whatever is broken or forbidden: lines pass, and somebody is to
 mod rehearsal; // a line by hand makes a real ban
 mod switch; // off, on, and a configuration broken on disk
 mod timing; // measurements, by `make bench`: from the attack to the ban
+mod upheavals; // a firewall turned over, restarts, a boot: who gets through
 mod weight; // measurements, by `make bench`: throughput, a hundred virtual hosts

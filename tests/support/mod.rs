@@ -6,6 +6,7 @@
 pub(crate) mod apache;
 pub(crate) mod backend;
 pub(crate) mod http;
+pub(crate) mod knocks;
 pub(crate) mod load;
 pub(crate) mod network;
 pub(crate) mod process;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -51,7 +51,8 @@ impl Network {
     }
 }
 
-fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+/// A connection that is being made, from the calling thread's namespace; its socket does not block.
+pub(super) fn begin(from: IpAddr, to: SocketAddr) -> io::Result<OwnedFd> {
     let family = if from.is_ipv4() {
         AddressFamily::Inet
     } else {
@@ -65,19 +66,21 @@ fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
         &SockaddrStorage::from(SocketAddr::new(from, 0)),
     )?;
     match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
-        Ok(()) => {}
-        Err(nix::errno::Errno::EINPROGRESS) => {
-            let limit = PollTimeout::try_from(CONNECT).map_err(io::Error::other)?;
-            let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-            if poll(&mut ready, limit)? == 0 {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            match getsockopt(&socket, sockopt::SocketError)? {
-                0 => {}
-                error => return Err(io::Error::from_raw_os_error(error)),
-            }
-        }
-        Err(error) => return Err(error.into()),
+        Ok(()) | Err(nix::errno::Errno::EINPROGRESS) => Ok(socket),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = begin(from, to)?;
+    let limit = PollTimeout::try_from(CONNECT).map_err(io::Error::other)?;
+    let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    if poll(&mut ready, limit)? == 0 {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    match getsockopt(&socket, sockopt::SocketError)? {
+        0 => {}
+        error => return Err(io::Error::from_raw_os_error(error)),
     }
     let stream = TcpStream::from(socket);
     stream.set_nonblocking(false)?;
