@@ -434,6 +434,31 @@ fn the_worker_is_not_root_and_holds_nothing_of_apache() {
 }
 
 #[test]
+fn a_misspelt_option_costs_no_line() {
+    let (dir, _engine) = prepare();
+    let config = dir.path().join("pipeban.toml");
+    let log = dir.path().join("access.log");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pipeban"))
+        .arg("--config")
+        .arg(&config)
+        .args(["log", "access", "--formt", "common"])
+        .arg(&log)
+        .current_dir(dir.path())
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = "a line\n".repeat(100_000);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(lines.as_bytes()).unwrap();
+    drop(stdin);
+    assert_eq!(child.wait().unwrap().code(), Some(64));
+    eventually("all lines are there", || {
+        (std::fs::read_to_string(&log).ok()? == lines).then_some(())
+    });
+}
+
+#[test]
 fn a_wrong_command_line_still_reads_to_the_end() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_pipeban"))
         .args(["log", "nonsense"])

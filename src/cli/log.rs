@@ -1,10 +1,12 @@
 //! `pipeban log`
 
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::Global;
 use super::exit::Exit;
+use crate::config::DEFAULT_FILE;
 use crate::pipe::{self, FILE_MODE, Names, Output, Rotation, To};
 use crate::record::Kind;
 
@@ -93,7 +95,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
             KindArg::Access => Kind::Access,
             KindArg::Error => Kind::Error,
         },
-        format: args.format.clone(),
+        format: Some(args.format.clone()),
         output: output(args, &mut refused),
         refused: refused.clone(),
     };
@@ -106,6 +108,49 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
     } else {
         Exit::Usage
     }
+}
+
+/// What is done with a command line that clap refuses: Apache hangs with a logger that ends at
+/// every start, and an option misspelt before the nightly reload is to cost no line. `None`: no
+/// file is named. With the configuration file.
+pub(super) fn misspelt(words: &[OsString], error: &clap::Error) -> Option<(pipe::Log, PathBuf)> {
+    let value_of_an_option = |word: &OsString| {
+        ["-L", "-p", "--link", "--config"]
+            .iter()
+            .any(|option| word == option)
+    };
+    let is_path = |at: usize, word: &OsString| {
+        let before = at.checked_sub(1).and_then(|before| words.get(before));
+        word.as_bytes().starts_with(b"/") && !before.is_some_and(value_of_an_option)
+    };
+    let mut paths = words.iter().enumerate();
+    // What stands before may be the value of what was not understood.
+    let (_, path) = paths.rfind(|(at, word)| is_path(*at, word))?;
+    let config = words.windows(2).find_map(|pair| match pair {
+        [option, file] if option == "--config" => Some(PathBuf::from(file)),
+        _ => None,
+    });
+    let error = error.to_string();
+    let error = error.lines().next().unwrap_or_default();
+    let log = pipe::Log {
+        kind: match words.iter().any(|word| word == "error") {
+            true => Kind::Error,
+            false => Kind::Access,
+        },
+        format: None,
+        output: Some(Output {
+            to: To::File(Names::new(Path::new(path), None)),
+            link: None,
+            mode: FILE_MODE,
+            user: None,
+            group: None,
+        }),
+        refused: vec![format!(
+            "{error}; until that is put right all lines go to {}, and nobody is banned",
+            Path::new(path).display()
+        )],
+    };
+    Some((log, config.unwrap_or_else(|| DEFAULT_FILE.into())))
 }
 
 fn output(args: &Args, refused: &mut Vec<String>) -> Option<Output> {
@@ -278,6 +323,42 @@ mod tests {
         let (output, refused) = read("access | /usr/bin/gzip x");
         assert!(output.is_none());
         assert!(refused[0].contains("no other program"), "{refused:?}");
+    }
+
+    #[test]
+    fn a_misspelt_command_line_names_its_file_all_the_same() {
+        for (line, file) in [
+            (
+                "log access --formt common /var/log/a.log",
+                Some("/var/log/a.log"),
+            ),
+            (
+                "log acces /var/log/a.log --rotat=/x",
+                Some("/var/log/a.log"),
+            ),
+            (
+                "log error --x /y /var/log/%F.log 86400",
+                Some("/var/log/%F.log"),
+            ),
+            (
+                "--config /etc/p.toml log error /var/log/a.log --link /cur -z",
+                Some("/var/log/a.log"),
+            ),
+            ("log nonsense", None),
+            ("--config /etc/p.toml log error -z", None),
+        ] {
+            let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+            let error = Line::try_parse_from(["log", "-z"]).unwrap_err();
+            let found = misspelt(&words, &error).map(|(log, _)| match log.output.unwrap().to {
+                To::File(names) => names,
+                To::Stdout => panic!("{line}"),
+            });
+            assert_eq!(
+                found,
+                file.map(|file| Names::new(Path::new(file), None)),
+                "{line}"
+            );
+        }
     }
 
     #[test]

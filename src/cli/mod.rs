@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -100,9 +101,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            return refuse(&error).into();
-        }
+        Err(error) => return refuse(&error).into(),
     };
     let global = cli.global;
     let exit = match cli.command {
@@ -140,8 +139,9 @@ fn refuse(error: &clap::Error) -> Exit {
         let _ = error.print();
         return Exit::Yes;
     }
-    let words: Vec<String> = std::env::args_os()
-        .skip(1)
+    let given: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let words: Vec<String> = given
+        .iter()
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
     match fail2ban::meant(without_globals(&words)) {
@@ -152,9 +152,13 @@ fn refuse(error: &clap::Error) -> Exit {
             let _ = error.print();
         }
     }
-    // Apache hangs with a logger that ends at every start.
-    if words.iter().any(|word| word == "log") {
-        crate::pipe::drop_stdin();
+    let is_logger = without_globals(&words)
+        .first()
+        .is_some_and(|word| word == "log");
+    match log::misspelt(&given, error).filter(|_| is_logger) {
+        Some((log, config)) => crate::pipe::run(log, config),
+        None if words.iter().any(|word| word == "log") => crate::pipe::drop_stdin(),
+        None => {}
     }
     Exit::Usage
 }

@@ -3,10 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::record::{self, Client, Record};
-
-/// Up to this many bytes Apache's write to the pipe is one piece, newline included.
-pub(super) const WHOLE: usize = 4096;
+use crate::record::{Client, Record};
 
 /// What patterns are matched against: as fail2ban's, the line without its time, with a newline at
 /// its end, and with U+FFFD for what is not UTF-8; and how much of it is the client's for sure.
@@ -33,11 +30,9 @@ impl<'a> Subject<'a> {
     /// Of a line with its record.
     pub fn of(line: &'a [u8], record: &Record<'a>) -> Subject<'a> {
         let mut text = ready(line, record.time.clone());
-        let mixed = (record.pid.is_some() && line.len() >= WHOLE)
-            .then(|| record::second_prefix(line))
-            .flatten();
         // The time stands before any second prefix.
-        let own = mixed
+        let own = record
+            .second
             .and_then(|at| line.get(..at))
             .map_or(text.len() + 1, |own| ready(own, record.time.clone()).len());
         text.push(b'\n');

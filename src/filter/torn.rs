@@ -9,8 +9,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::subject::WHOLE;
-use crate::record::{Parser, Record, second_prefix};
+use crate::record::{Parser, Record, WHOLE, second_prefix};
 
 /// Lines of Apache's own that hit nobody behind a forged one: who guesses numbers needs a line for
 /// each guess.

@@ -74,7 +74,8 @@ pub(super) fn compiler(log: &Log, apache: Option<Pid>) -> Arc<Compile> {
     Arc::new(move |text| {
         let config: Config =
             serde_json::from_slice(text).map_err(|e| format!("the configuration: {e}"))?;
-        let parser = Parser::new(kind, &format)?;
+        let format = format.as_deref();
+        let parser = Parser::new(kind, format.ok_or("its arguments are not understood")?)?;
         let vouch = apache.and_then(Family::of);
         let vouch = vouch.map(|family| Arc::new(family) as Arc<dyn Vouch>);
         let matcher = Matcher::new(&config, kind, parser).with_vouch(vouch);

@@ -69,8 +69,8 @@ const IGNORED: [Signal; 7] = [
 pub struct Log {
     /// Which of Apache's logs comes in.
     pub kind: Kind,
-    /// See [`crate::record::Parser::new`].
-    pub format: String,
+    /// See [`crate::record::Parser::new`]; `None`: not understood, so nothing is matched.
+    pub format: Option<String>,
     /// Where lines go; `None`: only to the matcher.
     pub output: Option<Output>,
     /// What the command line asks for and is not done: told by syslog.

@@ -77,6 +77,9 @@ pub struct Record<'a> {
     pub agent: Option<&'a [u8]>,
     /// The process that wrote an error line; `None` in the form of Apache 2.2.
     pub pid: Option<u64>,
+    /// Where in a long error line a second prefix of Apache's stands: what follows may be a
+    /// neighbour's line, or a client's imitation of one.
+    pub second: Option<usize>,
 }
 
 /// The formats that have a name, in the order in which `auto` tries them. They cannot be mistaken
@@ -98,8 +101,8 @@ const NAMED: [(&str, &str); 5] = [
     ("common", r#"%h %l %u %t "%r" %>s %O"#),
 ];
 
-/// Error lines longer than this may have come through the pipe in pieces.
-const WHOLE: usize = 4096;
+/// Up to this many bytes an error line comes through the pipe in one piece, newline included.
+pub(crate) const WHOLE: usize = 4096;
 
 /// A log format, compiled: turns lines into records. Shared by threads.
 ///
@@ -172,15 +175,15 @@ impl Parser {
     /// With `auto` the first line that names a client decides for all that follow.
     pub fn parse<'a>(&self, line: &'a [u8]) -> Option<Record<'a>> {
         let with_client = |record: &Record<'_>| record.client.is_some();
+        let error = |record: Record<'a>| Record {
+            second: (line.len() >= WHOLE)
+                .then(|| self.second_prefix(line))
+                .flatten(),
+            ..record
+        };
         match &self.form {
-            Form::Error => error::parse(line),
-            Form::ErrorFormat { format, .. } => {
-                let mut record = format.parse(line)?;
-                if line.len() >= WHOLE && format.second(line).is_some() {
-                    record.client = None;
-                }
-                Some(record)
-            }
+            Form::Error => error::parse(line).map(error),
+            Form::ErrorFormat { format, .. } => format.parse(line).map(error),
             Form::Access { format, .. } => access::parse(format, line).filter(with_client),
             Form::Auto { candidates, chosen } => {
                 if let Some((_, format)) = chosen.get().and_then(|at| candidates.get(*at)) {

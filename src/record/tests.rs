@@ -139,6 +139,30 @@ fn a_logformat_string_of_ones_own_is_read() {
 }
 
 #[test]
+fn a_long_error_line_keeps_its_client_and_tells_where_another_begins() {
+    for format in [
+        "default",
+        r"[%{u}t] [%-m:%l] [pid %P:tid %T] [client\ %a] %M",
+    ] {
+        let parser = Parser::new(Kind::Error, format).unwrap();
+        let line = |client: &str, text: &str| {
+            format!(
+                "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 1:tid 7] [client {client}:5] {text}"
+            )
+        };
+        let imitation = line("192.0.2.2", "x");
+        for (filling, tells) in [(5000, true), (10, false)] {
+            let mut text = line("192.0.2.1", &"a".repeat(filling));
+            let at = text.len();
+            text.push_str(&imitation);
+            let record = parser.parse(text.as_bytes()).unwrap();
+            assert_eq!(record.client.unwrap().text, b"192.0.2.1", "{format}");
+            assert_eq!(record.second, tells.then_some(at), "{format}");
+        }
+    }
+}
+
+#[test]
 fn a_second_prefix_is_seen_only_where_it_is_whole() {
     let head = "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 22912:tid 22919] ";
     let two = format!("{head}[client 192.0.2.1:1] a, referer: {head}b");
