@@ -42,8 +42,8 @@ test: build
 # Measurements, as root, a quarter of an hour: from the attack to the first refused packet, lines
 # lost at reloads (rotatelogs beside), outages, throughput, a hundred virtual hosts.
 bench:
-	@tests/prepare.sh apache2=apache2-bin ufw=ufw nft=nftables rsyslogd=rsyslog ip=iproute2 \
-	    rotatelogs=apache2-utils wrk=wrk
+	@tests/prepare.sh apache2=apache2-bin ufw=ufw nft=nftables iptables=iptables rsyslogd=rsyslog \
+	    ip=iproute2 rotatelogs=apache2-utils wrk=wrk
 	$(CARGO) test --release --locked --test main -- --ignored --nocapture --test-threads=1 measure
 
 # Each target of fuzz/ for so many seconds; fuzz/README.md says what they look for. The corpus that

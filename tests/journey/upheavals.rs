@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::support::knocks::{Knocking, Knocks};
+use crate::support::process::{self, Process};
 use crate::support::world::CONFIG;
 use crate::support::{Apache, Mpm, World, eventually};
 
@@ -41,7 +42,7 @@ impl Row {
         } = self;
         let _ = writeln!(
             std::io::stderr(),
-            "{whose:<26} {what:<36} got through {:>5} of {:>5}, over {:>5} ms; others {:>4} of {:>4}",
+            "{whose:<26} {what:<55} got through {:>5} of {:>5}, over {:>5} ms; others {:>4} of {:>4}",
             banned.through.len(),
             banned.attempts,
             banned.span().as_millis(),
@@ -57,8 +58,8 @@ impl Row {
     }
 }
 
-/// A world with Apache and somebody banned, who has a long time to go.
-fn banned(firewall: &str) -> Option<World> {
+/// A world with this before the tutorial's jail.
+fn world_with(firewall: &str) -> Option<World> {
     let world = World::new()?;
     world.write("/etc/pipeban/pipeban.toml", &format!("{firewall}{CONFIG}"));
     Some(world)
@@ -101,7 +102,7 @@ fn upheaval(world: &World, lines: &[&str]) -> Row {
 
 #[test]
 fn no_packet_of_a_banned_client_passes_while_ufw_is_turned_over() {
-    let Some(world) = banned("") else { return };
+    let Some(world) = world_with("") else { return };
     let _apache = Apache::with_pipeban(&world, Mpm::Event);
     ban(&world);
     for lines in [RELOAD, TOGGLE, RESET] {
@@ -125,7 +126,7 @@ fn measure_who_gets_through_while_the_firewall_is_turned_over() {
             "[firewall]\ninstant = false\n",
         ),
     ] {
-        let Some(world) = banned(firewall) else {
+        let Some(world) = world_with(firewall) else {
             return;
         };
         let _apache = Apache::with_pipeban(&world, Mpm::Event);
@@ -160,7 +161,7 @@ fn measure_who_gets_through_while_the_firewall_is_turned_over() {
 
 /// Restarts, in order.
 fn restarts(world: &World, apache: &Apache<'_>) -> Vec<Row> {
-    let next_engine = |end: &dyn Fn(&crate::support::process::Process)| {
+    let next_engine = |end: &dyn Fn(&Process)| {
         let old = world.engine();
         end(&old);
         eventually("another engine", || {
@@ -185,7 +186,7 @@ fn restarts(world: &World, apache: &Apache<'_>) -> Vec<Row> {
 
 #[test]
 fn no_packet_of_a_banned_client_passes_while_apache_or_the_engine_is_restarted() {
-    let Some(world) = banned("") else { return };
+    let Some(world) = world_with("") else { return };
     let apache = Apache::with_pipeban(&world, Mpm::Event);
     ban(&world);
     for row in restarts(&world, &apache) {
@@ -195,7 +196,7 @@ fn no_packet_of_a_banned_client_passes_while_apache_or_the_engine_is_restarted()
 
 #[test]
 fn after_a_boot_bans_are_in_force_when_the_engine_says_that_it_is_ready() {
-    let Some(world) = banned("") else { return };
+    let Some(world) = world_with("") else { return };
     let apache = Apache::with_pipeban(&world, Mpm::Event);
     ban(&world);
     boot(&world, &apache).let_nobody_through();
@@ -224,7 +225,7 @@ fn boot(world: &World, apache: &Apache<'_>) -> Row {
     let engine = world.engine();
     engine.signal(Signal::SIGKILL);
     eventually("no process of pipeban", || {
-        let left = crate::support::process::pipebans(&world.processes());
+        let left = process::pipebans(&world.processes());
         match left.is_empty() {
             true => Ok(()),
             // Where a keeper has just had another engine started.
@@ -269,7 +270,7 @@ fn boot(world: &World, apache: &Apache<'_>) -> Row {
 #[test]
 #[ignore = "a measurement: `make bench`"]
 fn measure_who_gets_through_while_something_is_restarted() {
-    let Some(world) = banned("") else { return };
+    let Some(world) = world_with("") else { return };
     let apache = Apache::with_pipeban(&world, Mpm::Event);
     ban(&world);
     for row in restarts(&world, &apache) {
