@@ -30,6 +30,11 @@ const LOOK_AGAIN: u16 = 50;
 /// fragments.
 const PARTIAL_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Blocks follow each other no faster, unless [`MUCH`] waits: five threads are woken for each, which
+/// line by line costs ten times what is done with it. The first line after a pause does not wait.
+const PACE: Duration = Duration::from_millis(1);
+const MUCH: usize = MAX_BLOCK / 4;
+
 /// How long a worker that is to hand over waits for its writer, so that no write is cut off. The
 /// next worker goes on with the rest.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
@@ -164,6 +169,7 @@ impl Reader {
         )?;
         let mut partial: Option<(usize, Instant)> = None;
         let mut asked: Option<Instant> = None;
+        let mut last: Option<Instant> = None;
         loop {
             if self.leave.asked.load(Ordering::Acquire) {
                 let since = *asked.get_or_insert_with(Instant::now);
@@ -187,6 +193,14 @@ impl Reader {
                     PollTimeout::NONE
                 };
                 self.closed(timeout)?;
+                continue;
+            }
+            let early = last.map(|last| PACE.saturating_sub(last.elapsed()));
+            if waiting < MUCH
+                && let Some(early) = early.filter(|early| !early.is_zero())
+            {
+                std::thread::sleep(early);
+                last = None;
                 continue;
             }
             let Some(mut place) = self.ring.reserve(waiting, self.feed.wants_blocks()) else {
@@ -216,6 +230,7 @@ impl Reader {
                     }
                 }
             }
+            last = Some(Instant::now());
             partial = None;
         }
     }
