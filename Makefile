@@ -33,7 +33,7 @@ demo: build
 # loudly, on a line that begins with SKIPPED or MISSING. TESTS=NAME runs those of that name only.
 test: build
 	@tests/prepare.sh a2enconf=apache2 ufw=ufw nft=nftables iptables=iptables ipset=ipset rsyslogd=rsyslog \
-	    ip=iproute2 ps=procps curl=curl fail2ban-regex=fail2ban
+	    ip=iproute2 ps=procps curl=curl fail2ban-regex=fail2ban faketime=faketime
 	@tests/tool.sh fmt --check
 	@tests/tool.sh clippy --all-targets --locked -- -D warnings
 	@tests/tool.sh deny check licenses bans sources

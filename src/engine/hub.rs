@@ -48,6 +48,10 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// emergency stop's, the table in the kernel.
 const TEND: Duration = Duration::from_secs(1);
 
+/// What a look took, so many times is waited before the next one that a change of the ruleset asks
+/// for: who changes it all the time gets a twentieth of our time.
+const REST: u32 = 20;
+
 /// Counters given to a new database at most: those of who hit last.
 const MAX_STORED_ANEW: usize = 200_000;
 
@@ -152,6 +156,8 @@ pub(super) struct Engine {
     identities: Identities,
     retry: Instant,
     tend: Instant,
+    /// No look because of a change of the ruleset before that.
+    rested: Instant,
     sweep: Instant,
 }
 
@@ -220,6 +226,7 @@ impl Engine {
             identities,
             retry: start + RETRY,
             tend: start + TEND,
+            rested: start,
             sweep: start + SWEEP,
         }
     }
@@ -326,6 +333,7 @@ impl Engine {
         while !self.stopping {
             let hold = self.parts.store.waiting() > MAX_WAITING;
             let timeout = self.parts.server.regulate(hold, &mut gone);
+            let timeout = timeout.min(self.until_tending());
             for id in gone.drain(..) {
                 self.roles.remove(&id);
             }
@@ -346,6 +354,7 @@ impl Engine {
                     }
                     Ready::Woken => self.committed(),
                     Ready::Signal => self.stopping = true,
+                    Ready::Ruleset => self.tend = self.tend.min(self.rested),
                 }
             }
             self.reloaded();
@@ -764,6 +773,7 @@ impl Engine {
             }
             self.tell_of_crowds(now.boot);
             self.tend(&mut work, now);
+            self.rested = Instant::now() + time.elapsed() * REST;
         }
         if time >= self.retry {
             self.retry = time + RETRY;
@@ -788,6 +798,12 @@ impl Engine {
         if !work.is_empty() {
             self.perform(work, now, Vec::new());
         }
+    }
+
+    /// Whole milliseconds, as the kernel counts: not too early, or the loop would spin.
+    fn until_tending(&self) -> Duration {
+        let left = self.tend.saturating_duration_since(Instant::now());
+        Duration::from_millis(left.as_millis() as u64 + 1)
     }
 
     /// Looks after what others may have taken away or put there.

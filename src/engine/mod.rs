@@ -26,6 +26,7 @@ mod looker;
 mod names;
 pub mod off;
 mod perform;
+mod ready;
 mod server;
 mod settings;
 mod start;

@@ -13,10 +13,10 @@ use super::looker::Looker;
 use super::server::Server;
 use super::settings::Accepted;
 use super::stop::Stop;
-use super::{files, locks, settings};
+use super::{files, locks, ready, settings};
 use crate::alert::{Alerts, Hooks, Severity};
 use crate::config::{Backend, Config};
-use crate::firewall::Firewall;
+use crate::firewall::{Changes, Firewall};
 use crate::jail::{Jails, REMEMBERED};
 use crate::store::{self, Done, Home, Store};
 
@@ -49,6 +49,9 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     files::directory(&paths.state, 0o750).map_err(|error| cannot(&paths.state, error))?;
     files::directory(&paths.runtime, 0o755).map_err(|error| cannot(&paths.runtime, error))?;
     let real = !accepted.config.firewall.has(Backend::DryRun);
+    let in_kernel = [Backend::Ufw, Backend::Nftables, Backend::Ipset]
+        .into_iter()
+        .any(|backend| accepted.config.firewall.has(backend));
     let mut locks = locks::take(&paths.state, real)?;
     raise_file_limit();
     // Before any thread: they must inherit it.
@@ -119,6 +122,24 @@ pub fn run(file: &Path) -> Result<(), Failure> {
         engine.trouble(key, Severity::Err, text);
     }
     engine.restore(opened.saved, opened.whole, now);
+    let listening = match in_kernel {
+        true => Changes::listen().and_then(|changes| engine.parts.server.hear_of(changes)),
+        false => Ok(()),
+    };
+    if let Err(error) = listening {
+        let text = format!(
+            "the kernel does not tell of changes of its ruleset ({error}): bans that somebody \
+             flushes are put back after a second instead of at once"
+        );
+        engine.trouble("changes", Severity::Warning, text);
+    }
+    if let Err(error) = ready::tell() {
+        let text = format!(
+            "systemd cannot be told that bans are in force ({error}): it will take the engine for \
+             one that hangs; set `Type=exec` in pipeban.service"
+        );
+        engine.trouble("ready", Severity::Err, text);
+    }
     engine.run();
     // Held until here.
     drop((locks, signals));

@@ -12,6 +12,7 @@
 //! - `command`: a program of the administrator's
 //! - `deny`: the map that Apache asks; `deny_names` what it finds there
 //! - `cut`: sockets of banned clients
+//! - `changes`: when to look whether somebody has taken bans away
 //! - `surroundings`, `ssh_ports`: who and what must be left alone
 //! - `netlink`, `tool`, `notices`: the ways out
 #![forbid(unsafe_code)]
@@ -19,6 +20,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod changes;
 mod command;
 mod cut;
 mod deny;
@@ -46,6 +48,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use nix::errno::Errno;
 
+pub use self::changes::Changes;
 use self::command::Command;
 use self::cut::{Cutter, Target};
 use self::deny::Deny;
@@ -392,7 +395,8 @@ impl Firewall {
         }
     }
 
-    /// Puts back what somebody has taken away (`nft flush ruleset`): to be called every second.
+    /// Puts back what somebody has taken away (`nft flush ruleset`): to be called every second,
+    /// and when [`Changes`] tells.
     /// One question to the kernel while nothing has changed. An error is told by a notice.
     pub fn tend(&mut self) {
         for backend in self.packets.iter_mut().chain(&mut self.requests) {

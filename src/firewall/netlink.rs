@@ -322,6 +322,34 @@ impl Socket {
     }
 }
 
+/// A socket that does not block and hears of these groups, given as bits.
+pub(super) fn subscribe(protocol: SockProtocol, groups: u32) -> Result<OwnedFd, Errno> {
+    let socket = socket::socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        protocol,
+    )?;
+    socket::bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
+    Ok(socket)
+}
+
+/// Takes in all that the kernel has told a subscriber to whom it does not matter what; whether
+/// there was anything.
+pub(super) fn drain(subscribed: &OwnedFd) -> Result<bool, Errno> {
+    let mut news = false;
+    let mut buffer = [0; 64];
+    loop {
+        match socket::recv(subscribed.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            // More than the socket holds.
+            Ok(_) | Err(Errno::ENOBUFS) => news = true,
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Ok(news),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

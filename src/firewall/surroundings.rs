@@ -4,15 +4,13 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use nix::errno::Errno;
-use nix::sys::socket::{
-    self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType,
-};
+use nix::sys::socket::SockProtocol;
 
 use super::Surroundings;
 use super::netlink::{self, DUMP, REQUEST, Socket, Writer};
@@ -81,7 +79,7 @@ impl Watch {
     /// Watches the network namespace of this thread.
     pub fn start() -> Watch {
         Watch {
-            socket: subscribe().ok(),
+            socket: netlink::subscribe(SockProtocol::NetlinkRoute, GROUPS).ok(),
             files: Default::default(),
             said: None,
         }
@@ -110,36 +108,15 @@ impl Watch {
 
     /// Takes in all that the kernel has told.
     fn news(&mut self) -> bool {
-        let Some(socket) = &self.socket else {
-            return true;
+        let news = match &self.socket {
+            Some(socket) => netlink::drain(socket),
+            None => return true,
         };
-        let mut news = false;
-        // What was changed matters to nobody here.
-        let mut buffer = [0; 64];
-        loop {
-            match socket::recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                // More than the socket holds.
-                Ok(_) | Err(Errno::ENOBUFS) => news = true,
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return news,
-                Err(_) => {
-                    self.socket = None;
-                    return true;
-                }
-            }
-        }
+        news.unwrap_or_else(|_| {
+            self.socket = None;
+            true
+        })
     }
-}
-
-fn subscribe() -> Result<OwnedFd, Errno> {
-    let socket = socket::socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-        SockProtocol::NetlinkRoute,
-    )?;
-    socket::bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
-    Ok(socket)
 }
 
 #[derive(Default)]

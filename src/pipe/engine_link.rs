@@ -19,7 +19,7 @@ use crate::sys::{process, signals};
 /// An engine that has not answered by then is not waited for any longer.
 pub(super) const PATIENCE: Duration = Duration::from_millis(300);
 const CONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-const START: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+const START: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// A configuration is not longer than this.
 const MAX_REPLY: usize = 64 * 1024 * 1024;
 

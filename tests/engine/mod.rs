@@ -1,17 +1,18 @@
 //! The real engine binary in a directory of its own, with the dry-run back end: no root needed
 //! but for the tests about rights, which say so when they are skipped.
 
+mod clocks;
 mod exemptions;
 mod hooks;
+mod kills;
 mod lasting;
-<<<<<<< HEAD
-mod transfer;
-=======
 mod million;
->>>>>>> ufw
+mod owners;
+mod transfer;
 mod undecided;
 mod weight;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -53,6 +54,8 @@ enforce = false
 struct Lab {
     dir: tempfile::TempDir,
     engine: Option<Child>,
+    /// Of the engine alone, beside our own.
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Lab {
@@ -63,7 +66,11 @@ impl Lab {
         let filter =
             "[Definition]\nfailregex = ^.*client denied by server configuration: <HOST>$\n";
         std::fs::write(dir.path().join("filters.d/f.conf"), filter).unwrap();
-        let lab = Lab { dir, engine: None };
+        let lab = Lab {
+            dir,
+            engine: None,
+            environment: Vec::new(),
+        };
         lab.configure(JAILS);
         lab
     }
@@ -79,10 +86,15 @@ impl Lab {
     }
 
     fn configure(&self, jails: &str) {
+        self.configure_with("backend = \"dry-run\"", jails);
+    }
+
+    /// With a real firewall: in a world of its own.
+    fn configure_with(&self, firewall: &str, jails: &str) {
         let dir = self.dir.path().display();
         let text = format!(
             "[paths]\nruntime = \"{dir}/run\"\nstate = \"{dir}/state\"\nshare = \"{dir}/share\"\nwtmp = \"{dir}/wtmp\"\n\
-             [firewall]\nbackend = \"dry-run\"\n\
+             [firewall]\n{firewall}\n\
              [syslog]\ntarget = \"unix:{dir}/log.sock\"\nlog_file = \"{dir}/pipeban.log\"\n{jails}"
         );
         std::fs::write(self.path("pipeban.toml"), text).unwrap();
@@ -112,11 +124,17 @@ impl Lab {
     }
 
     fn start(&mut self) {
-        let engine = self.command(&["engine"]).stderr(Stdio::inherit()).spawn();
-        self.engine = Some(engine.unwrap());
+        self.begin();
         until("the engine listens", || {
             UnixStream::connect(self.socket()).is_ok()
         });
+    }
+
+    /// Starts it and waits for nothing.
+    fn begin(&mut self) {
+        let mut command = self.command(&["engine"]);
+        command.envs(self.environment.clone());
+        self.engine = Some(command.stderr(Stdio::inherit()).spawn().unwrap());
     }
 
     fn kill(&mut self) {
@@ -153,6 +171,32 @@ impl Lab {
             .unwrap_or(Value::Null)
     }
 
+    /// Who is banned by the jail, and whether the firewall says so.
+    fn banned(&self, jail: &str) -> BTreeMap<String, bool> {
+        let jail = self.jail(jail);
+        let banned = jail["banned"].as_array().into_iter().flatten();
+        let ban = |ban: &Value| {
+            (
+                ban["host"].as_str().unwrap().to_owned(),
+                ban["in_force"] == true,
+            )
+        };
+        banned.map(ban).collect()
+    }
+
+    /// Who has a ban of the jail in the database that has not ended.
+    fn stored(&self, jail: &str) -> BTreeSet<String> {
+        let database = self.database();
+        let mut select = database
+            .prepare("SELECT net FROM bans WHERE ended IS NULL AND jail = ?")
+            .unwrap();
+        let rows = select
+            .query_map([jail], |row| row.get::<_, String>(0))
+            .unwrap();
+        rows.map(|net| net.unwrap().trim_end_matches("/32").to_owned())
+            .collect()
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(self.path("pipeban.log")).unwrap_or_default()
     }
@@ -174,6 +218,27 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
         assert!(start.elapsed() < LONG, "never: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// The elements of the own table in this thread's kernel, each with the seconds it has left; `None`:
+/// for ever.
+fn held() -> BTreeMap<String, Option<u64>> {
+    let table = crate::kernel::world::run("nft -j list table inet pipeban");
+    let table: Value = serde_json::from_str(&table).unwrap();
+    let objects = table["nftables"].as_array().unwrap();
+    let elements = objects
+        .iter()
+        .filter_map(|object| object["set"]["elem"].as_array());
+    let element = |element: &Value| {
+        let timed = &element["elem"];
+        let net = if timed.is_null() {
+            element
+        } else {
+            &timed["val"]
+        };
+        (net.as_str().unwrap().to_owned(), timed["expires"].as_u64())
+    };
+    elements.flatten().map(element).collect()
 }
 
 /// One connection to the engine.

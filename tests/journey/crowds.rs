@@ -12,12 +12,14 @@ use jiff::tz::TimeZone;
 use super::force::{between, say};
 use crate::support::apache::ERROR_LOG;
 use crate::support::fail2ban::Fail2ban;
-use crate::support::knocks::{Knocked, Knocks};
+use crate::support::knocks::{Knocking, Knocks};
 use crate::support::strike::{Struck, keep_alive, strike};
 use crate::support::world::{SERVER4, SERVER6};
 use crate::support::{Apache, Mpm, World, eventually, median};
 
 const JAIL: &str = "apache-cgitraversal";
+/// Between two attempts to get in.
+const PACE: Duration = Duration::from_millis(1);
 
 /// Has each of them do it, one after the other, evenly in that time; `hands` of them at work at
 /// most. `due` is waited for by who has prepared himself.
@@ -142,16 +144,16 @@ fn a_stop_and_a_start_let_none_of_the_banned_in() {
     const BANS: usize = 20;
     let Some(world) = World::new() else { return };
     let (_apache, clients) = with_bans(&world, BANS);
-    let knocks = Knocks::start(&world, clients);
+    let knocks = Knocking::from(&world, clients, PACE);
     stop_and_start(&world, BANS);
     let knocked = knocks.stop();
-    assert!(knocked.asked > BANS, "{knocked:?}");
-    assert_eq!(knocked.answered, 0, "{knocked:?}");
+    assert!(knocked.attempts > BANS, "{knocked:?}");
+    assert_eq!(knocked.through.len(), 0, "{knocked:?}");
     // Somebody else is served all the while, or this would tell nothing.
-    let visitor = Knocks::start(&world, vec![IpAddr::from([198, 51, 100, 9])]);
+    let visitor = Knocking::from(&world, vec![IpAddr::from([198, 51, 100, 9])], PACE);
     std::thread::sleep(Duration::from_millis(100));
     let visitor = visitor.stop();
-    assert!(visitor.answered > 0, "{visitor:?}");
+    assert!(!visitor.through.is_empty(), "{visitor:?}");
 }
 
 #[test]
@@ -211,26 +213,26 @@ fn tell(world: &World, name: &str, attackers: &[IpAddr], struck: &[Struck]) {
 #[ignore = "a measurement: `make bench`"]
 fn measure_what_a_stop_and_a_start_take_and_let_through() {
     const BANS: usize = 220;
-    let row = |name: &str, bans: usize, [stop, start]: [Duration; 2], knocked: Knocked| {
-        let through = match knocked.answered {
+    let row = |name: &str, bans: usize, [stop, start]: [Duration; 2], knocked: Knocks| {
+        let through = match knocked.through.len() {
             0 => "none let through".to_owned(),
-            some => format!("{some} let through, over {:.1?}", knocked.open),
+            some => format!("{some} let through, over {:.1?}", knocked.span()),
         };
         say(&format!(
             "{name:<36} {bans:>4} bans  stop {:>8}  start {:>8}  of {:>5} first packets of banned \
              clients {through}",
             format!("{stop:.1?}"),
             format!("{start:.1?}"),
-            knocked.asked
+            knocked.attempts
         ));
     };
     if let Some(world) = World::new() {
         let (_apache, clients) = with_bans(&world, BANS);
         let measure = |name: &str| {
-            let knocks = Knocks::start(&world, clients.clone());
+            let knocks = Knocking::from(&world, clients.clone(), PACE);
             let took = stop_and_start(&world, BANS);
             let knocked = knocks.stop();
-            let answered = knocked.answered;
+            let answered = knocked.through.len();
             row(name, BANS, took, knocked);
             assert_eq!(answered, 0, "{name}");
         };
@@ -262,7 +264,7 @@ fn measure_what_a_stop_and_a_start_take_and_let_through() {
         }
     };
     until(FEWER);
-    let knocks = Knocks::start(&world, clients);
+    let knocks = Knocking::from(&world, clients, PACE);
     let begun = Instant::now();
     fail2ban.stop();
     let stopped = begun.elapsed();

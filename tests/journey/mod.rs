@@ -24,4 +24,5 @@ mod surge; // more bans than are told one by one
 mod switch; // off, on, and a configuration broken on disk
 mod timing; // measurements, by `make bench`: from the attack to the ban
 mod transfer; // bans written out and taken over
+mod upheavals; // a firewall turned over, restarts, a boot: who gets through
 mod weight; // measurements, by `make bench`: throughput, a hundred virtual hosts

@@ -13,4 +13,4 @@ mod nftables;
 mod scale;
 mod surroundings;
 mod ufw;
-mod world;
+pub(crate) mod world;

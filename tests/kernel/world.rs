@@ -16,10 +16,10 @@ use pipeban::config::{self, Ports};
 use pipeban::firewall::{Entry, Firewall, Notice};
 
 /// Of the host.
-pub(super) const HOST4: &str = "198.51.100.1";
+pub(crate) const HOST4: &str = "198.51.100.1";
 pub(super) const HOST6: &str = "2001:db8:1::1";
 /// Of clients: one that misbehaves, one that does not.
-pub(super) const BAD4: &str = "198.51.100.66";
+pub(crate) const BAD4: &str = "198.51.100.66";
 pub(super) const GOOD4: &str = "198.51.100.77";
 pub(super) const BAD6: &str = "2001:db8:1:66::66";
 /// In the same /64 as the bad one.
@@ -35,7 +35,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 const REFUSAL: Duration = Duration::from_millis(400);
 
 /// Runs a test in a world of its own; says so when that cannot be.
-pub(super) fn in_world(needs: &[&str], test: impl FnOnce(&World) + Send + 'static) {
+pub(crate) fn in_world(needs: &[&str], test: impl FnOnce(&World) + Send + 'static) {
     let root = nix::unistd::geteuid().is_root();
     let missing: Vec<_> = ["/usr/sbin/ip", "/usr/sbin/nft"]
         .iter()
@@ -61,7 +61,7 @@ pub(super) fn in_world(needs: &[&str], test: impl FnOnce(&World) + Send + 'stati
 
 type Task = Box<dyn FnOnce() + Send>;
 
-pub(super) struct World {
+pub(crate) struct World {
     clients: Sender<Task>,
     _etc: tempfile::TempDir,
 }
@@ -163,13 +163,13 @@ impl World {
     }
 
     /// Whether a client gets an answer on a new connection. Waits long: a busy machine is no ban.
-    pub(super) fn is_served(&self, from: &str, to: SocketAddr) -> bool {
+    pub(crate) fn is_served(&self, from: &str, to: SocketAddr) -> bool {
         self.connect(from, to)
             .is_ok_and(|mut stream| echoes(&mut stream))
     }
 
     /// Whether a client gets no connection, as far as a moment can tell.
-    pub(super) fn is_refused(&self, from: &str, to: SocketAddr) -> bool {
+    pub(crate) fn is_refused(&self, from: &str, to: SocketAddr) -> bool {
         self.try_connect(from, to, REFUSAL).is_err()
     }
 
@@ -284,7 +284,7 @@ pub(super) fn is_cut(stream: &mut TcpStream) -> bool {
 }
 
 /// Answers every byte with itself until its clients go.
-pub(super) fn serve(at: &str) -> SocketAddr {
+pub(crate) fn serve(at: &str) -> SocketAddr {
     let listener = TcpListener::bind(at).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -312,12 +312,12 @@ pub(super) fn serve_udp(at: &str) -> SocketAddr {
     address
 }
 
-pub(super) fn at(host: &str, port: u16) -> SocketAddr {
+pub(crate) fn at(host: &str, port: u16) -> SocketAddr {
     SocketAddr::new(host.parse().unwrap(), port)
 }
 
 /// Runs a command line (words, no shell) in this thread's namespaces; its output.
-pub(super) fn run(line: &str) -> String {
+pub(crate) fn run(line: &str) -> String {
     let (status, said) = try_run(line);
     assert!(status, "`{line}`: {said}");
     said
@@ -340,7 +340,7 @@ pub(super) fn try_run(line: &str) -> (bool, String) {
 
 /// Waits until it is so.
 #[track_caller]
-pub(super) fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !so() {
         assert!(Instant::now() < end, "waited in vain: {what}");

@@ -1,92 +1,107 @@
-//! Whether a closed door opens for a moment.
+//! Clients that try to connect all the time.
 
-use std::collections::VecDeque;
-use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+
 use super::World;
 use super::network::knock;
 use super::world::SERVER4;
 
-/// Between two of them.
-const PACE: Duration = Duration::from_millis(1);
-/// How long each waits for an answer: less than the kernel does before it asks a second time.
+/// A packet that has had no answer for so long was dropped; TCP would send it again after a second.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Clients that ask for connections to the server's port 80 in turn, a thousand times a second;
-/// none waits for the answer to another.
-pub(crate) struct Knocks {
+/// Attempts at a steady pace, each on a socket of its own, none waiting for those before.
+pub(crate) struct Knocking {
     over: Arc<AtomicBool>,
-    thread: JoinHandle<Knocked>,
+    thread: JoinHandle<Knocks>,
 }
 
-/// What became of them.
+/// What came of it.
 #[derive(Debug, Default)]
-pub(crate) struct Knocked {
-    /// First packets sent.
-    pub(crate) asked: usize,
-    /// Connections that came about.
-    pub(crate) answered: usize,
-    /// From the first of those to the last.
-    pub(crate) open: Duration,
+pub(crate) struct Knocks {
+    pub(crate) attempts: usize,
+    /// When those that got through began.
+    pub(crate) through: Vec<Instant>,
 }
 
 impl Knocks {
-    pub(crate) fn start(world: &World, clients: Vec<IpAddr>) -> Knocks {
+    /// From the first that got through to the last.
+    pub(crate) fn span(&self) -> Duration {
+        match (self.through.iter().min(), self.through.iter().max()) {
+            (Some(first), Some(last)) => *last - *first,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+impl Knocking {
+    /// Begins, from these addresses in turn, with a pause between two attempts.
+    pub(crate) fn from(world: &World, from: Vec<IpAddr>, pause: Duration) -> Knocking {
         let over = Arc::new(AtomicBool::new(false));
-        let thread = std::thread::spawn({
-            let (network, over) = (world.clients(), Arc::clone(&over));
-            move || network.within(|| until(&over, &clients))
+        let (clients, end) = (world.clients(), Arc::clone(&over));
+        let thread = std::thread::spawn(move || {
+            clients.within(|| {
+                let mut knocks = Knocks::default();
+                let mut open = Vec::new();
+                for from in from.into_iter().cycle() {
+                    if end.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    knocks.attempts += 1;
+                    let began = Instant::now();
+                    // Without a listener the refusal may come at once.
+                    let socket = knock(from, SocketAddr::new(SERVER4, 80));
+                    open.extend(socket.ok().map(|socket| (began, socket)));
+                    std::thread::sleep(pause);
+                    knocks.through.extend(answered(&mut open));
+                }
+                knocks
+            })
         });
-        Knocks { over, thread }
+        Knocking { over, thread }
     }
 
-    pub(crate) fn stop(self) -> Knocked {
+    /// Ends.
+    pub(crate) fn stop(self) -> Knocks {
         self.over.store(true, Ordering::Relaxed);
-        self.thread.join().expect("it does not panic")
+        self.thread.join().expect("a client does not panic")
     }
 }
 
-fn until(over: &AtomicBool, clients: &[IpAddr]) -> Knocked {
-    let mut knocked = Knocked::default();
-    let mut waiting = VecDeque::new();
-    let mut opened = None;
-    for client in clients.iter().cycle() {
-        let stopping = over.load(Ordering::Relaxed);
-        if stopping && waiting.is_empty() {
-            break;
+/// When those began that are connected by now. They are closed, and so is who got no answer.
+fn answered(open: &mut Vec<(Instant, OwnedFd)>) -> Vec<Instant> {
+    let mut sockets: Vec<PollFd<'_>> = open
+        .iter()
+        .map(|(_, socket)| PollFd::new(socket.as_fd(), PollFlags::POLLOUT))
+        .collect();
+    poll(&mut sockets, PollTimeout::ZERO).expect("polled");
+    let ready: Vec<bool> = sockets
+        .iter()
+        .map(|socket| socket.any().unwrap_or(false))
+        .collect();
+    let mut through = Vec::new();
+    let mut ready = ready.into_iter();
+    open.retain(|(began, socket)| {
+        if !ready.next().unwrap_or(false) {
+            return began.elapsed() < PATIENCE;
         }
-        while let Some((asked, door)) = waiting.pop_front() {
-            let asked: Instant = asked;
-            if asked.elapsed() < PATIENCE {
-                waiting.push_front((asked, door));
-                break;
-            }
-            if is_answered(door) {
-                knocked.answered += 1;
-                knocked.open = asked - *opened.get_or_insert(asked);
-            }
+        if getsockopt(socket, sockopt::SocketError) == Ok(0) {
+            through.push(*began);
+            // Closed at once, and no port is kept for it.
+            let reset = nix::libc::linger {
+                l_onoff: 1,
+                l_linger: 0,
+            };
+            setsockopt(socket, sockopt::Linger, &reset).expect("set");
         }
-        if !stopping {
-            waiting.push_back((Instant::now(), knock(*client, SocketAddr::new(SERVER4, 80))));
-            knocked.asked += 1;
-        }
-        std::thread::sleep(PACE);
-    }
-    knocked
-}
-
-fn is_answered(door: io::Result<OwnedFd>) -> bool {
-    let door = match door {
-        Ok(door) => door,
-        // A reject of before.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return false,
-        Err(error) => panic!("a client cannot even ask: {error}"),
-    };
-    TcpStream::from(door).peer_addr().is_ok()
+        false
+    });
+    through
 }
