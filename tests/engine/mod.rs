@@ -4,11 +4,8 @@
 mod exemptions;
 mod hooks;
 mod lasting;
-<<<<<<< HEAD
-mod transfer;
-=======
 mod million;
->>>>>>> ufw
+mod transfer;
 mod undecided;
 mod weight;
 
