@@ -16,6 +16,7 @@ mod check;
 mod engine;
 mod export;
 mod fail2ban;
+mod hooks;
 mod import;
 mod log;
 mod off;

@@ -14,6 +14,7 @@ mod named;
 mod netset;
 pub mod shared;
 mod transfer;
+mod values;
 
 pub use bans::{Ban, Bans, Given, Hold, MAX_BANS, Mode};
 pub use counter::{Counted, MAX_ALL_HITS, MAX_CLIENTS};
@@ -25,6 +26,7 @@ pub use id::BanId;
 pub use moment::Moment;
 pub use netset::NetSet;
 pub use transfer::{Offer, OfferedEnd, Taken};
+pub use values::ban_values;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

@@ -28,6 +28,7 @@ fn jail() -> Jail {
         vhost: vec![],
         not_vhost: vec![],
         increment: None,
+        hooks: crate::config::Hooks::default(),
     }
 }
 

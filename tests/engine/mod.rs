@@ -2,9 +2,11 @@
 //! but for the tests about rights, which say so when they are skipped.
 
 mod exemptions;
+mod hooks;
 mod lasting;
 mod transfer;
 mod undecided;
+mod weight;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;

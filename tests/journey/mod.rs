@@ -18,6 +18,7 @@ mod proxied; // a site behind a proxy
 mod refusals; // whatever is broken or forbidden: lines pass, and somebody is told
 mod rehearsal; // a line by hand makes a real ban
 mod shared; // a NAT, a proxy nobody told of: one address that is many people
+mod surge; // more bans than are told one by one
 mod switch; // off, on, and a configuration broken on disk
 mod timing; // measurements, by `make bench`: from the attack to the ban
 mod transfer; // bans written out and taken over
