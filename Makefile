@@ -39,11 +39,12 @@ test: build
 	@tests/tool.sh deny check licenses bans sources
 	$(CARGO) test --locked $(TESTS)
 
-# Measurements, as root, a quarter of an hour: from the attack to the first refused packet, lines
-# lost at reloads (rotatelogs beside), outages, throughput, a hundred virtual hosts.
+# Measurements, as root, twenty minutes: from the attack to the first refused packet (fail2ban
+# beside), crowds of attackers, lines lost at reloads (rotatelogs beside), outages, throughput, a
+# hundred virtual hosts.
 bench:
 	@tests/prepare.sh apache2=apache2-bin ufw=ufw nft=nftables rsyslogd=rsyslog ip=iproute2 \
-	    rotatelogs=apache2-utils wrk=wrk
+	    rotatelogs=apache2-utils wrk=wrk ipset=ipset iptables=iptables fail2ban-server=fail2ban
 	$(CARGO) test --release --locked --test main -- --ignored --nocapture --test-threads=1 measure
 
 # Each target of fuzz/ for so many seconds; fuzz/README.md says what they look for. The corpus that

@@ -48,7 +48,8 @@ pub enum Request {
         /// [`VERSION`]
         version: u32,
     },
-    /// Hits of a worker, in stream order. Answer, when committed: [`Reply::Ack`].
+    /// Hits of a worker, in stream order. Answer, when committed: [`Reply::Ack`]; one for several
+    /// messages that came together.
     Hits(Vec<LineHit>),
     /// A worker's counters, about once a second while they change.
     Counters(Counters),

@@ -26,6 +26,8 @@ pub(super) struct Exemptions {
     looker: Looker,
     exempt: Arc<Exempt>,
     surroundings: Surroundings,
+    /// They are others than when bans were last held against them.
+    moved: bool,
     watch: Watch,
     /// When they may be read again: reading takes one twentieth of the time at most.
     stale: Instant,
@@ -42,6 +44,7 @@ impl Exemptions {
             looker,
             exempt: Arc::new(Exempt::new([])),
             surroundings: Surroundings::default(),
+            moved: false,
             watch: Watch::start(),
             stale: Instant::now(),
             files: HashMap::new(),
@@ -61,6 +64,7 @@ impl Engine {
                 Ok(found) => {
                     if found != self.exemptions.surroundings {
                         self.exemptions.surroundings = found;
+                        self.exemptions.moved = true;
                         self.exemptions_changed();
                     }
                     self.over("surroundings");
@@ -174,6 +178,10 @@ impl Engine {
         }
         if changed {
             self.exemptions_changed();
+        }
+        // A gateway or an address of our own that is banned would cut this host off.
+        self.exempt();
+        if std::mem::take(&mut self.exemptions.moved) || changed {
             self.release(work);
         }
         if seen {

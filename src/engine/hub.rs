@@ -22,7 +22,8 @@ use super::surge::Surges;
 use crate::alert::{Alerts, Hooks, Severity};
 use crate::config::Paths;
 use crate::control::{
-    Counters, OffStatus, Reading, Reply, Request, SlowestFilter, VERSION, WorkerHello, encode,
+    Counters, LineHit, OffStatus, Reading, Reply, Request, SlowestFilter, VERSION, WorkerHello,
+    encode,
 };
 use crate::firewall::{Firewall, Notice};
 use crate::jail::{BanId, Given, Jails, Moment, Now};
@@ -33,6 +34,9 @@ use crate::sys;
 const MAX_WAITING: usize = 4_096;
 /// Bytes shown of a filter's name that a worker tells.
 const MAX_FILTER_NAME: usize = 64;
+
+/// Hits that are decided about together end with the message that reaches this.
+const MAX_TOGETHER: usize = 200;
 
 /// Between two tries of what the firewall refused.
 const RETRY: Duration = Duration::from_secs(5);
@@ -236,7 +240,7 @@ impl Engine {
         work.clear = whole || self.parts.off.is_on();
         self.parts
             .firewall
-            .left(work.touched.iter().cloned().map(gone));
+            .left(|| work.touched.iter().cloned().map(gone));
         self.perform(work, now, Vec::new());
         let jails = self.parts.accepted.config.jails.values();
         let text = format!(
@@ -410,16 +414,41 @@ impl Engine {
     }
 
     fn read(&mut self, id: u64) {
+        // Hits that came one by one are decided about together: one change of the firewall for
+        // all that a flood has made wait.
+        let mut hits = None;
         loop {
             let line = match self.parts.server.next_line(id) {
                 Ok(Some(line)) => line,
-                Ok(None) => return,
-                Err(_) => return self.misunderstood(id, "message too long"),
+                Ok(None) => return self.request_all(id, &mut hits),
+                Err(_) => {
+                    self.request_all(id, &mut hits);
+                    return self.misunderstood(id, "message too long");
+                }
             };
             match serde_json::from_slice::<Request>(&line) {
-                Ok(request) => self.request(id, request),
-                Err(error) => return self.misunderstood(id, &error.to_string()),
+                Ok(Request::Hits(more)) => {
+                    let waiting: &mut Vec<LineHit> = hits.get_or_insert_default();
+                    waiting.extend(more);
+                    if waiting.len() >= MAX_TOGETHER {
+                        self.request_all(id, &mut hits);
+                    }
+                }
+                Ok(request) => {
+                    self.request_all(id, &mut hits);
+                    self.request(id, request);
+                }
+                Err(error) => {
+                    self.request_all(id, &mut hits);
+                    return self.misunderstood(id, &error.to_string());
+                }
             }
+        }
+    }
+
+    fn request_all(&mut self, id: u64, hits: &mut Option<Vec<LineHit>>) {
+        if let Some(hits) = hits.take() {
+            self.request(id, Request::Hits(hits));
         }
     }
 

@@ -182,8 +182,8 @@ impl Backend for Command {
         self.wish(Wish::Unban, entries)
     }
 
-    fn left(&mut self, entries: &[Entry]) {
-        let keys = entries.iter().map(|entry| (entry.net, entry.ports.clone()));
+    fn left(&mut self, entries: &mut dyn Iterator<Item = Entry>) {
+        let keys = entries.map(|entry| (entry.net, entry.ports));
         self.shared.lock().left.extend(keys);
     }
 

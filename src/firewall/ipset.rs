@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use ipnet::IpNet;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
@@ -25,7 +27,7 @@ const LONGEST: u32 = 2_147_483;
 /// Between two times that longer bans are renewed.
 const RENEW: Duration = Duration::from_secs(86_400);
 /// Between two looks at rules where nothing tells that they have changed (iptables-legacy).
-const LOOK: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_secs(60);
 /// Between two walks through all elements.
 const WALK: Duration = Duration::from_secs(60);
 /// Elements asked for in one look.
@@ -72,11 +74,18 @@ pub(super) struct Ipset {
     in_force: InForce,
     /// Sets that are there with all their rules, as far as we know.
     made: BTreeSet<SetKey>,
+    /// Rules and sets that nobody wants are a process's before us until then: they stay.
+    settled: bool,
     looked: Instant,
     generation: Option<u32>,
+    /// What a thread finds among iptables' rules; printing them may take seconds.
+    look: Option<Receiver<Look>>,
     renewed: Instant,
     walk: Walk,
 }
+
+/// In the order of [`FAMILIES`].
+type Look = Result<Vec<Found>, Error>;
 
 /// The walk through all elements.
 enum Walk {
@@ -96,8 +105,10 @@ impl Ipset {
             },
             in_force: InForce::new(),
             made: BTreeSet::new(),
+            settled: false,
             looked: Instant::now(),
             generation: None,
+            look: None,
             renewed: Instant::now(),
             walk: Walk::Rest(Instant::now()),
         }
@@ -150,18 +161,27 @@ impl Ipset {
             if of.is_empty() && found.is_empty() {
                 continue;
             }
-            family.restore(found.script(of.iter().copied(), self.shape))?;
+            let keep = !self.settled;
+            family.restore(found.script(of.iter().copied(), self.shape, keep))?;
         }
         self.made = used.into_iter().collect();
-        self.looked = Instant::now();
+        // What is under way was begun before.
+        self.look = None;
         Ok(())
     }
 
-    /// Fills each set anew beside the old one, which it then replaces.
+    /// Puts everything in place: fills each set anew beside the old one, which it then replaces.
     fn fill(&mut self) -> Result<(), Error> {
         let mut socket = open()?;
         let now = clock::boottime();
         self.in_force.purge(now);
+        if !self.settled {
+            let sets = self.in_force.sets.iter();
+            let all = sets.flat_map(|(set, nets)| nets.keys().map(|net| (set.clone(), *net)));
+            let all: Vec<(SetKey, IpNet)> = all.collect();
+            self.made.clear();
+            return self.put(&mut socket, &all);
+        }
         for set in self.in_force.sets.keys() {
             let (name, new) = (set_name(set), format!("{}_n", set_name(set)));
             ipset_wire::destroy(&mut socket, &new).map_err(failed)?;
@@ -187,31 +207,42 @@ impl Ipset {
 
     /// Puts rules back that somebody has taken away.
     fn check_rules(&mut self) -> Result<(), Error> {
-        let generation = ruleset_generation();
-        let changed = generation.is_none() || generation != self.generation;
-        let forwards = forwards() != self.shape.forwards;
-        if !forwards && !changed && self.looked.elapsed() < LOOK {
+        if self.in_force.sets.is_empty() {
             return Ok(());
         }
-        self.looked = Instant::now();
-        for family in &FAMILIES {
-            let sets = self.in_force.sets.keys().filter(|set| set.v6 == family.v6);
-            if sets.clone().next().is_none() {
-                continue;
-            }
-            let whole = family.found()?.is_whole(sets, self.shape);
-            if forwards || !whole {
-                self.fill()?;
-                if !forwards {
-                    let bans: usize = self.in_force.sets.values().map(|nets| nets.len()).sum();
-                    self.notices.event(format!(
-                        "somebody removed iptables rules of pipeban; made again, with {bans} bans"
-                    ));
-                }
-                break;
-            }
+        if forwards() != self.shape.forwards {
+            return self.fill();
         }
-        self.generation = ruleset_generation();
+        let Some(look) = self.look.take() else {
+            // Asked before looking: what changes meanwhile is looked at again.
+            let generation = ruleset_generation();
+            let changed = generation.is_some() && generation != self.generation;
+            if changed || self.looked.elapsed() >= LOOK {
+                self.looked = Instant::now();
+                self.generation = generation;
+                self.look = look_at_rules();
+            }
+            return Ok(());
+        };
+        let found = match look.try_recv() {
+            Ok(found) => found?,
+            Err(TryRecvError::Empty) => {
+                self.look = Some(look);
+                return Ok(());
+            }
+            Err(TryRecvError::Disconnected) => return Ok(()),
+        };
+        let whole = FAMILIES.iter().zip(found).all(|(family, found)| {
+            let sets = self.in_force.sets.keys().filter(|set| set.v6 == family.v6);
+            found.is_whole(sets, self.shape)
+        });
+        if !whole {
+            self.fill()?;
+            let bans: usize = self.in_force.sets.values().map(|nets| nets.len()).sum();
+            self.notices.event(format!(
+                "somebody removed iptables rules of pipeban; made again, with {bans} bans"
+            ));
+        }
         Ok(())
     }
 
@@ -305,6 +336,7 @@ impl Backend for Ipset {
     }
 
     fn exactly(&mut self, all: &mut dyn Iterator<Item = Entry>) -> Result<(), Error> {
+        self.settled = true;
         self.ssh = ssh_ports::read();
         self.in_force = InForce::new();
         let now = clock::boottime();
@@ -366,6 +398,19 @@ impl Witness for Asking {
         }
         Ok(held)
     }
+}
+
+/// Has a thread look; without one the next look will.
+fn look_at_rules() -> Option<Receiver<Look>> {
+    let (sender, look) = bounded(1);
+    let started = thread::Builder::new()
+        .name("iptables".into())
+        .spawn(move || {
+            let found = FAMILIES.iter().map(Family::found).collect();
+            // Nobody may be waiting any more.
+            let _ = sender.try_send(found);
+        });
+    started.ok().map(|_| look)
 }
 
 fn open() -> Result<Socket, Error> {

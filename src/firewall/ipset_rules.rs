@@ -1,7 +1,7 @@
 //! The iptables rules that ask ipset's sets, in two chains of our own. No input or output.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::nft_sets::{Chain, PortMatch, Rule, SetKey, Shape, Verdict};
@@ -27,6 +27,8 @@ pub(super) fn set_name(set: &SetKey) -> String {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) rules: BTreeMap<String, usize>,
+    /// Those rules as they stand, each with its set, in their order.
+    lines: Vec<(String, String)>,
     /// Jumps to our chains.
     jumps: Vec<Chain>,
     chains: Vec<Chain>,
@@ -50,6 +52,7 @@ pub(super) fn parse(saved: &str) -> Found {
                     if let Some([_, set]) = pairs.find(|pair| pair.first() == Some(&"--match-set"))
                     {
                         *found.rules.entry((*set).to_owned()).or_insert(0) += 1;
+                        found.lines.push(((*set).to_owned(), line.to_owned()));
                     }
                 }
                 _ => {}
@@ -85,21 +88,32 @@ impl Found {
         self.chains.is_empty() && self.jumps.is_empty()
     }
 
-    /// Input for `iptables-restore --noflush` that makes our chains hold the rules of these sets.
+    /// Input for `iptables-restore --noflush` that makes our chains hold the rules of these sets,
+    /// and nothing else unless it is to `keep` the rules of other sets.
     pub(super) fn script<'a>(
         &self,
         sets: impl Iterator<Item = &'a SetKey>,
         shape: Shape,
+        keep: bool,
     ) -> String {
         let mut text = "*filter\n".to_owned();
-        for (_, ours, _) in used(shape) {
-            // It is emptied where it is there.
-            let _ = writeln!(text, ":{ours} - [0:0]");
+        for (chain, ours, _) in CHAINS {
+            // It is emptied where it is there, also one that has no use any more: a set that a
+            // rule asks cannot be taken away.
+            if used(shape).any(|(used, _, _)| used == chain) || self.chains.contains(&chain) {
+                let _ = writeln!(text, ":{ours} - [0:0]");
+            }
         }
+        let mut written = BTreeSet::new();
         for set in sets {
             for line in lines(set, shape) {
                 let _ = writeln!(text, "{line}");
             }
+            written.insert(set_name(set));
+        }
+        let others = self.lines.iter().filter(|(set, _)| !written.contains(set));
+        for (_, line) in others.filter(|_| keep) {
+            let _ = writeln!(text, "{line}");
         }
         for (chain, ours, theirs) in used(shape) {
             if !self.jumps.contains(&chain) {
@@ -235,7 +249,7 @@ mod tests {
         });
         for forwards in [false, true] {
             let all = [list.clone(), set(Ports::AllButSsh), set(Ports::All)];
-            let script = Found::default().script(all.iter(), shape(forwards));
+            let script = Found::default().script(all.iter(), shape(forwards), false);
             // As iptables-save prints a jump.
             let saved = script
                 .replace("-I INPUT 1", "-A INPUT")
@@ -243,7 +257,9 @@ mod tests {
             let found = parse(&saved);
             assert!(found.is_whole(all.iter(), shape(forwards)), "{saved}");
             assert!(
-                !found.script(all.iter(), shape(forwards)).contains("-I "),
+                !found
+                    .script(all.iter(), shape(forwards), false)
+                    .contains("-I "),
                 "once only"
             );
             for line in saved.lines().filter(|line| line.starts_with("-A")) {
@@ -254,6 +270,14 @@ mod tests {
                 );
             }
             assert!(!found.is_empty() && Found::default().is_empty());
+            let rules = |text: &str| text.matches("-A ").count();
+            let jumps = if forwards { 2 } else { 1 };
+            for (keep, expected) in [(true, rules(&saved) - jumps), (false, 0)] {
+                let script = found.script([].into_iter(), shape(forwards), keep);
+                assert_eq!(rules(&script), expected, "{script}");
+            }
+            let script = found.script(all.iter(), shape(forwards), true);
+            assert_eq!(rules(&script), rules(&saved) - jumps, "none twice");
         }
     }
 

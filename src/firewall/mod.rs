@@ -6,7 +6,8 @@
 //!
 //! - `nft`: the own table; `nft_sets` what is in it, `nft_bans` what should be, `nft_wire` how it
 //!   is written
-//! - `ufw`, `ufw_thread`: the mirror; `ufw_plan` what to do next, `ufw_rules` the words
+//! - `ufw`, `ufw_thread`: the mirror; `ufw_plan` what to do next, `ufw_rules` the words,
+//!   `ufw_call` one call
 //! - `ipset`: its sets; `ipset_rules` the iptables rules that ask them, `ipset_wire` the messages
 //! - `command`: a program of the administrator's
 //! - `deny`: the map that Apache asks; `deny_names` what it finds there
@@ -35,6 +36,7 @@ mod ssh_ports;
 mod surroundings;
 mod tool;
 mod ufw;
+mod ufw_call;
 mod ufw_plan;
 mod ufw_rules;
 mod ufw_thread;
@@ -198,7 +200,7 @@ trait Backend: Send {
     fn exactly(&mut self, all: &mut dyn Iterator<Item = Entry>) -> Result<(), Error>;
 
     /// A process before us may have put these in force; for who cannot find out by itself.
-    fn left(&mut self, _entries: &[Entry]) {}
+    fn left(&mut self, _entries: &mut dyn Iterator<Item = Entry>) {}
 
     /// Somebody who can tell what is in force; `None`: nobody can.
     fn witness(&self) -> Option<Box<dyn Witness>>;
@@ -383,11 +385,10 @@ impl Firewall {
     }
 
     /// A process before us may have put these in force; [`Firewall::exactly`] lifts what is left
-    /// of them.
-    pub fn left(&mut self, entries: impl IntoIterator<Item = Entry>) {
-        let entries: Vec<Entry> = entries.into_iter().map(|entry| entry.normal()).collect();
+    /// of them. `entries` is called once for each back end, most of which ask for none.
+    pub fn left<I: Iterator<Item = Entry>>(&mut self, entries: impl Fn() -> I) {
         for backend in &mut self.packets {
-            backend.left(&entries);
+            backend.left(&mut entries().map(|entry| entry.normal()));
         }
     }
 

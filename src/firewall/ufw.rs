@@ -13,8 +13,9 @@ use jiff::Timestamp;
 
 use super::cut::Cutter;
 use super::notices::Notices;
+use super::ufw_call::{self, UFW};
 use super::ufw_rules::{self, Existing, Rule};
-use super::ufw_thread::{FAILED, PATIENCE, Shared, UFW, Worker, added};
+use super::ufw_thread::{FAILED, Shared, Worker, added};
 use super::{Backend, Entry, Error, Mirror, Witness, ssh_ports, tool};
 
 const PATIENCE_IPTABLES: Duration = Duration::from_secs(3);
@@ -218,7 +219,7 @@ pub(super) fn clear(which: impl Fn(&str) -> bool) -> Result<usize, Error> {
         let argv: Vec<String> = std::iter::once("delete".to_owned())
             .chain(rule.words)
             .collect();
-        match tool::run(UFW, &argv, PATIENCE) {
+        match ufw_call::run(&argv) {
             Ok(_) => gone += 1,
             Err(error) => {
                 first_error.get_or_insert(error);

@@ -23,6 +23,8 @@ const WORTH_A_RULE: Duration = Duration::from_secs(600);
 const SURGE: usize = 30;
 const SURGE_WITHIN: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_secs(30);
+/// Nor for so long after somebody else's call of ufw has written over one of ours.
+const GIVE_WAY: Duration = Duration::from_secs(3);
 
 type Key = (IpNet, Ports);
 
@@ -107,6 +109,10 @@ pub(super) struct Plan {
     next_number: u64,
     /// Our rules that ufw has, with their comments.
     present: BTreeMap<Rule, String>,
+    /// Of `present`, what ufw has not been seen to have since it was written.
+    unseen: BTreeSet<Rule>,
+    /// Somebody's call of ufw has just written over one of ours.
+    overwritten: bool,
     /// Rules that differ from one of ours at most in the action, and are not ours; true: deny.
     foreign: HashMap<Rule, bool>,
     /// Of `present`, what has been lifted.
@@ -133,6 +139,8 @@ impl Plan {
             order: BTreeMap::new(),
             next_number: 0,
             present: BTreeMap::new(),
+            unseen: BTreeSet::new(),
+            overwritten: false,
             foreign: HashMap::new(),
             lifted: BTreeSet::new(),
             settled: false,
@@ -212,6 +220,7 @@ impl Plan {
     /// What ufw has now; what of it somebody has deleted since we looked last.
     pub(super) fn found(&mut self, added: &[Existing]) -> ByHand {
         let before = std::mem::take(&mut self.present);
+        let unseen = std::mem::take(&mut self.unseen);
         self.foreign.clear();
         for existing in added {
             let Some(rule) = existing.rule() else {
@@ -227,15 +236,20 @@ impl Plan {
             }
         }
         self.read = true;
-        self.deleted_by_hand(before.into_keys())
-    }
-
-    fn deleted_by_hand(&mut self, before: impl ExactSizeIterator<Item = Rule>) -> ByHand {
-        self.choose();
-        let mut found = ByHand::default();
         // All at once is `ufw reset`, which is not meant for us.
         let reset = !self.active || (before.len() > 1 && self.present.is_empty());
-        for rule in before.filter(|rule| !reset && !self.present.contains_key(rule)) {
+        let gone = before.into_keys();
+        let gone = gone.filter(|rule| !reset && !self.present.contains_key(rule));
+        // What never was seen there nobody has deleted: ufw's calls write over each other.
+        let (overwritten, gone): (Vec<Rule>, _) = gone.partition(|rule| unseen.contains(rule));
+        self.overwritten |= !overwritten.is_empty();
+        self.deleted_by_hand(gone)
+    }
+
+    fn deleted_by_hand(&mut self, gone: Vec<Rule>) -> ByHand {
+        self.choose();
+        let mut found = ByHand::default();
+        for rule in gone {
             let wanted = |chosen: &Chosen| chosen.rules.contains_key(&rule);
             if !self.chosen.as_ref().is_some_and(wanted) || self.foreign.contains_key(&rule) {
                 continue;
@@ -269,8 +283,13 @@ impl Plan {
         match step {
             Step::Delete(rule) => {
                 self.present.remove(&rule);
+                self.unseen.remove(&rule);
             }
-            Step::Prepend(rule, comment) | Step::Update(rule, comment) => {
+            Step::Prepend(rule, comment) => {
+                self.unseen.insert(rule.clone());
+                self.present.insert(rule, comment);
+            }
+            Step::Update(rule, comment) => {
                 self.present.insert(rule, comment);
             }
         }
@@ -278,6 +297,9 @@ impl Plan {
 
     /// The next call of ufw: what goes before what comes. Rules in `aside` are left for later.
     pub(super) fn next(&mut self, aside: impl Fn(&Rule) -> bool, now: Instant) -> Option<Step> {
+        if std::mem::take(&mut self.overwritten) {
+            self.quiet_until = self.quiet_until.max(Some(now + GIVE_WAY));
+        }
         self.choose();
         let chosen = self.chosen.as_ref()?;
         let wanted = &chosen.rules;
@@ -623,12 +645,14 @@ mod tests {
         // `ufw reset` deletes nothing of ours.
         assert_eq!(plan.found(&[]), ByHand::default());
         assert_eq!(work(&mut plan).len(), 2);
+        assert_eq!(plan.found(&parse_added(&both)), ByHand::default());
         let found = plan.found(&parse_added(&line(2)));
         assert_eq!((found.once.len(), found.again.len()), (1, 0));
         assert_eq!(
             work(&mut plan),
             ["prepend deny proto tcp from 192.0.2.1 to any port 80"]
         );
+        assert_eq!(plan.found(&parse_added(&both)), ByHand::default());
         let found = plan.found(&parse_added(&line(2)));
         assert_eq!((found.once.len(), found.again.len()), (0, 1));
         assert_eq!(work(&mut plan), [""; 0]);
@@ -638,6 +662,24 @@ mod tests {
         assert_eq!(work(&mut plan), [""; 0]);
         want(&mut plan, &bans[0]);
         assert_eq!(work(&mut plan).len(), 1);
+    }
+
+    #[test]
+    fn what_another_call_wrote_over_is_put_back_as_often_and_nobody_is_blamed() {
+        for mirrors in [true, false] {
+            let mut plan = Plan::new(10, mirrors);
+            let ban = entry("192.0.2.1/32", &[80], &[], None);
+            want(&mut plan, &ban);
+            for _ in 0..3 {
+                let now = Instant::now();
+                let step = plan.next(|_| false, now + GIVE_WAY).unwrap();
+                assert!(matches!(step, Step::Prepend(..)));
+                plan.done(step);
+                assert_eq!(plan.found(&[]), ByHand::default());
+                // Whoever is at work comes first.
+                assert_eq!(plan.next(|_| false, now).is_some(), !mirrors);
+            }
+        }
     }
 
     #[test]

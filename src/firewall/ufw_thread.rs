@@ -12,19 +12,17 @@ use crossbeam_channel::Sender;
 
 use super::cut::Cutter;
 use super::notices::Notices;
+use super::ufw_call::{self, UFW};
 use super::ufw_plan::{ByHand, Plan, Step};
 use super::ufw_rules::{self, Existing, Rule};
-use super::{Error, tool, ufw};
+use super::{Error, ufw};
 
-pub(super) const UFW: &str = "/usr/sbin/ufw";
 /// Where ufw keeps the rules that people give it.
 const RULES: [&str; 2] = ["/etc/ufw/user.rules", "/etc/ufw/user6.rules"];
 /// `ENABLED=`
 const UFW_CONF: &str = "/etc/ufw/ufw.conf";
 /// `IPV6=`
 const DEFAULTS: &str = "/etc/default/ufw";
-/// A call takes 0.3 s, with 10 000 rules 4 s; another ufw may hold its lock.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How often ufw's files are read when there is nothing else to do.
 const IDLE: Duration = Duration::from_secs(1);
 /// How long `ufw status` is believed while rules are being written.
@@ -89,6 +87,8 @@ pub(super) struct Worker {
     notices: Notices,
     /// When ufw's rules changed last, as we know them; `None`: they are not known.
     known: Option<Stamp>,
+    /// When we wrote last, what has not been read again since.
+    wrote: Option<Instant>,
     /// ENABLED= and IPV6= when `ufw status` was asked last, and when that was.
     status_of: Option<(Files, Instant)>,
     failures: u32,
@@ -117,6 +117,7 @@ impl Worker {
             cutter,
             notices,
             known: None,
+            wrote: None,
             status_of: None,
             failures: 0,
             pause: None,
@@ -212,7 +213,7 @@ impl Worker {
         if fresh {
             return Ok(());
         }
-        let said = tool::run(UFW, &["status".to_owned()], PATIENCE)?;
+        let said = ufw_call::run(&["status".to_owned()])?;
         let active = said.lines().any(|line| line.trim() == "Status: active");
         self.status_of = Some((files, Instant::now()));
         {
@@ -240,10 +241,13 @@ impl Worker {
     fn look_at_rules(&mut self) -> Result<(), Error> {
         // Before reading: a change in between is seen at the next look.
         let stamp = stamp();
-        if self.known != Some(stamp) {
+        // Who read before we wrote may have written after us, and before we looked at the time.
+        let doubted = self.wrote.is_some_and(|wrote| wrote.elapsed() >= IDLE);
+        if self.known != Some(stamp) || doubted {
             let added = added()?;
             let by_hand = self.shared.lock().plan.found(&added);
             self.known = Some(stamp);
+            self.wrote = None;
             self.tell_by_hand(&by_hand);
         }
         let strangers = self.shared.lock().plan.strangers();
@@ -329,11 +333,12 @@ impl Worker {
             Step::Prepend(..) => self.lifted.clear(),
             Step::Update(..) => {}
         }
-        match tool::run(UFW, &step.argv(), PATIENCE) {
+        match ufw_call::run(&step.argv()) {
             Ok(_) => {
                 self.failures = 0;
                 self.notices.over(FAILED);
                 self.known = Some(stamp());
+                self.wrote = Some(Instant::now());
                 let mut state = self.shared.lock();
                 // ufw lets established connections be: they end only now that no new one comes.
                 if let (Step::Prepend(rule, _), Some(cutter)) = (&step, &mut self.cutter) {
@@ -366,7 +371,7 @@ impl Worker {
 /// The rules that ufw has, loaded or not.
 pub(super) fn added() -> Result<Vec<Existing>, Error> {
     let argv = ["show", "added"].map(str::to_owned);
-    let output = tool::run(UFW, &argv, PATIENCE)?;
+    let output = ufw_call::run(&argv)?;
     Ok(ufw_rules::parse_added(&output))
 }
 

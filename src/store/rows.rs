@@ -349,17 +349,26 @@ fn bans(reading: &Reading<'_>, saved: &mut Saved) -> rusqlite::Result<()> {
 }
 
 fn counters(reading: &Reading<'_>, saved: &mut Saved) -> rusqlite::Result<()> {
+    newest_counters(reading, saved, MAX_CLIENTS)
+}
+
+/// The oldest of them first: who hit last is forgotten last.
+pub(super) fn newest_counters(
+    reading: &Reading<'_>,
+    saved: &mut Saved,
+    most: usize,
+) -> rusqlite::Result<()> {
     let now = reading.now;
     let mut select = reading.connection.prepare(
         "SELECT * FROM counters WHERE CASE boot_id
             WHEN ?1 THEN expires_boot > ?2 ELSE expires > ?3 END
-         ORDER BY expires LIMIT ?4",
+         ORDER BY expires DESC LIMIT ?4",
     )?;
     let mut rows = select.query(params![
         reading.boot_id,
         now.boot.nanos(),
         now.wall.as_millisecond(),
-        signed(MAX_CLIENTS as u64)
+        signed(most as u64)
     ])?;
     while let Some(row) = rows.next()? {
         let shift = if reading.same_boot(row)? {
@@ -379,6 +388,7 @@ fn counters(reading: &Reading<'_>, saved: &mut Saved) -> rusqlite::Result<()> {
             saved.counters.push((jail, net, hits));
         }
     }
+    saved.counters.reverse();
     Ok(())
 }
 

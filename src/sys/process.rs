@@ -1,9 +1,14 @@
-//! Processes: fork with nothing inherited that is not named, a descriptor for a child's end.
+//! Processes: fork with nothing inherited that is not named, a descriptor for a child's end, a lock
+//! that a child is born with.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc::{F_UNLCK, F_WRLCK, SEEK_SET, flock};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork};
 
 /// Forks. The child closes every descriptor from 3 up that is not in `keep`, runs `body` and ends
@@ -53,6 +58,43 @@ pub fn watch(child: Pid) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just made this descriptor; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Has the child hold the lock (`lockf`'s, of the whole file) from before its `exec`, until it lets
+/// go of it or ends. Where another process has it, spawning fails with `EAGAIN` or `EACCES`.
+///
+/// Such a lock stays with a process over `exec`, but only while all its descriptors of the file
+/// stay open (fcntl(2)): the child keeps this one.
+pub fn hold_lock(command: &mut Command, file: impl AsFd + Send + Sync + 'static) {
+    let take = move || {
+        fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        fcntl(&file, FcntlArg::F_SETLK(&whole_file()))?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes two system calls and allocates nothing.
+    unsafe {
+        command.pre_exec(take);
+    }
+}
+
+/// The process that has a lock as [`hold_lock`]'s on the file now; 0: one that has no number here.
+///
+/// # Errors
+/// What the kernel said.
+pub fn holder_of_lock(file: impl AsFd) -> io::Result<Option<i32>> {
+    let mut lock = whole_file();
+    fcntl(file, FcntlArg::F_GETLK(&mut lock))?;
+    let free = i32::from(lock.l_type) == F_UNLCK;
+    Ok((!free).then_some(lock.l_pid))
+}
+
+/// For writing.
+fn whole_file() -> flock {
+    // SAFETY: it is made of numbers, and all are good as 0.
+    let mut lock: flock = unsafe { std::mem::zeroed() };
+    lock.l_type = F_WRLCK as i16;
+    lock.l_whence = SEEK_SET as i16;
+    lock
 }
 
 /// Points these of stdin, stdout and stderr to /dev/null.

@@ -69,6 +69,28 @@ fn a_file_of_ignoreip_is_read_again_and_one_that_breaks_un_ignores_nobody() {
     assert!(told.contains("Ban 203.0.113.9"), "{told}");
 }
 
+/// Starts the engine in namespaces of its own, made ready by a script; false: that cannot be.
+fn start_apart(lab: &mut Lab, script: &str) -> bool {
+    let engine = Command::new("unshare")
+        .args([
+            "--mount", "--net", "sh", "-c", script, "sh", PIPEBAN, "--config",
+        ])
+        .args([lab.path("pipeban.toml"), "engine".into()])
+        .current_dir(lab.path(""))
+        .spawn();
+    lab.engine = Some(engine.unwrap());
+    let start = Instant::now();
+    while UnixStream::connect(lab.socket()).is_err() {
+        if let Some(status) = lab.engine.as_mut().unwrap().try_wait().unwrap() {
+            eprintln!("SKIPPED: no namespaces ({status})");
+            return false;
+        }
+        assert!(start.elapsed() < LONG);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
 #[test]
 fn a_name_is_looked_up_beside_and_a_resolver_that_hangs_keeps_nobody_waiting() {
     let mut lab = Lab::new();
@@ -78,30 +100,10 @@ fn a_name_is_looked_up_beside_and_a_resolver_that_hangs_keeps_nobody_waiting() {
     fs::write(lab.path("hosts"), "127.0.0.1 localhost\n").unwrap();
     fs::write(lab.path("resolv.conf"), "nameserver 192.0.2.1\n").unwrap();
     // Packets to the name server vanish.
-    let script = "ip link set lo up && ip link add d0 type dummy && ip addr add 192.0.2.2/24 dev d0 \
-                  && ip link set d0 up && mount --bind hosts /etc/hosts \
+    let script = "ip link set lo up && ip link add d0 type veth peer name d1 && ip link set d1 up \
+                  && ip addr add 192.0.2.2/24 dev d0 && ip link set d0 up && mount --bind hosts /etc/hosts \
                   && mount --bind resolv.conf /etc/resolv.conf && exec \"$@\"";
-    let start = |lab: &mut Lab| {
-        let engine = Command::new("unshare")
-            .args([
-                "--mount", "--net", "sh", "-c", script, "sh", PIPEBAN, "--config",
-            ])
-            .args([lab.path("pipeban.toml"), "engine".into()])
-            .current_dir(lab.path(""))
-            .spawn();
-        lab.engine = Some(engine.unwrap());
-        let start = Instant::now();
-        while UnixStream::connect(lab.socket()).is_err() {
-            if let Some(status) = lab.engine.as_mut().unwrap().try_wait().unwrap() {
-                eprintln!("SKIPPED: no namespaces ({status})");
-                return false;
-            }
-            assert!(start.elapsed() < LONG);
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        true
-    };
-    if !start(&mut lab) {
+    if !start_apart(&mut lab, script) {
         return;
     }
     let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
@@ -121,7 +123,7 @@ fn a_name_is_looked_up_beside_and_a_resolver_that_hangs_keeps_nobody_waiting() {
     drop(worker);
     lab.kill();
     fs::write(lab.path("hosts"), "127.0.0.1 localhost\n").unwrap();
-    assert!(start(&mut lab));
+    assert!(start_apart(&mut lab, script));
     let (mut worker, _) = Line::worker(&lab.socket(), 8).unwrap();
     let told = decide(&lab, &mut worker, 1, "203.0.113.9");
     assert_eq!(told, "[at-once] Ignore 203.0.113.9 by ignoreip");
@@ -181,4 +183,36 @@ fn where_somebody_logged_in_by_ssh_nobody_is_banned_for_a_while() {
     let (exit, text) = lab.say(&["ban", "203.0.113.6"]);
     assert_eq!(exit, 2);
     assert!(text.contains("logged in by ssh"), "{text}");
+}
+
+#[test]
+fn who_becomes_a_gateway_or_this_host_is_let_in_again() {
+    let mut lab = Lab::new();
+    let script = "ip link set lo up && ip link add d0 type veth peer name d1 && ip link set d1 up \
+                  && ip addr add 192.0.2.2/24 dev d0 && ip link set d0 up && exec \"$@\"";
+    if !start_apart(&mut lab, script) {
+        return;
+    }
+    let process = lab.engine.as_ref().unwrap().id().to_string();
+    let there = |line: &str| {
+        let words = line.split(' ');
+        let status = Command::new("nsenter")
+            .args(["--net", "--target", &process, "ip"])
+            .args(words)
+            .status();
+        assert!(status.unwrap().success(), "{line}");
+    };
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let clients = ["192.0.2.1", "203.0.113.5", "203.0.113.6"];
+    for (offset, client) in (1..).zip(clients) {
+        let told = decide(&lab, &mut worker, offset, client);
+        assert!(told.contains(&format!("Ban {client}")), "{told}");
+    }
+    there("route add default via 192.0.2.1");
+    there("addr add 203.0.113.5/24 dev d0");
+    until("they are let in", || {
+        lab.jail("at-once")["currently_banned"] == 1
+    });
+    let left = &lab.jail("at-once")["banned"][0]["host"];
+    assert_eq!(left, "203.0.113.6", "beside this host, and not it");
 }

@@ -5,9 +5,11 @@ mod ground; // the worlds themselves: what the other tests stand on
 
 mod bans; // who is banned, who never is, and what a ban closes
 mod crashes; // whatever is killed, whenever: no line and no ban is lost
+mod crowds; // many attackers at once, and what a stop and a start let through
 mod debian; // Debian's own /etc/apache2 beside pipeban, and without it again
 mod endings; // bans that end, bans that come back
 mod faults; // a log file that takes nothing
+mod force; // measurements, by `make bench`: each back end, fail2ban beside
 mod forged; // lines that are not Apache's own, or not whole
 mod hands; // the engine led by commands alone, and what it puts back
 mod matrix; // measurements, by `make bench`: lines lost at reloads and ends, rotatelogs beside

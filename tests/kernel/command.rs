@@ -61,7 +61,7 @@ fn the_program_is_run_and_asked() {
         // A ban that ended between two engines is lifted by the second, also at its own end.
         let (mut firewall, _) = start(&nft());
         assert_eq!(firewall.in_force(&other), Some(true));
-        firewall.left([other.clone()]);
+        firewall.left(|| [other.clone()].into_iter());
         exactly(&mut firewall, &[]);
         firewall.finish(Duration::ZERO);
         let (mut firewall, _) = start(&nft());

@@ -7,10 +7,12 @@ use super::world::*;
 
 const IPSET: &[&str] = &["/usr/sbin/iptables", "/usr/sbin/ipset"];
 
-fn tend(firewall: &mut pipeban::firewall::Firewall) {
-    for _ in 0..4 {
+/// As the engine does each second, until the ban is in force again.
+fn tend(firewall: &mut pipeban::firewall::Firewall, entry: &Entry) {
+    wait_until("it is put back", || {
         firewall.tend();
-    }
+        firewall.in_force(entry) == Some(true)
+    });
 }
 
 #[test]
@@ -103,7 +105,6 @@ fn what_somebody_takes_away_is_put_back() {
         let (mut firewall, notices) = start(&only(Backend::Ipset));
         let entry = ban(BAD4, web(), 600);
         firewall.ban(std::slice::from_ref(&entry)).unwrap();
-        tend(&mut firewall);
         for wipe in [
             "iptables -F pipeban",
             "iptables -D INPUT -j pipeban",
@@ -111,8 +112,7 @@ fn what_somebody_takes_away_is_put_back() {
         ] {
             run(wipe);
             assert_eq!(firewall.in_force(&entry), Some(false), "{wipe}");
-            tend(&mut firewall);
-            assert_eq!(firewall.in_force(&entry), Some(true), "{wipe}");
+            tend(&mut firewall, &entry);
             assert!(world.is_refused(BAD4, at(HOST4, 80)), "{wipe}");
             let told: Vec<_> = notices.try_iter().collect();
             assert!(
@@ -122,6 +122,54 @@ fn what_somebody_takes_away_is_put_back() {
         }
         let jumps = run("iptables-save").matches("-j pipeban").count();
         assert_eq!(jumps, 1);
+    });
+}
+
+#[test]
+fn what_a_process_before_has_left_stays_until_all_bans_are_known() {
+    in_world(IPSET, |world| {
+        for port in [80, 8080] {
+            serve(&format!("0.0.0.0:{port}"));
+        }
+        let left = ban(BAD4, web(), 600);
+        let (mut first, _) = start(&only(Backend::Ipset));
+        first.ban(std::slice::from_ref(&left)).unwrap();
+        drop(first);
+        // Without a database it knows of none.
+        let (mut second, notices) = start(&only(Backend::Ipset));
+        let same_ports = ban(GOOD4, web(), 600);
+        let others = ban(GOOD4, list(&[8080], &[]), 600);
+        second.ban(&[same_ports.clone(), others.clone()]).unwrap();
+        run("iptables -D INPUT -j pipeban");
+        tend(&mut second, &others);
+        for entry in [&left, &same_ports, &others] {
+            assert_eq!(second.in_force(entry), Some(true), "{entry:?}");
+        }
+        assert!(world.is_refused(BAD4, at(HOST4, 80)));
+        assert!(world.is_served(BAD4, at(HOST4, 8080)));
+        exactly(&mut second, std::slice::from_ref(&others));
+        assert!(world.is_served(BAD4, at(HOST4, 80)));
+        assert_eq!(run("ipset list -n"), "pbv4_32_t8080\n");
+        let told: Vec<_> = notices.try_iter().collect();
+        assert!(matches!(&told[..], [Notice::Event { .. }]), "{told:?}");
+    });
+}
+
+#[test]
+fn a_host_that_ceases_to_be_a_router_keeps_nothing_of_one() {
+    in_world(IPSET, |_| {
+        let forwarding = |on: &str| std::fs::write("/proc/sys/net/ipv4/ip_forward", on).unwrap();
+        forwarding("1");
+        let (mut firewall, notices) = start(&only(Backend::Ipset));
+        let (one, other) = (ban(BAD4, web(), 600), ban(GOOD4, list(&[8080], &[]), 600));
+        exactly(&mut firewall, &[one.clone(), other.clone()]);
+        assert!(run("iptables-save").contains("-A pipeban-dnat"));
+        forwarding("0");
+        exactly(&mut firewall, std::slice::from_ref(&other));
+        assert!(!run("iptables-save").contains("-A pipeban-dnat"));
+        assert_eq!(firewall.in_force(&other), Some(true));
+        assert_eq!(run("ipset list -n"), "pbv4_32_t8080\n");
+        assert!(notices.is_empty(), "{:?}", notices.try_recv());
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use super::network::Network;
 
@@ -17,7 +18,11 @@ impl Connection {
     pub(crate) fn open(network: &Network, from: &str, server: IpAddr) -> io::Result<Connection> {
         let from: IpAddr = from.parse().expect("an address");
         let stream = network.connect(from, SocketAddr::new(server, 80))?;
-        Ok(Connection(BufReader::new(stream)))
+        Ok(Connection::over(stream))
+    }
+
+    pub(crate) fn over(stream: TcpStream) -> Connection {
+        Connection(BufReader::new(stream))
     }
 
     /// Sends a GET and reads its answer; the connection stays open.
@@ -74,6 +79,12 @@ impl Connection {
         }
         io::copy(&mut (&mut self.0).take(length), &mut io::sink())?;
         status.ok_or_else(|| io::Error::other("no status line"))
+    }
+
+    /// How long a read may wait from now on.
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
+        let stream = self.0.get_mut();
+        stream.set_read_timeout(Some(patience)).expect("set");
     }
 
     /// Whether the server has cut this connection; waits as long as a read does.

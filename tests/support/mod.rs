@@ -5,10 +5,13 @@
 
 pub(crate) mod apache;
 pub(crate) mod backend;
+pub(crate) mod fail2ban;
 pub(crate) mod http;
+pub(crate) mod knocks;
 pub(crate) mod load;
 pub(crate) mod network;
 pub(crate) mod process;
+pub(crate) mod strike;
 pub(crate) mod world;
 
 use std::time::{Duration, Instant};

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl Network {
     /// # Errors
     /// As of `connect`; `TimedOut` after [`CONNECT`]: that is what a drop looks like.
     pub(crate) fn connect(&self, from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
-        self.within(|| connect_from(from, to))
+        self.within(|| connect_here(from, to, CONNECT))
     }
 
     pub(crate) fn listen(&self, at: SocketAddr) -> TcpListener {
@@ -51,7 +51,38 @@ impl Network {
     }
 }
 
-fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+/// As [`Network::connect`], by a thread that is where the client is.
+///
+/// # Errors
+/// As of `connect`; `TimedOut` after `patience`.
+pub(crate) fn connect_here(
+    from: IpAddr,
+    to: SocketAddr,
+    patience: Duration,
+) -> io::Result<TcpStream> {
+    let socket = knock(from, to)?;
+    let limit = PollTimeout::try_from(patience).map_err(io::Error::other)?;
+    let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    if poll(&mut ready, limit)? == 0 {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    match getsockopt(&socket, sockopt::SocketError)? {
+        0 => {}
+        error => return Err(io::Error::from_raw_os_error(error)),
+    }
+    let stream = TcpStream::from(socket);
+    stream.set_nonblocking(false)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(15)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(15)))?;
+    Ok(stream)
+}
+
+/// Asks for a connection and waits for nothing.
+///
+/// # Errors
+/// As of `connect`.
+pub(crate) fn knock(from: IpAddr, to: SocketAddr) -> io::Result<OwnedFd> {
     let family = if from.is_ipv4() {
         AddressFamily::Inet
     } else {
@@ -65,24 +96,7 @@ fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
         &SockaddrStorage::from(SocketAddr::new(from, 0)),
     )?;
     match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
-        Ok(()) => {}
-        Err(nix::errno::Errno::EINPROGRESS) => {
-            let limit = PollTimeout::try_from(CONNECT).map_err(io::Error::other)?;
-            let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-            if poll(&mut ready, limit)? == 0 {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            match getsockopt(&socket, sockopt::SocketError)? {
-                0 => {}
-                error => return Err(io::Error::from_raw_os_error(error)),
-            }
-        }
-        Err(error) => return Err(error.into()),
+        Ok(()) | Err(nix::errno::Errno::EINPROGRESS) => Ok(socket),
+        Err(error) => Err(error.into()),
     }
-    let stream = TcpStream::from(socket);
-    stream.set_nonblocking(false)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(15)))?;
-    stream.set_write_timeout(Some(Duration::from_secs(15)))?;
-    Ok(stream)
 }

@@ -133,6 +133,30 @@ fn what_was_kept_comes_back_exactly_in_the_same_boot() {
 }
 
 #[test]
+fn where_not_all_counters_fit_those_of_who_hit_last_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut database = open(&dir.path().join("db"), "boot-a").unwrap();
+    let ops: Vec<Op> = [3, 1, 4, 2]
+        .map(|n| Op::Counter {
+            jail: "apache-auth".parse().unwrap(),
+            net: format!("203.0.113.{n}/32").parse().unwrap(),
+            hits: vec![(at(n, 0).boot, 1)],
+            findtime: Duration::from_secs(600),
+        })
+        .into();
+    database.commit(&ops, at(5, 5)).unwrap();
+    let mut saved = Saved::default();
+    let reading = database.home.reading(&database.connection, at(6, 6));
+    rows::newest_counters(&reading, &mut saved, 2).unwrap();
+    let kept: Vec<String> = saved
+        .counters
+        .iter()
+        .map(|(_, net, _)| net.to_string())
+        .collect();
+    assert_eq!(kept, ["203.0.113.3/32", "203.0.113.4/32"]);
+}
+
+#[test]
 fn after_another_boot_the_wall_clock_tells_what_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");

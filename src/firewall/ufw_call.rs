@@ -1,0 +1,81 @@
+//! Calls of ufw, each of which sees what the one before it has written.
+//!
+//! ufw (0.36) reads its rules first and takes its lock afterwards (the end of /usr/sbin/ufw): of
+//! two calls at a time the second writes what it had read over what the first has written, and an
+//! administrator's rule is lost. So our calls have the lock before they begin: the child takes it
+//! before its `exec`, and for a process that has the lock ufw's own `lockf` (`create_lock` in
+//! ufw/util.py) changes nothing. Where two meet it is our rule that is lost, and put back.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::{Error, tool};
+use crate::sys::process::{hold_lock, holder_of_lock};
+
+pub(super) const UFW: &str = "/usr/sbin/ufw";
+const LOCK: &str = "/run/ufw.lock";
+/// A call takes 0.3 s, with 10 000 rules 4 s; as long again for another ufw to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two of our calls, and two looks at the lock: who waits for it gets it.
+const GIVE_WAY: Duration = Duration::from_millis(50);
+
+/// Calls ufw, after others that are at work; what it printed.
+///
+/// # Errors
+/// It failed, or the lock was not free for a minute.
+pub(super) fn run(argv: &[String]) -> Result<String, Error> {
+    let free = Instant::now() + PATIENCE;
+    loop {
+        thread::sleep(GIVE_WAY);
+        // Without either ufw says itself what is wrong.
+        let Some(lock) = lock() else {
+            return tool::run(UFW, argv, PATIENCE);
+        };
+        let busy = match holder_of_lock(&lock) {
+            Ok(Some(holder)) => Some(holder),
+            Ok(None) | Err(_) => {
+                match tool::start(UFW, argv, |command: &mut Command| hold_lock(command, lock)) {
+                    Err(error) if is_busy(&error) => None,
+                    other => return tool::finish(UFW, argv, other, PATIENCE),
+                }
+            }
+        };
+        if Instant::now() >= free {
+            let who = busy.map_or("somebody".to_owned(), |pid| format!("process {pid}"));
+            return Err(Error::Tool {
+                command: format!("{UFW} {}", argv.join(" ")),
+                said: format!(
+                    "{who} has held {LOCK} for {} s: does a `ufw` wait for an answer?",
+                    PATIENCE.as_secs()
+                ),
+            });
+        }
+    }
+}
+
+/// The lock's file; `None` where it cannot be opened, or /usr/sbin/ufw is not ufw itself: what
+/// merely starts ufw would have the lock, and ufw wait for it.
+fn lock() -> Option<File> {
+    let mut begin = Vec::new();
+    let ufw = File::open(UFW).ok()?;
+    ufw.take(64).read_to_end(&mut begin).ok()?;
+    let first = begin.split(|byte| *byte == b'\n').next()?;
+    let first = String::from_utf8_lossy(first);
+    let is_python = first.starts_with("#!") && first.contains("python");
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false);
+    is_python.then(|| options.open(LOCK).ok()).flatten()
+}
+
+/// Somebody was faster.
+fn is_busy(error: &io::Error) -> bool {
+    [Errno::EAGAIN, Errno::EACCES]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(*errno as i32))
+}

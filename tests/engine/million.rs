@@ -1,0 +1,244 @@
+//! A million bans through the real engine, database to kernel: measured, no claims but two: all
+//! are in force, and who is banned stays out while the engine is not there.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use pipeban::config::Ports;
+use pipeban::jail::{Ban, BanId, Mode, Moment};
+use pipeban::store::{Home, Op};
+
+use super::*;
+use crate::support::network::Network;
+use crate::support::world::{CONFIG, SERVER4};
+use crate::support::{World, median};
+
+const JAIL: &str = "apache-cgitraversal";
+const BAD: &str = "198.51.100.66";
+const GOOD: &str = "198.51.100.77";
+/// Attempts under way at any time: one each 100 ms or so.
+const KNOCKERS: usize = 16;
+/// For a start with a million bans on a busy machine.
+const START: Duration = Duration::from_secs(300);
+
+/// Bans of before, as an engine would have left them.
+fn fill(state: &Path, count: u32) {
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let home = Home {
+        path: state.join("pipeban.sqlite3"),
+        boot_id: boot_id.trim().to_owned(),
+        memory: Duration::from_secs(86_400),
+    };
+    let now = pipeban::jail::Now {
+        boot: Moment::from_boottime(clock::boottime()),
+        wall: jiff::Timestamp::now(),
+    };
+    let ban = |n: u32| Ban {
+        id: BanId::new(u64::from(n) + 1_000_000),
+        jail: JAIL.parse().unwrap(),
+        net: std::net::IpAddr::from(Ipv4Addr::from(0x0b00_0000 + n)).into(),
+        ports: Ports::List {
+            tcp: [80, 443].into(),
+            udp: [443].into(),
+        },
+        mode: Mode::Enforced,
+        since: now.boot,
+        since_wall: now.wall,
+        until: Some(
+            now.boot
+                .plus(Duration::from_secs(86_400 + u64::from(n % 86_400))),
+        ),
+        failures: 1,
+        within: Duration::ZERO,
+        reason: None,
+    };
+    let mut database = home.open().unwrap();
+    let all: Vec<u32> = (0..count).collect();
+    for some in all.chunks(10_000) {
+        let ops: Vec<Op> = some.iter().map(|n| Op::Ban(ban(*n))).collect();
+        database.commit(&ops, now).unwrap();
+    }
+}
+
+/// Starts the engine; when it answers a worker, with all that it restored in force.
+fn start(world: &World, stream: u64) -> (Line, Duration) {
+    let begin = Instant::now();
+    world
+        .command(&["setsid", "--fork", "/usr/bin/pipeban", "engine"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    let socket = world.path("/run/pipeban/engine.sock");
+    loop {
+        if let Ok(mut line) = Line::connect(&socket) {
+            line.stream.set_read_timeout(Some(START)).unwrap();
+            line.send(&hello(stream, VERSION)).unwrap();
+            match line.receive().unwrap() {
+                Reply::Welcome { .. } => return (line, begin.elapsed()),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(begin.elapsed() < START, "no engine");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn stop(world: &World, line: Line) -> Duration {
+    let begin = Instant::now();
+    let said = world.pipeban(&["engine", "--stop"]);
+    assert_eq!(said.status, 0, "{said:?}");
+    drop(line);
+    begin.elapsed()
+}
+
+/// A file of the engine's in /proc.
+fn proc_file(world: &World, name: &str) -> String {
+    let engine = world.processes().into_iter().find(|process| {
+        process.name == "pipeban" && process.argv.last().is_some_and(|last| last == "engine")
+    });
+    let pid = engine.expect("an engine").pid;
+    std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap()
+}
+
+/// Of the engine, in MB: now, and at most.
+fn memory(world: &World) -> (u64, u64) {
+    let status = proc_file(world, "status");
+    let of = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        let kb: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kb / 1024
+    };
+    (of("VmRSS:"), of("VmHWM:"))
+}
+
+/// Time of a processor that the engine has used.
+fn worked(world: &World) -> Duration {
+    let stat = proc_file(world, "stat");
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    let ticks = |field: &str| field.parse::<u64>().unwrap();
+    Duration::from_millis((ticks(fields[11]) + ticks(fields[12])) * 10)
+}
+
+/// A client that was not banned before: when its ban, in force by then, was told, and when it was
+/// committed.
+fn one_more(world: &World, worker: &mut Line, n: u32) -> (Duration, Duration) {
+    let log = world.path("/var/log/pipeban.log");
+    let length = || std::fs::metadata(&log).unwrap().len();
+    let before = length();
+    let client = Ipv4Addr::from(0x0c00_0000 + n).to_string();
+    let hits = vec![hit(u64::from(n) + 1, &client, &[JAIL])];
+    let begin = Instant::now();
+    worker.send(&Request::Hits(hits)).unwrap();
+    while length() == before {
+        std::hint::spin_loop();
+    }
+    let told = begin.elapsed();
+    let words = worker.ack().unwrap().1.join("\n");
+    assert!(words.contains(&format!("Ban {client}")), "{words}");
+    (told, begin.elapsed())
+}
+
+/// All there, and those that `status` shows in force: it asks the kernel.
+fn check(world: &World, count: u64) {
+    let status = world.status(None);
+    let warnings = status["warnings"].to_string();
+    assert!(!warnings.contains("in force"), "{warnings}");
+    let jail = &status["jails"][0];
+    assert!(jail["currently_banned"].as_u64() >= Some(count), "{jail}");
+    let shown = jail["banned"].as_array().unwrap();
+    assert!(!shown.is_empty());
+    assert!(shown.iter().all(|ban| ban["in_force"] == true), "{jail}");
+}
+
+fn connects(clients: &Network, from: &str) -> bool {
+    let server = SocketAddr::new(SERVER4, 80);
+    clients.connect(from.parse().unwrap(), server).is_ok()
+}
+
+#[test]
+#[ignore = "a measurement: `make bench`"]
+fn measure_a_million_bans_through_the_engine() {
+    let mut table = Vec::new();
+    for count in [1_000, 1_000_000] {
+        let Some(world) = World::new() else { return };
+        // On the disk: /tmp is the same in there.
+        let state = tempfile::tempdir().unwrap();
+        let config = format!(
+            "[paths]\nstate = \"{}\"\n[firewall]\nbackend = \"nftables\"\n{CONFIG}",
+            state.path().display()
+        );
+        world.write("/etc/pipeban/pipeban.toml", &config);
+        let _server = world.server().listen(SocketAddr::new(SERVER4, 80));
+        let clients = world.clients();
+        let (mut worker, _) = start(&world, 1);
+        worker
+            .send(&Request::Hits(vec![hit(1, BAD, &[JAIL])]))
+            .unwrap();
+        worker.ack().unwrap();
+        stop(&world, worker);
+        fill(state.path(), count);
+
+        let (mut worker, started) = start(&world, 2);
+        let starting = worked(&world);
+        eprintln!("{count} bans: start {started:.1?} (processor {starting:.1?})");
+        check(&world, u64::from(count));
+        let times: Vec<_> = (0..200).map(|n| one_more(&world, &mut worker, n)).collect();
+        let in_force = median(times.iter().map(|times| times.0).collect());
+        let stored = median(times.iter().map(|times| times.1).collect());
+        let begin = Instant::now();
+        assert_eq!(world.pipeban(&["status"]).status, 0);
+        let status = begin.elapsed();
+        let (used, peak) = memory(&world);
+        eprintln!("one more: in force {in_force:.1?}, stored {stored:.1?}; status {status:.1?}");
+
+        assert!(connects(&clients, GOOD) && !connects(&clients, BAD));
+        let (over, got_in, tried) = (
+            AtomicBool::new(false),
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+        );
+        let (stopped, again) = std::thread::scope(|scope| {
+            for _ in 0..KNOCKERS {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        tried.fetch_add(1, Ordering::Relaxed);
+                        let in_ = usize::from(connects(&clients, BAD));
+                        got_in.fetch_add(in_, Ordering::Relaxed);
+                    }
+                });
+                std::thread::sleep(Duration::from_millis(95));
+            }
+            let stopped = stop(&world, worker);
+            let (_, again) = start(&world, 3);
+            std::thread::sleep(Duration::from_secs(2));
+            over.store(true, Ordering::Relaxed);
+            (stopped, again)
+        });
+        let (got_in, tried) = (got_in.into_inner(), tried.into_inner());
+        eprintln!("stop {stopped:.1?}, restart {again:.1?}, got in: {got_in} of {tried}");
+        check(&world, u64::from(count) + 200);
+        for (what, value) in [
+            ("start", format!("{started:.1?}")),
+            ("of it at work", format!("{starting:.1?}")),
+            ("one more, in force", format!("{in_force:.1?}")),
+            ("one more, stored", format!("{stored:.1?}")),
+            ("memory", format!("{used} MB, at most {peak} MB")),
+            ("status", format!("{status:.1?}")),
+            ("stop", format!("{stopped:.1?}")),
+            ("restart", format!("{again:.1?}")),
+            ("got in meanwhile", format!("{got_in} of {tried}")),
+        ] {
+            table.push(format!("{count:>9} bans  {what:<20}{value}"));
+        }
+        assert_eq!(got_in, 0, "of {tried}");
+        assert!(connects(&clients, GOOD));
+    }
+    eprintln!("{}", table.join("\n"));
+}
