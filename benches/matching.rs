@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pipeban::config::{Backend, Config, Firewall, Jail, Paths, Ports, Syslog};
+use pipeban::config::{Backend, Config, Firewall, Hooks, Jail, Paths, Ports, Syslog};
 use pipeban::filter::matcher::Matcher;
 use pipeban::filter::read;
 use pipeban::record::{Kind, Parser};
@@ -165,6 +165,7 @@ fn config(kind: Kind, filter: &str) -> Option<Config> {
         vhost: Vec::new(),
         not_vhost: Vec::new(),
         increment: None,
+        hooks: Hooks::default(),
     };
     let definition = read(
         "bench",

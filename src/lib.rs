@@ -30,7 +30,7 @@
 //! - [`pipe`]: Apache's side: stub, keeper, reader, match threads, uplink
 //! - [`firewall`]: nftables by netlink, the ufw mirror, cutting of sockets, the host's own addresses
 //! - [`store`]: SQLite; the only module that knows SQL
-//! - [`alert`]: syslog and the log file
+//! - [`alert`]: syslog, the log file, and programs that are told of bans
 //! - [`apache`]: reads Apache's configuration: which logs are piped, and which are not
 //!
 //! Conductors: join the two.

@@ -1,11 +1,13 @@
-//! Syslog and the log file.
+//! Syslog, the log file, and programs that are told of bans.
 #![forbid(unsafe_code)]
 
 mod flood;
+mod hooks;
 mod logfile;
 mod syslog;
 mod words;
 
+pub use hooks::{Call, Hooks};
 pub use words::words;
 
 use std::collections::VecDeque;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
-use super::{Global, problems, test};
+use super::{Global, hooks, problems, test};
 use crate::apache;
 use crate::config::{self, Config, JailName, Origins, Problem};
 use crate::filter::Filter;
@@ -63,6 +63,14 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
         return show(&config, &origins, name);
     }
     let mut warnings = filter_warnings(&config);
+    warnings.extend(
+        hooks::warnings(&config, &origins)
+            .iter()
+            .map(|problem| Warning {
+                text: problem.to_string(),
+                json: problem_json("warning", problem),
+            }),
+    );
     match apache::scan(args.apache_config.as_deref()) {
         Ok(scan) => {
             let mut found = scan.warnings();

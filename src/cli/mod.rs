@@ -15,6 +15,7 @@ mod ban;
 mod check;
 mod engine;
 mod fail2ban;
+mod hooks;
 mod log;
 mod off;
 mod problems;

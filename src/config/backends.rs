@@ -1,9 +1,8 @@
 //! The keys of `[firewall]`.
 
-use std::time::Duration;
-
+use super::argv::{COMMAND_PLACEHOLDERS, argv, patience};
 use super::document::{Located, Value};
-use super::schema::{Faults, Key, absolute, apply, boolean, finite, items, key, number, set, text};
+use super::schema::{Faults, Key, apply, boolean, items, key, number, set, text};
 use super::words::nearest;
 use super::{Backend, BanCommand, Blocktype, Firewall};
 
@@ -27,27 +26,16 @@ pub(super) const FIREWALL: &[Key<Firewall>] = &[
 ];
 
 const COMMAND: &[Key<BanCommand>] = &[
-    key("ban", |t, v, f| set(&mut t.ban, argv(v, f))),
-    key("unban", |t, v, f| set(&mut t.unban, argv(v, f))),
+    key("ban", |t, v, f| {
+        set(&mut t.ban, argv(v, &COMMAND_PLACEHOLDERS, f))
+    }),
+    key("unban", |t, v, f| {
+        set(&mut t.unban, argv(v, &COMMAND_PLACEHOLDERS, f))
+    }),
     key("check", |t, v, f| {
-        set(&mut t.check, argv(v, f).map(Some));
+        set(&mut t.check, argv(v, &COMMAND_PLACEHOLDERS, f).map(Some));
     }),
-    key("timeout", |t, v, f| {
-        if let Some(timeout) = finite(v, f) {
-            if timeout <= LONGEST_COMMAND {
-                t.timeout = timeout;
-            } else {
-                f.expected("a duration of 5 minutes at most", v);
-            }
-        }
-    }),
-];
-
-const LONGEST_COMMAND: Duration = Duration::from_secs(300);
-
-/// What is put into a command's words, by name.
-pub const PLACEHOLDERS: [&str; 8] = [
-    "host", "net", "family", "tcp", "udp", "jail", "seconds", "until",
+    key("timeout", |t, v, f| set(&mut t.timeout, patience(v, f))),
 ];
 
 const BACKENDS: [(&str, Backend); 6] = [
@@ -103,54 +91,6 @@ fn command(target: &mut Firewall, value: &Located, faults: &mut Faults<'_>) {
     let mut command = target.command.take().unwrap_or_default();
     apply("firewall.command", COMMAND, table, &mut command, faults);
     target.command = Some(command);
-}
-
-/// A program and its arguments: no shell looks at them.
-fn argv(value: &Located, faults: &mut Faults<'_>) -> Option<Vec<String>> {
-    let Value::List(words) = &value.value else {
-        faults.expected(
-            "a list: the program and each of its arguments, like [\"/usr/local/sbin/block\", \"{host}\"]",
-            value,
-        );
-        return None;
-    };
-    let Some(program) = words.first() else {
-        faults.expected("a list that begins with a program", value);
-        return None;
-    };
-    absolute(program, faults)?;
-    let mut argv = Vec::new();
-    for word in words {
-        let text = text(word, faults)?;
-        if let Some(unknown) = unknown_placeholder(text) {
-            let known: Vec<String> = PLACEHOLDERS.map(|name| format!("{{{name}}}")).into();
-            faults.at(
-                word.place,
-                format!(
-                    "unknown placeholder `{{{}}}`: there are {}",
-                    unknown.escape_debug(),
-                    known.join(", ")
-                ),
-            );
-            return None;
-        }
-        argv.push(text.to_owned());
-    }
-    Some(argv)
-}
-
-/// The name at the beginning of `rest`, which follows a `{`, and what follows its `}`; `None`: the
-/// brace is a brace, as in `{ {host} }`.
-pub fn placeholder(rest: &str) -> Option<(&str, &str)> {
-    let (name, after) = rest.split_once('}')?;
-    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase());
-    is_name.then_some((name, after))
-}
-
-fn unknown_placeholder(text: &str) -> Option<&str> {
-    let mut names = text.split('{').skip(1).filter_map(placeholder);
-    let unknown = names.find(|(name, _)| !PLACEHOLDERS.contains(name))?;
-    Some(unknown.0)
 }
 
 /// What the back ends still lack when every file has been read.

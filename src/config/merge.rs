@@ -11,8 +11,8 @@ use super::document::{self, Member, Place, Value};
 use super::schema::{self, Faults};
 use super::words::nearest;
 use super::{
-    Config, Firewall, Increment, Jail, JailName, Log, Paths, Ports, Problem, Syslog, SyslogFormat,
-    SyslogTarget,
+    Config, Firewall, Hooks, Increment, Jail, JailName, Log, Paths, Ports, Problem, Syslog,
+    SyslogFormat, SyslogTarget,
 };
 
 /// The name under which bans by hand are shown.
@@ -128,6 +128,7 @@ pub(super) fn built_in() -> Config {
             vhost: Vec::new(),
             not_vhost: Vec::new(),
             increment: None,
+            hooks: Hooks::default(),
         },
         jails: BTreeMap::new(),
         filters: BTreeMap::new(),

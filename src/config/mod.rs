@@ -354,6 +354,9 @@ pub struct Jail {
     pub not_vhost: Vec<String>,
     /// Escalation, off when `None`.
     pub increment: Option<Increment>,
+    /// Programs that are told of bans.
+    #[serde(default)]
+    pub hooks: Hooks,
 }
 
 fn yes() -> bool {
@@ -366,6 +369,36 @@ fn single_v4() -> u8 {
 
 fn most_bans() -> u32 {
     300
+}
+
+/// Programs with their arguments, in which [`HOOK_PLACEHOLDERS`] are put: told of a jail's bans.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hooks {
+    /// Run for each new ban. Empty: nothing is.
+    pub on_ban: Vec<String>,
+    /// Run when a ban is over or lifted. Empty: nothing is.
+    pub on_unban: Vec<String>,
+    /// A program that runs longer is killed (`hook_timeout`). Default 30 s, at most 5 minutes.
+    pub timeout: Duration,
+}
+
+impl Hooks {
+    /// Those that there are, by their keys.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &[String])> {
+        let both = [("on_ban", &self.on_ban), ("on_unban", &self.on_unban)];
+        let named = both.into_iter().filter(|(_, argv)| !argv.is_empty());
+        named.map(|(key, argv)| (key, argv.as_slice()))
+    }
+}
+
+impl Default for Hooks {
+    fn default() -> Hooks {
+        Hooks {
+            on_ban: Vec::new(),
+            on_unban: Vec::new(),
+            timeout: Duration::from_secs(30),
+        }
+    }
 }
 
 /// What feeds a jail.
@@ -457,6 +490,7 @@ pub enum Ports {
 
 pub mod duration;
 
+mod argv;
 mod backends;
 mod document;
 mod load;
@@ -466,7 +500,7 @@ mod schema;
 mod show;
 mod words;
 
-pub use backends::{PLACEHOLDERS, placeholder};
+pub use argv::{COMMAND_PLACEHOLDERS, HOOK_PLACEHOLDERS, fill};
 pub use load::{
     OnDisk, Problem, filter_directories, load, load_with_origins, networks_in, paths_of,
 };

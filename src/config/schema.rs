@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::argv::{HOOK_PLACEHOLDERS, argv, patience};
 use super::document::{Located, Member, Place, Value};
 use super::merge::Proxies;
 use super::networks::{self, Ignored};
@@ -178,7 +179,20 @@ pub(super) const JAIL: &[Key<Jail>] = &[
     key("vhost", |t, v, f| set(&mut t.vhost, vhosts(v, f))),
     key("not_vhost", |t, v, f| set(&mut t.not_vhost, vhosts(v, f))),
     key("increment", increment),
+    key("on_ban", |t, v, f| set(&mut t.hooks.on_ban, hook(v, f))),
+    key("on_unban", |t, v, f| set(&mut t.hooks.on_unban, hook(v, f))),
+    key("hook_timeout", |t, v, f| {
+        set(&mut t.hooks.timeout, patience(v, f))
+    }),
 ];
+
+/// `[]`: none, where `[defaults]` names one.
+fn hook(value: &Located, faults: &mut Faults<'_>) -> Option<Vec<String>> {
+    match &value.value {
+        Value::List(words) if words.is_empty() => Some(Vec::new()),
+        _ => argv(value, &HOOK_PLACEHOLDERS, faults),
+    }
+}
 
 const INCREMENT: &[Key<Increment>] = &[
     key("factor", |t, v, f| {

@@ -70,14 +70,24 @@ fn value(jail: &Jail, key: &str) -> String {
         "vhost" => list(jail.vhost.iter().cloned()),
         "not_vhost" => list(jail.not_vhost.iter().cloned()),
         "increment" => jail.increment.as_ref().map_or("false".into(), increment),
+        "on_ban" => list(jail.hooks.on_ban.iter().cloned()),
+        "on_unban" => list(jail.hooks.on_unban.iter().cloned()),
+        "hook_timeout" => text(&duration::show(Some(jail.hooks.timeout))),
         _ => String::new(),
     }
 }
 
-/// Options of a filter may hold quotes and backslashes.
+/// Options of a filter may hold quotes and backslashes, arguments of a program anything.
 fn text(value: &str) -> String {
-    let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
-    format!("\"{escaped}\"")
+    let mut quoted = String::from("\"");
+    for c in value.chars() {
+        match c {
+            '\\' | '"' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {
@@ -154,7 +164,7 @@ mod tests {
             };
             let bantime = bantime.map_or("-1".to_owned(), |time| time.to_string());
             let (config, origins) = read(&format!(
-                "[jails.\"a.b\"]\nlog = \"{log}\"\nmaxretry = {maxretry}\nfindtime = {findtime}\nbantime = {bantime}\nipv6_prefix = {prefix}\nport = {port}\nincrement = {increment}\nenforce = {enforce}\nignoreip = \"192.0.2.1 2001:db8::/32 /a office.example\"\nignore_ssh_logins = \"7d\"\nfilter = 'x[mode=\"a\\b\"]'\n"
+                "[jails.\"a.b\"]\nlog = \"{log}\"\nmaxretry = {maxretry}\nfindtime = {findtime}\nbantime = {bantime}\nipv6_prefix = {prefix}\nport = {port}\nincrement = {increment}\nenforce = {enforce}\nignoreip = \"192.0.2.1 2001:db8::/32 /a office.example\"\nignore_ssh_logins = \"7d\"\nfilter = 'x[mode=\"a\\b\"]'\non_ban = [\"/b\", \"{{host}}\\n\\\\\\u0085\"]\nhook_timeout = 90\n"
             ));
             let name = "a.b".parse().unwrap();
             let shown = show_jail(&config, &origins, &name).unwrap();

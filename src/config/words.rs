@@ -17,16 +17,13 @@ pub(super) fn advice(section: &str, key: &str) -> Option<&'static str> {
     }
 }
 
+const ACTION: &str = "what a ban does is `backend` in `[firewall]`, the same for every jail; a \
+                      program that is told of bans is `on_ban = [\"/PROGRAM\", \"{host}\"]`";
+
 /// fail2ban's keys of a jail that are something else here, or nothing.
 const JAIL: &[(&str, &str)] = &[
-    (
-        "action",
-        "what a ban does is `backend` in `[firewall]`, the same for every jail",
-    ),
-    (
-        "action_",
-        "what a ban does is `backend` in `[firewall]`, the same for every jail",
-    ),
+    ("action", ACTION),
+    ("action_", ACTION),
     ("allports", "write `port = \"all\"`"),
     (
         "backend",
@@ -51,7 +48,7 @@ const JAIL: &[(&str, &str)] = &[
     ),
     (
         "destemail",
-        "mail is not sent: follow syslog or the log file",
+        "no mail is sent: follow syslog or the log file, or have a program of yours send it, as `on_ban = [\"/PROGRAM\", \"{host}\"]`",
     ),
     (
         "failregex",
@@ -92,7 +89,7 @@ const JAIL: &[(&str, &str)] = &[
         "protocol",
         "leave it out: a ban closes tcp, and udp 443 with https",
     ),
-    ("sender", "mail is not sent: follow syslog or the log file"),
+    ("sender", "no mail is sent: leave it out"),
     (
         "usedns",
         "only Apache's client field counts, which is an address: leave it out",

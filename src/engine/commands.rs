@@ -342,7 +342,7 @@ impl Engine {
         done(text, vec![json!({"off": off, "lifted": lifted})], true)
     }
 
-    fn has_ufw_rules(&self) -> bool {
+    pub(super) fn has_ufw_rules(&self) -> bool {
         let firewall = &self.parts.accepted.config.firewall;
         firewall.has(Backend::Ufw) && firewall.mirror && firewall.max_rules > 0
     }

@@ -18,7 +18,7 @@ use super::settings::Accepted;
 use super::status::Answered;
 use super::stop::Stop;
 use super::surge::Surges;
-use crate::alert::{Alerts, Severity};
+use crate::alert::{Alerts, Hooks, Severity};
 use crate::config::Paths;
 use crate::control::{
     Counters, OffStatus, Reading, Reply, Request, SlowestFilter, VERSION, WorkerHello, encode,
@@ -112,6 +112,7 @@ pub(super) struct Parts {
     pub(super) jails: Jails,
     pub(super) firewall: Firewall,
     pub(super) alerts: Alerts,
+    pub(super) hooks: Hooks,
     pub(super) store: Store<Then>,
     pub(super) done: Receiver<Done<Then>>,
     pub(super) notices: Receiver<Notice>,
@@ -619,6 +620,7 @@ impl Engine {
             old.config.paths != new.config.paths || old.config.firewall != new.config.firewall;
         self.parts.jails.configure(&new.config);
         self.parts.alerts.configure(&new.config.syslog);
+        self.parts.hooks.forget();
         self.identities = Identities::of(&new.config.paths.user);
         let jails = new.config.jails.values().filter(|jail| jail.enabled);
         let mut text = format!(
@@ -727,7 +729,9 @@ impl Engine {
         let time = Instant::now();
         if time >= self.tend {
             self.tend = time + TEND;
-            for line in self.surges.turn(now.boot) {
+            self.tend_hooks();
+            let mirrored = self.has_ufw_rules();
+            for line in self.surges.turn(mirrored, now.boot) {
                 self.parts.alerts.tell(Severity::Notice, &line);
             }
             match self.surges.alarm() {
@@ -803,6 +807,7 @@ impl Engine {
         self.parts
             .alerts
             .tell(Severity::Notice, "pipeban stops; bans stay in force");
+        self.parts.hooks.stop();
         self.parts.store.finish();
         // Answers that were waiting for the last commit.
         let mut server = self.parts.server;
@@ -817,6 +822,11 @@ impl Engine {
         drop(server);
         // What is queued for ufw is found out again at the next start.
         self.parts.firewall.finish(Duration::ZERO);
+        let left = self.parts.hooks.finish();
+        if left > 0 {
+            let text = format!("hooks not run, or not to their end, as pipeban stops: {left}");
+            self.parts.alerts.tell(Severity::Warning, &text);
+        }
         self.parts.alerts.finish();
     }
 

@@ -17,6 +17,7 @@ mod evidence;
 mod exemptions;
 mod files;
 mod hits;
+mod hooks;
 mod hub;
 mod locks;
 mod logins;

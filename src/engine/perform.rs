@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::hooks::Due;
 use super::hub::{Engine, Then, now};
 use super::surge::Event;
 use crate::alert::{Severity, words};
@@ -25,6 +26,8 @@ pub(super) struct Line {
     text: String,
     /// One of many perhaps: only so many of a jail are told one by one.
     of: Option<(JailName, Event)>,
+    /// A hook may be told too.
+    due: Option<Due>,
 }
 
 /// What is to be done together.
@@ -46,20 +49,24 @@ impl Work {
     }
 
     pub(super) fn say(&mut self, severity: Severity, text: String) {
-        let of = None;
-        self.lines.push(Line { severity, text, of });
+        self.lines.push(Line {
+            severity,
+            text,
+            of: None,
+            due: None,
+        });
     }
 
     pub(super) fn take(&mut self, actions: impl IntoIterator<Item = Action>) {
         for action in actions {
             if let Some((severity, text)) = words(&action) {
-                let of = match &action {
-                    Action::Ban(ban) if ban.failures > 0 => Some((ban.jail.clone(), Event::Ban)),
-                    Action::Restore(ban) => Some((ban.jail.clone(), Event::Restore)),
-                    Action::Unban { ban, .. } => Some((ban.jail.clone(), Event::Unban)),
-                    _ => None,
-                };
-                self.lines.push(Line { severity, text, of });
+                let due = Due::of(&action);
+                self.lines.push(Line {
+                    severity,
+                    text,
+                    of: Event::of(&action),
+                    due,
+                });
             }
             let (ban, op) = match action {
                 Action::Ban(ban) => (ban.clone(), Some(Op::Ban(ban))),
@@ -93,23 +100,33 @@ impl Engine {
             true => self.settle(),
             false => self.enforce(work.touched, now),
         }
-        for line in &work.lines {
-            let told = line.of.as_ref().is_none_or(|(jail, event)| {
-                let settings = self.parts.jails.settings(jail);
-                let default = &self.parts.accepted.config.defaults;
-                let limit = settings.unwrap_or(default).bans_per_minute;
-                let limit = match event {
-                    Event::Restore => limit.max(MOST_RESTORED),
-                    Event::Ban | Event::Unban => limit,
-                };
-                self.surges.tells(jail, *event, limit, now.boot)
-            });
-            if told {
-                self.parts.alerts.tell(line.severity, &line.text);
-            }
+        for line in work.lines {
+            self.tell(line, now);
         }
         if !work.ops.is_empty() || !then.is_empty() {
             self.parts.store.submit(work.ops, now, then);
+        }
+    }
+
+    /// Tells a line and its hook, unless there are too many of the kind.
+    fn tell(&mut self, line: Line, now: Now) {
+        if let Some((jail, event)) = &line.of {
+            let settings = self.settings(jail);
+            let limit = match event {
+                Event::Restore => settings.bans_per_minute.max(MOST_RESTORED),
+                _ => settings.bans_per_minute,
+            };
+            let hooked = line
+                .due
+                .as_ref()
+                .is_some_and(|due| due.hook(settings).is_some());
+            if !self.surges.tells(jail, *event, limit, hooked, now.boot) {
+                return;
+            }
+        }
+        self.parts.alerts.tell(line.severity, &line.text);
+        if let Some(due) = line.due {
+            self.hook(due, now);
         }
     }
 

@@ -14,7 +14,7 @@ use super::server::Server;
 use super::settings::Accepted;
 use super::stop::Stop;
 use super::{files, locks, ready, settings};
-use crate::alert::{Alerts, Severity};
+use crate::alert::{Alerts, Hooks, Severity};
 use crate::config::{Backend, Config};
 use crate::firewall::{Changes, Firewall};
 use crate::jail::{Jails, REMEMBERED};
@@ -59,6 +59,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
 
     let alerts = Alerts::start(&accepted.config.syslog)
         .map_err(|error| Failure::Cannot(error.to_string()))?;
+    let hooks = Hooks::start().map_err(|error| Failure::Cannot(error.to_string()))?;
     let mut troubles = Vec::new();
     match warning {
         Some(text) => troubles.push(("config", text)),
@@ -108,6 +109,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
         jails,
         firewall,
         alerts,
+        hooks,
         store,
         done: done_in,
         notices: notices_in,

@@ -15,8 +15,8 @@ use ipnet::IpNet;
 use super::cut::{Cutter, Target};
 use super::notices::Notices;
 use super::{Backend, Entry, Error, Witness, ssh_ports, tool, ufw_rules};
-use crate::config::{BanCommand, Ports, placeholder};
-use crate::jail::show_net;
+use crate::config::{BanCommand, Ports, fill};
+use crate::jail::{ban_values, show_net};
 
 /// Wishes that may wait; a program takes some milliseconds at least.
 const MOST_WAITING: usize = 50_000;
@@ -351,10 +351,9 @@ impl Templates {
     }
 
     fn call(&self, template: &[String], entry: &Entry) -> Result<(), Error> {
-        let values = values(entry, &self.ssh);
-        let mut words = template.iter().map(|word| fill(word, &values));
-        let program = words.next().unwrap_or_default();
-        let argv: Vec<String> = words.collect();
+        let mut argv = fill(template, &values(entry, &self.ssh)).into_iter();
+        let program = argv.next().unwrap_or_default();
+        let argv: Vec<String> = argv.collect();
         tool::run(&program, &argv, self.settings.timeout).map(drop)
     }
 }
@@ -370,8 +369,8 @@ impl Witness for Templates {
     }
 }
 
-/// What [`crate::config::PLACEHOLDERS`] stand for, in their order.
-fn values(entry: &Entry, ssh: &BTreeSet<u16>) -> [(&'static str, String); 8] {
+/// What [`crate::config::COMMAND_PLACEHOLDERS`] stand for, in their order.
+fn values(entry: &Entry, ssh: &BTreeSet<u16>) -> Vec<(&'static str, String)> {
     let list = |ports: &BTreeSet<u16>| {
         let words: Vec<String> = ports.iter().map(u16::to_string).collect();
         words.join(",")
@@ -382,48 +381,15 @@ fn values(entry: &Entry, ssh: &BTreeSet<u16>) -> [(&'static str, String); 8] {
         Ports::AllButSsh => (ufw_rules::ranges_around(ssh).join(","), ALL.to_owned()),
         Ports::List { tcp, udp } => (list(tcp), list(udp)),
     };
-    let family = match entry.net {
-        IpNet::V4(_) => "4",
-        IpNet::V6(_) => "6",
-    };
-    let seconds = entry.remaining.map_or(0, |left| left.as_secs().max(1));
-    [
-        ("host", show_net(&entry.net)),
-        ("net", entry.net.to_string()),
-        ("family", family.to_owned()),
-        ("tcp", tcp),
-        ("udp", udp),
-        ("jail", entry.jail.clone()),
-        ("seconds", seconds.to_string()),
-        (
-            "until",
-            entry
-                .until
-                .map_or(String::new(), |until| format!("{until:.0}")),
-        ),
-    ]
-}
-
-/// Every `{name}` replaced, once: a value is never looked at again.
-fn fill(word: &str, values: &[(&str, String)]) -> String {
-    let mut parts = word.split('{');
-    let mut filled = parts.next().unwrap_or("").to_owned();
-    for part in parts {
-        let value = placeholder(part).and_then(|(name, after)| {
-            let (_, value) = values.iter().find(|(known, _)| *known == name)?;
-            Some((value.as_str(), after))
-        });
-        let (value, after) = value.unwrap_or(("{", part));
-        filled.push_str(value);
-        filled.push_str(after);
-    }
-    filled
+    let mut values = ban_values(&entry.net, &entry.jail, entry.remaining, entry.until).to_vec();
+    values.extend([("tcp", tcp), ("udp", udp)]);
+    values
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::PLACEHOLDERS;
+    use crate::config::COMMAND_PLACEHOLDERS;
 
     fn entry(net: &str, ports: Ports) -> Entry {
         Entry {
@@ -444,22 +410,19 @@ mod tests {
         };
         let ssh = BTreeSet::from([22]);
         let one = values(&entry("192.0.2.1/32", list), &ssh);
-        assert_eq!(one.each_ref().map(|(name, _)| *name), PLACEHOLDERS);
-        for (word, expected) in [
-            ("{host}", "192.0.2.1"),
-            ("ip={net},v{family}", "ip=192.0.2.1/32,v4"),
-            ("{tcp}/{udp}/", "80,443//"),
-            ("{jail} {seconds}", "wp-login 1"),
-            ("{until}", "2026-11-22T12:00:00Z"),
-            ("plain}", "plain}"),
-            ("{ {host} }", "{ 192.0.2.1 }"),
-            ("{{host}", "{192.0.2.1"),
-        ] {
-            assert_eq!(fill(word, &one), expected, "{word}");
-        }
+        let names: Vec<&str> = one.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, COMMAND_PLACEHOLDERS);
+        let filled = |values, word: &str| fill(&[word.to_owned()], values).join("");
+        assert_eq!(
+            filled(
+                &one,
+                "{host} {net} v{family} {tcp}/{udp}/ {jail} {seconds} {until}"
+            ),
+            "192.0.2.1 192.0.2.1/32 v4 80,443// wp-login 1 2026-11-22T12:00:00Z"
+        );
         let six = values(&entry("2001:db8::/64", Ports::AllButSsh), &ssh);
         assert_eq!(
-            fill("{host} {tcp} {udp}", &six),
+            filled(&six, "{host} {tcp} {udp}"),
             "2001:db8::/64 1:21,23:65535 1:65535"
         );
     }

@@ -1,25 +1,12 @@
-//! Runs a firewall's own program: absolute path, argument array, no shell, clean environment, a
-//! limit on time and output.
+//! Runs a firewall's own program, or the administrator's.
 #![forbid(unsafe_code)]
 
-use std::io::{Read, Write};
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-
 use super::Error;
+use crate::sys::program;
 
-/// 10 000 rules are 1 MB.
-const MOST_OUTPUT: u64 = 16 * 1024 * 1024;
-/// Of what a tool says in an error.
-const MOST_SAID: usize = 300;
-
-/// Runs to the end and gives what was printed on both outputs.
+/// Runs to the end and gives what was printed on both outputs: see [`program::run`].
 ///
 /// # Errors
 /// It could not be started, took longer than `patience` (it is killed then, with its children),
@@ -35,110 +22,8 @@ pub(super) fn run_with_input(
     input: String,
     patience: Duration,
 ) -> Result<String, Error> {
-    let failed = |said: String| Error::Tool {
+    program::run(program, argv, input, patience, &|| false).map_err(|failure| Error::Tool {
         command: format!("{program} {}", argv.join(" ")),
-        said,
-    };
-    let start = || {
-        let (reader, writer) = std::io::pipe()?;
-        let child = Command::new(program)
-            .args(argv)
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("LC_ALL", "C")
-            .current_dir(Path::new("/"))
-            .stdin(match input.is_empty() {
-                true => Stdio::null(),
-                false => Stdio::piped(),
-            })
-            .stdout(writer.try_clone()?)
-            .stderr(writer)
-            .process_group(0)
-            .spawn()?;
-        Ok::<_, std::io::Error>((reader, child))
-    };
-    let (reader, mut child) = start().map_err(|error| failed(error.to_string()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // Ends with the tool, whether that reads or not; without the thread it reads nothing.
-        let _ = thread::Builder::new().name("input".into()).spawn(move || {
-            let _ = stdin.write_all(input.as_bytes());
-        });
-    }
-    let (sender, output) = crossbeam_channel::bounded(1);
-    let reading = thread::Builder::new().name("tool".into()).spawn(move || {
-        let mut bytes = Vec::new();
-        // What came until an error is all there is.
-        let _ = reader.take(MOST_OUTPUT).read_to_end(&mut bytes);
-        let _ = sender.send(bytes);
-    });
-    let said = match reading {
-        Ok(_) => output.recv_timeout(patience).ok(),
-        Err(_) => None,
-    };
-    if said.is_none() {
-        // Its own process group: children of it go too.
-        if let Ok(pid) = i32::try_from(child.id()) {
-            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-    }
-    let status = child.wait().map_err(|error| failed(error.to_string()))?;
-    let Some(said) = said else {
-        return Err(failed(format!(
-            "no end after {} s, killed",
-            patience.as_secs()
-        )));
-    };
-    let said = String::from_utf8_lossy(&said).into_owned();
-    match status.success() {
-        true => Ok(said),
-        false => Err(failed(format!("{status}: {}", shorten(&said)))),
-    }
-}
-
-fn shorten(said: &str) -> String {
-    let line = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars()
-        .filter(|c| !c.is_control())
-        .take(MOST_SAID)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sh(script: &str, patience: Duration) -> Result<String, Error> {
-        run("/bin/sh", &["-c".into(), script.into()], patience)
-    }
-
-    #[test]
-    fn output_comes_with_a_clean_environment() {
-        let said = sh("echo $HOME-$LC_ALL-$(pwd) >&2", Duration::from_secs(20)).unwrap();
-        assert_eq!(said, "-C-/\n");
-    }
-
-    #[test]
-    fn a_failure_says_what_the_tool_said() {
-        let error = sh("echo no; exit 3", Duration::from_secs(20)).unwrap_err();
-        assert!(error.to_string().contains("exit status: 3: no"), "{error}");
-    }
-
-    #[test]
-    fn a_tool_reads_what_it_is_given_whole() {
-        let input = "0123456789".repeat(50_000);
-        let argv = ["-c".to_owned()];
-        let said = run_with_input("/usr/bin/wc", &argv, input, Duration::from_secs(20));
-        assert_eq!(said.unwrap().trim(), "500000");
-    }
-
-    #[test]
-    fn a_tool_that_hangs_is_killed_with_its_children() {
-        let error = sh("sleep 1000 & sleep 1000", Duration::from_millis(100)).unwrap_err();
-        assert!(error.to_string().contains("killed"), "{error}");
-    }
-
-    #[test]
-    fn a_missing_tool_is_an_error() {
-        assert!(run("/nonexistent/ufw", &[], Duration::from_secs(1)).is_err());
-    }
+        said: failure.to_string(),
+    })
 }

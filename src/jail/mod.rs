@@ -12,6 +12,7 @@ mod id;
 mod moment;
 mod netset;
 pub mod shared;
+mod values;
 
 pub use bans::{Ban, Bans, Given, Hold, MAX_BANS, Mode};
 pub use counter::{Counted, MAX_ALL_HITS, MAX_CLIENTS};
@@ -22,6 +23,7 @@ pub use exempt::{
 pub use id::BanId;
 pub use moment::Moment;
 pub use netset::NetSet;
+pub use values::ban_values;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

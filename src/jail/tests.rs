@@ -27,6 +27,7 @@ fn jail() -> Jail {
         vhost: vec![],
         not_vhost: vec![],
         increment: None,
+        hooks: crate::config::Hooks::default(),
     }
 }
 

@@ -3,10 +3,12 @@
 
 mod clocks;
 mod exemptions;
+mod hooks;
 mod kills;
 mod lasting;
 mod owners;
 mod undecided;
+mod weight;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};

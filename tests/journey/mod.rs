@@ -17,6 +17,7 @@ mod passing; // every line Apache writes arrives, whatever is reloaded
 mod proxied; // a site behind a proxy
 mod refusals; // whatever is broken or forbidden: lines pass, and somebody is told
 mod rehearsal; // a line by hand makes a real ban
+mod surge; // more bans than are told one by one
 mod switch; // off, on, and a configuration broken on disk
 mod timing; // measurements, by `make bench`: from the attack to the ban
 mod upheavals; // a firewall turned over, restarts, a boot: who gets through

@@ -34,6 +34,7 @@ fn jail(log: Kind, filter: &str) -> Jail {
         vhost: Vec::new(),
         not_vhost: Vec::new(),
         increment: None,
+        hooks: crate::config::Hooks::default(),
     }
 }
 

@@ -1,0 +1,94 @@
+//! Hooks whose programs somebody else than root can change: the engine runs them as root.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::{Config, Origins, Problem};
+
+/// Who else could have what is run, for each hook where it stands.
+pub(super) fn warnings(config: &Config, origins: &Origins) -> Vec<Problem> {
+    let jails = config.jails.iter();
+    let jails = jails.map(|(name, jail)| (name.as_str(), jail));
+    let mut warnings: Vec<Problem> = Vec::new();
+    for (name, jail) in jails.chain([("", &config.defaults)]) {
+        for (key, argv) in jail.hooks.all() {
+            let (Some((file, place)), Some(program)) = (origins.of(name, key), argv.first()) else {
+                continue;
+            };
+            let weak = changeable(Path::new(program), nix::unistd::geteuid().as_raw());
+            let problem = weak.map(|weak| Problem {
+                file: file.clone(),
+                place: Some(*place),
+                message: format!(
+                    "`{key}` runs {program} as root, and {weak}: `chown root:root` and `chmod \
+                     go-w` it"
+                ),
+            });
+            // [defaults] stand in every jail.
+            warnings.extend(problem.filter(|problem| !warnings.contains(problem)));
+        }
+    }
+    warnings
+}
+
+/// The first of the file and the directories above it, also behind links, that another user than
+/// root and `own` may write.
+fn changeable(program: &Path, own: u32) -> Option<String> {
+    let real = fs::canonicalize(program).ok()?;
+    let named = program.parent().into_iter().flat_map(Path::ancestors);
+    let all: BTreeSet<PathBuf> = named.chain(real.ancestors()).map(Path::to_owned).collect();
+    all.into_iter().find_map(|path| {
+        let found = fs::metadata(&path).ok()?;
+        // In a directory with the sticky bit nobody touches another's files.
+        let shared = found.is_dir() && found.mode() & 0o1000 != 0;
+        let who = match (found.uid(), found.gid(), found.mode()) {
+            (user, ..) if user != 0 && user != own => format!("user {user} owns"),
+            _ if shared => return None,
+            (.., mode) if mode & 0o002 != 0 => "everybody may write".into(),
+            (_, group, mode) if mode & 0o020 != 0 && group != 0 => {
+                format!("group {group} may write")
+            }
+            _ => return None,
+        };
+        Some(format!("{who} {}", path.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_others_may_write_is_found_above_and_behind_links() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = nix::unistd::geteuid().as_raw();
+        let path = |name: &str| directory.path().join(name);
+        let mode = |name: &str, mode| {
+            fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        fs::create_dir_all(path("a/b")).unwrap();
+        fs::write(path("a/b/hook"), "").unwrap();
+        std::os::unix::fs::symlink(path("a/b/hook"), path("link")).unwrap();
+        mode("a", 0o755);
+        mode("a/b", 0o755);
+        mode("a/b/hook", 0o755);
+        assert_eq!(changeable(&path("link"), own), None);
+        for (name, bits, usual) in [("a/b/hook", 0o777, 0o755), ("a", 0o757, 0o755)] {
+            mode(name, bits);
+            let said = changeable(&path("link"), own).unwrap();
+            let expected = format!("everybody may write {}", path(name).display());
+            assert_eq!(said, expected);
+            mode(name, usual);
+        }
+        mode("a", 0o1777);
+        assert_eq!(changeable(&path("link"), own), None);
+        if own == 0 {
+            std::os::unix::fs::chown(path("a/b/hook"), Some(12_345), None).unwrap();
+            let said = changeable(&path("link"), own).unwrap();
+            assert!(said.starts_with("user 12345 owns"), "{said}");
+        }
+    }
+}
