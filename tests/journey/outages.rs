@@ -87,7 +87,7 @@ fn row(name: &str, outage: &dyn Fn(&World, &Apache<'_>)) {
         "-t",
         "tmpfs",
         "-o",
-        "size=8m",
+        "size=64m",
         "small",
         "/var/log/apache2",
     ];
