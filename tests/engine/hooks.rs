@@ -129,6 +129,37 @@ fn neither_a_restart_nor_the_emergency_stop_is_told_to_hooks() {
 }
 
 #[test]
+fn a_client_that_stays_banned_at_an_import_is_no_news() {
+    let mut lab = Lab::new();
+    let note = noting(&lab);
+    lab.configure(&format!(
+        "[defaults]\non_ban = [\"{note}\", \"ban\", \"{{host}}\", \"{{id}}\"]\n\
+         on_unban = [\"{note}\", \"unban\", \"{{host}}\", \"{{id}}\"]\n{JAILS}"
+    ));
+    lab.start();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let mut behind = hit(1, "203.0.113.12", &["at-once"]);
+    behind.peer = Some("192.0.2.7".parse().unwrap());
+    worker.send(&Request::Hits(vec![behind])).unwrap();
+    worker.ack().unwrap();
+    std::fs::write(lab.path("list"), "203.0.113.12\n").unwrap();
+    let list = lab.path("list").display().to_string();
+    let (exit, said) = lab.say(&["import", &list, "--jail", "at-once"]);
+    assert_eq!(exit, 0, "{said}");
+    // The ban of the client behind the proxy has gone for one of packets.
+    until("it is told", || {
+        let log = lab.log();
+        log.contains("Unban 203.0.113.12 (replaced by a new ban)")
+            && log.contains("Restore Ban 203.0.113.12\n")
+    });
+    lab.say(&["unban", "203.0.113.12"]);
+    until_noted(
+        &lab,
+        &["<ban><203.0.113.12><b1>", "<unban><203.0.113.12><b2>"],
+    );
+}
+
+#[test]
 fn a_hook_that_hangs_holds_up_neither_bans_nor_the_end_of_the_engine() {
     let mut lab = Lab::new();
     let hang = script(
