@@ -27,7 +27,7 @@ impl Engine {
             && jails.settings(jail).is_none()
             && !jails.names().contains(jail)
         {
-            return refused(1, self.no_such_jail(jail));
+            return refused(2, self.no_such_jail(jail));
         }
         let now = now();
         let (mut bans, mut next) = (Vec::new(), None);
