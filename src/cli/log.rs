@@ -114,17 +114,12 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
 /// every start, and an option misspelt before the nightly reload is to cost no line. `None`: no
 /// file is named. With the configuration file.
 pub(super) fn misspelt(words: &[OsString], error: &clap::Error) -> Option<(pipe::Log, PathBuf)> {
-    let value_of_an_option = |word: &OsString| {
-        ["-L", "-p", "--link", "--config"]
-            .iter()
-            .any(|option| word == option)
-    };
+    // What stands behind an option may be its value, and another file of root's.
     let is_path = |at: usize, word: &OsString| {
         let before = at.checked_sub(1).and_then(|before| words.get(before));
-        word.as_bytes().starts_with(b"/") && !before.is_some_and(value_of_an_option)
+        word.as_bytes().starts_with(b"/") && !before.is_some_and(|b| b.as_bytes().starts_with(b"-"))
     };
     let mut paths = words.iter().enumerate();
-    // What stands before may be the value of what was not understood.
     let (_, path) = paths.rfind(|(at, word)| is_path(*at, word))?;
     let config = words.windows(2).find_map(|pair| match pair {
         [option, file] if option == "--config" => Some(PathBuf::from(file)),
@@ -344,6 +339,11 @@ mod tests {
                 "--config /etc/p.toml log error /var/log/a.log --link /cur -z",
                 Some("/var/log/a.log"),
             ),
+            (
+                "log access /var/log/a.log --confg /etc/p.toml",
+                Some("/var/log/a.log"),
+            ),
+            ("log access --confg /etc/p.toml", None),
             ("log nonsense", None),
             ("--config /etc/p.toml log error -z", None),
         ] {

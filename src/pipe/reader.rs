@@ -30,8 +30,9 @@ const LOOK_AGAIN: u16 = 50;
 /// fragments.
 const PARTIAL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Blocks follow each other no faster, unless [`MUCH`] waits: five threads are woken for each, which
-/// line by line costs ten times what is done with it. The first line after a pause does not wait.
+/// Blocks follow each other no faster, unless [`MUCH`] waits, or a quarter of a small pipe: five
+/// threads are woken for each, which line by line costs ten times what is done with it. The first
+/// line after a pause does not wait.
 const PACE: Duration = Duration::from_millis(1);
 const MUCH: usize = MAX_BLOCK / 4;
 
@@ -196,7 +197,7 @@ impl Reader {
                 continue;
             }
             let early = last.map(|last| PACE.saturating_sub(last.elapsed()));
-            if waiting < MUCH
+            if waiting < MUCH.min(enough / 2)
                 && let Some(early) = early.filter(|early| !early.is_zero())
             {
                 std::thread::sleep(early);
