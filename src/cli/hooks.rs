@@ -1,13 +1,15 @@
-//! Hooks whose programs somebody else than root can change: the engine runs them as root.
+//! Hooks whose programs cannot be run, or that somebody else than root can change: the engine runs
+//! them as root. Neither keeps an engine from banning.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Origins, Problem};
 
-/// Who else could have what is run, for each hook where it stands.
+/// What is wrong with what is run, for each hook where it stands.
 pub(super) fn warnings(config: &Config, origins: &Origins) -> Vec<Problem> {
     let jails = config.jails.iter();
     let jails = jails.map(|(name, jail)| (name.as_str(), jail));
@@ -17,20 +19,40 @@ pub(super) fn warnings(config: &Config, origins: &Origins) -> Vec<Problem> {
             let (Some((file, place)), Some(program)) = (origins.of(name, key), argv.first()) else {
                 continue;
             };
-            let weak = changeable(Path::new(program), nix::unistd::geteuid().as_raw());
-            let problem = weak.map(|weak| Problem {
-                file: file.clone(),
-                place: Some(*place),
-                message: format!(
+            let own = nix::unistd::geteuid().as_raw();
+            let message = match (unfit(program), changeable(Path::new(program), own)) {
+                (Some(unfit), _) => format!("`{key}` runs {program}, which {unfit}"),
+                (None, Some(weak)) => format!(
                     "`{key}` runs {program} as root, and {weak}: `chown root:root` and `chmod \
                      go-w` it"
                 ),
-            });
+                (None, None) => continue,
+            };
+            let problem = Problem {
+                file: file.clone(),
+                place: Some(*place),
+                message,
+            };
             // [defaults] stand in every jail.
-            warnings.extend(problem.filter(|problem| !warnings.contains(problem)));
+            if !warnings.contains(&problem) {
+                warnings.push(problem);
+            }
         }
     }
     warnings
+}
+
+/// Why nobody can run it.
+fn unfit(program: &str) -> Option<String> {
+    match fs::metadata(program) {
+        Ok(found) if !found.is_file() => Some("is no file".into()),
+        Ok(found) if found.mode() & 0o111 == 0 => {
+            Some(format!("nobody may execute: `chmod 755 {program}`"))
+        }
+        Ok(_) => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some("is not there".into()),
+        Err(error) => Some(format!("cannot be looked at: {error}")),
+    }
 }
 
 /// The first of the file and the directories above it, also behind links, that another user than

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -65,9 +64,6 @@ pub fn load_with_origins(file: &Path) -> Result<(Config, Origins), Vec<Problem>>
     for (name, jail) in jails.chain([("", &config.defaults)]) {
         for path in &jail.ignore_files {
             problems.extend(ignore_file(path, origins.of(name, "ignoreip")));
-        }
-        for (key, argv) in jail.hooks.all() {
-            problems.extend(hook(key, argv, origins.of(name, key)));
         }
     }
     // One file may be named by many jails.
@@ -140,25 +136,6 @@ fn ignore_file(path: &Path, origin: Option<&Origin>) -> Vec<Problem> {
         _ => problem,
     };
     problems.into_iter().map(named).collect()
-}
-
-/// What is wrong with a hook's program.
-fn hook(key: &str, argv: &[String], origin: Option<&Origin>) -> Option<Problem> {
-    let (program, (file, place)) = (argv.first()?, origin?);
-    let wrong = match std::fs::metadata(program) {
-        Ok(found) if !found.is_file() => "is no file".to_owned(),
-        Ok(found) if found.permissions().mode() & 0o111 == 0 => {
-            format!("nobody may execute: `chmod 755 {program}`")
-        }
-        Ok(_) => return None,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => "is not there".into(),
-        Err(error) => format!("cannot be looked at: {error}"),
-    };
-    Some(Problem {
-        file: file.clone(),
-        place: Some(*place),
-        message: format!("`{key}` runs {program}, which {wrong}"),
-    })
 }
 
 /// The networks of a named list: one of the administrator's goes before a shipped one.

@@ -26,8 +26,11 @@ pub(super) struct Exemptions {
     looker: Looker,
     exempt: Arc<Exempt>,
     surroundings: Surroundings,
-    /// They are others than when bans were last held against them.
+    /// Bans are to be held against who is exempt by now.
     moved: bool,
+    /// When that may be: it takes one twentieth of the time at most, however many bans there are
+    /// and however often interfaces come and go.
+    release: Instant,
     watch: Watch,
     /// When they may be read again: reading takes one twentieth of the time at most.
     stale: Instant,
@@ -45,6 +48,7 @@ impl Exemptions {
             exempt: Arc::new(Exempt::new([])),
             surroundings: Surroundings::default(),
             moved: false,
+            release: Instant::now(),
             watch: Watch::start(),
             stale: Instant::now(),
             files: HashMap::new(),
@@ -181,8 +185,12 @@ impl Engine {
         }
         // A gateway or an address of our own that is banned would cut this host off.
         self.exempt();
-        if std::mem::take(&mut self.exemptions.moved) || changed {
+        self.exemptions.moved |= changed;
+        let start = Instant::now();
+        if self.exemptions.moved && start >= self.exemptions.release {
+            self.exemptions.moved = false;
             self.release(work);
+            self.exemptions.release = start + start.elapsed() * 20;
         }
         if seen {
             self.tell_of_lookups();

@@ -59,37 +59,42 @@ impl Work {
 
     pub(super) fn take(&mut self, actions: impl IntoIterator<Item = Action>) {
         for action in actions {
-            if let Some((severity, text)) = words(&action) {
-                let due = Due::of(&action);
-                self.lines.push(Line {
-                    severity,
-                    text,
-                    of: Event::of(&action),
-                    due,
-                });
-            }
-            let (ban, op) = match action {
-                Action::Ban(ban) => (ban.clone(), Some(Op::Ban(ban))),
-                Action::Restore(ban) => (ban, None),
-                Action::Unban { ban, end } => {
-                    let op = Op::End {
-                        jail: ban.jail.clone(),
-                        net: ban.net,
-                        why: match end {
-                            End::Over => "over",
-                            End::ByHand => "by hand",
-                            End::Exempt(_) => "exempt",
-                            End::NoRoom => "no room",
-                            End::Replaced => "replaced",
-                        },
-                    };
-                    (ban, Some(op))
-                }
-                _ => continue,
-            };
-            self.ops.extend(op);
-            self.touched.extend(ban.given());
+            let due = Due::of(&action);
+            self.take_one(action, due);
         }
+    }
+
+    /// `due`: what the hook is told of it.
+    pub(super) fn take_one(&mut self, action: Action, due: Option<Due>) {
+        if let Some((severity, text)) = words(&action) {
+            self.lines.push(Line {
+                severity,
+                text,
+                of: Event::of(&action),
+                due,
+            });
+        }
+        let (ban, op) = match action {
+            Action::Ban(ban) => (ban.clone(), Some(Op::Ban(ban))),
+            Action::Restore(ban) => (ban, None),
+            Action::Unban { ban, end } => {
+                let op = Op::End {
+                    jail: ban.jail.clone(),
+                    net: ban.net,
+                    why: match end {
+                        End::Over => "over",
+                        End::ByHand => "by hand",
+                        End::Exempt(_) => "exempt",
+                        End::NoRoom => "no room",
+                        End::Replaced => "replaced",
+                    },
+                };
+                (ban, Some(op))
+            }
+            _ => return,
+        };
+        self.ops.extend(op);
+        self.touched.extend(ban.given());
     }
 }
 

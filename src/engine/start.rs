@@ -74,6 +74,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
         boot_id: boot_id.trim().to_owned(),
         memory: memory(&accepted.config),
     };
+    let starting = ready::Starting::begin();
     let mut opened = store::open(&home, now);
     if let Some(text) = &opened.trouble {
         let key = if opened.database.is_some() {
@@ -133,7 +134,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
         );
         engine.trouble("changes", Severity::Warning, text);
     }
-    if let Err(error) = ready::tell() {
+    if let Err(error) = starting.ready() {
         let text = format!(
             "systemd cannot be told that bans are in force ({error}): it will take the engine for \
              one that hangs; set `Type=exec` in pipeban.service"

@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use ipnet::IpNet;
 
 use super::commands::{refused, short};
+use super::hooks::Due;
 use super::hub::{Engine, now};
 use super::perform::Work;
 use crate::config::JailName;
 use crate::control::{Exported, Fate, Offered, Reply, Until};
-use crate::jail::{Action, Ban, Mode, Now, Offer, OfferedEnd, Refusal, Taken, show_net};
+use crate::jail::{Action, Ban, End, Mode, Now, Offer, OfferedEnd, Refusal, Taken, show_net};
 use crate::store::Op;
 
 /// Bans in one answer, but for those of the last network.
@@ -26,7 +27,7 @@ impl Engine {
             && jails.settings(jail).is_none()
             && !jails.names().contains(jail)
         {
-            return refused(1, self.no_such_jail(jail));
+            return refused(2, self.no_such_jail(jail));
         }
         let now = now();
         let (mut bans, mut next) = (Vec::new(), None);
@@ -103,13 +104,21 @@ impl Engine {
     }
 }
 
-/// They are told as bans that are put back, and the store has yet to learn of them.
+/// They are told as bans that are put back, and the store has yet to learn of them. Who stays
+/// banned is no news for `on_unban`: no `on_ban` would follow.
 fn keep(work: &mut Work, actions: Vec<Action>) {
+    let stays = actions
+        .iter()
+        .any(|action| matches!(action, Action::Restore(ban) if ban.mode != Mode::Observed));
     for action in actions {
+        let due = match &action {
+            Action::Unban { end, .. } if stays && *end == End::Replaced => None,
+            action => Due::of(action),
+        };
         if let Action::Restore(ban) = &action {
             work.ops.push(Op::Ban(ban.clone()));
         }
-        work.take([action]);
+        work.take_one(action, due);
     }
 }
 

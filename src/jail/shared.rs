@@ -32,6 +32,8 @@ struct Seen {
     good: u32,
     agents: Vec<u64>,
     told: Option<Duration>,
+    /// The last request.
+    at: Duration,
 }
 
 impl Shared {
@@ -56,6 +58,7 @@ impl Shared {
             told: old.and_then(|old| old.told),
             ..Seen::default()
         });
+        seen.at = now;
         seen.good = seen.good.saturating_add(1);
         if seen.agents.len() < AGENTS && !seen.agents.contains(&agent) {
             seen.agents.push(agent);
@@ -72,8 +75,8 @@ impl Shared {
         true
     }
 
-    /// For an engine that knows of none: the shared addresses at `now`, `most` of them; others are
-    /// told at their next good request.
+    /// For an engine that knows of none: the shared addresses at `now`, the `most` that were last
+    /// seen; others are told at their next good request.
     pub fn tell_again(&mut self, now: Duration, most: usize) -> Vec<IpAddr> {
         for seen in self.young.values_mut().chain(self.old.values_mut()) {
             seen.told = None;
@@ -83,14 +86,16 @@ impl Shared {
         }
         let only_old = self
             .old
-            .keys()
-            .filter(|addr| !self.young.contains_key(addr));
-        let all = self.young.keys().chain(only_old);
-        let shared: Vec<IpAddr> = all
-            .filter(|addr| self.is_shared(addr))
-            .take(most)
-            .copied()
+            .iter()
+            .filter(|(addr, _)| !self.young.contains_key(addr));
+        let all = self.young.iter().chain(only_old);
+        let mut shared: Vec<(Duration, IpAddr)> = all
+            .filter(|(addr, _)| self.is_shared(addr))
+            .map(|(addr, seen)| (seen.at, *addr))
             .collect();
+        shared.sort_unstable_by(|a, b| b.cmp(a));
+        shared.truncate(most);
+        let shared: Vec<IpAddr> = shared.into_iter().map(|(_, addr)| addr).collect();
         for addr in &shared {
             let seen = match self.young.get_mut(addr) {
                 Some(seen) => Some(seen),
@@ -191,6 +196,18 @@ mod tests {
         let mut shared = Shared::new();
         assert_eq!(feed(&mut shared, 29, 5, at(0)), 0);
         assert_eq!(feed(&mut shared, 1, 1, at(61)), 0);
+    }
+
+    #[test]
+    fn those_last_seen_are_told_again_first() {
+        let mut shared = Shared::new();
+        let addrs = [3u32, 1, 2].map(|n| IpAddr::V4(n.into()));
+        for (minutes, addr) in (0..).zip(addrs) {
+            for agent in 0..30 {
+                shared.observe(addr, agent, at(minutes));
+            }
+        }
+        assert_eq!(shared.tell_again(at(3), 2), [addrs[2], addrs[1]]);
     }
 
     #[test]

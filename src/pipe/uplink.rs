@@ -41,8 +41,9 @@ const MAX_TOLD: usize = 20;
 const MAX_TOLD_LINE: usize = 500;
 /// Longest name of a filter, with its options, that is told with what it gave up on.
 const LONGEST_FILTER: usize = 1000;
-/// Shared addresses told to an engine at its welcome.
-const MAX_SHARED_TOLD: usize = 10_000;
+/// Shared addresses told to an engine at its welcome, ahead of hits; there may be a thousand
+/// workers.
+const MAX_SHARED_TOLD: usize = 1_000;
 /// An engine's reply is not longer than this.
 const MAX_REPLY: u64 = 1024 * 1024;
 

@@ -21,11 +21,13 @@ use crate::record::display;
 const MOST_OUTPUT: usize = 16 * 1024 * 1024;
 /// Bytes of it shown in an error.
 const MOST_SAID: usize = 300;
+/// Bytes of it looked at for that.
+const LOOKED_AT: usize = 4096;
 /// The whole environment of a program.
 pub const ENVIRONMENT: [(&str, &str); 2] =
     [("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("LC_ALL", "C")];
-/// Between two looks at a program that says nothing, at most.
-const LOOK: Duration = Duration::from_millis(50);
+/// Between two looks at a program that says nothing: the first, and at most.
+const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 /// How long one that was killed may take to die: it may hang in a dead file system.
 const DYING: Duration = Duration::from_secs(5);
 
@@ -133,13 +135,18 @@ pub fn finish(
     } = started;
     let end = Instant::now().checked_add(patience);
     let mut printed = Vec::new();
-    let mut look = Duration::from_millis(1);
+    let mut look = LOOK.0;
+    let mut was_open = true;
     loop {
         let open = read(&mut output, &mut printed, look);
+        if was_open && !open {
+            // Who closes its output most often ends in the same moment.
+            look = LOOK.0;
+        }
+        was_open = open;
         match child.try_wait() {
             Ok(Some(status)) => {
-                // What it wrote before its end is there by now.
-                let _ = read(&mut output, &mut printed, Duration::ZERO);
+                read_rest(&mut output, &mut printed);
                 return match status.success() {
                     true => Ok(String::from_utf8_lossy(&printed).into_owned()),
                     false => Err(Failure::Ended(status, shown(&printed))),
@@ -162,30 +169,55 @@ pub fn finish(
         if !open {
             thread::sleep(look);
         }
-        look = (look * 2).min(LOOK);
+        look = (look * 2).min(LOOK.1);
     }
 }
 
-/// Reads what comes, at most a pipeful, waiting for the first byte; false: nothing will come.
+/// What came.
+#[derive(PartialEq)]
+enum Heard {
+    Something,
+    Nothing,
+    /// Nothing will come any more.
+    End,
+}
+
+/// Reads what comes, waiting for the first byte; false: nothing will come.
 fn read(output: &mut PipeReader, printed: &mut Vec<u8>, wait: Duration) -> bool {
     let mut timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO);
-    let mut chunk = [0; 16 * 1024];
-    // 64 KiB is all that waits in a pipe: who prints without end is looked at in between.
+    // Who prints without end is looked at in between.
     for _ in 0..4 {
-        let mut ready = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
-        if !matches!(poll(&mut ready, timeout), Ok(1..)) {
-            return true;
+        match read_once(output, printed, timeout) {
+            Heard::Something => timeout = PollTimeout::ZERO,
+            Heard::Nothing => return true,
+            Heard::End => return false,
         }
-        match output.read(&mut chunk) {
-            Ok(0) | Err(_) => return false,
-            Ok(length) => {
-                let room = MOST_OUTPUT.saturating_sub(printed.len());
-                printed.extend(chunk.iter().take(length.min(room)));
-            }
-        }
-        timeout = PollTimeout::ZERO;
     }
     true
+}
+
+/// Reads what waits in the pipe of a program that has ended: a pipe holds as much as a page size
+/// says. What it left running may print on, so no more than [`MOST_OUTPUT`].
+fn read_rest(output: &mut PipeReader, printed: &mut Vec<u8>) {
+    while printed.len() < MOST_OUTPUT
+        && read_once(output, printed, PollTimeout::ZERO) == Heard::Something
+    {}
+}
+
+fn read_once(output: &mut PipeReader, printed: &mut Vec<u8>, wait: PollTimeout) -> Heard {
+    let mut ready = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
+    if !matches!(poll(&mut ready, wait), Ok(1..)) {
+        return Heard::Nothing;
+    }
+    let mut chunk = [0; 16 * 1024];
+    match output.read(&mut chunk) {
+        Ok(0) | Err(_) => Heard::End,
+        Ok(length) => {
+            let room = MOST_OUTPUT.saturating_sub(printed.len());
+            printed.extend(chunk.iter().take(length.min(room)));
+            Heard::Something
+        }
+    }
 }
 
 /// Its own process group: children of it go too.
@@ -200,6 +232,7 @@ fn kill(child: &mut Child) {
 }
 
 fn shown(said: &[u8]) -> String {
+    let (said, _) = said.split_at(said.len().min(LOOKED_AT));
     let words: Vec<&[u8]> = said
         .split(u8::is_ascii_whitespace)
         .filter(|word| !word.is_empty())
@@ -260,6 +293,18 @@ mod tests {
         let input = "0123456789".repeat(50_000);
         let said = run("/bin/cat", &[], input.clone(), LONG, &|| false).unwrap();
         assert!(said == input, "{} bytes", said.len());
+    }
+
+    #[test]
+    fn all_that_waits_in_a_wide_pipe_is_read_after_the_end() {
+        let (mut output, mut writer) = io::pipe().unwrap();
+        let wide = nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20);
+        nix::fcntl::fcntl(&writer, wide).unwrap();
+        writer.write_all(&[b'x'; 700_000]).unwrap();
+        let mut printed = Vec::new();
+        // The writer stays open, as what runs on in the background does.
+        read_rest(&mut output, &mut printed);
+        assert_eq!(printed.len(), 700_000);
     }
 
     #[test]

@@ -129,6 +129,37 @@ fn neither_a_restart_nor_the_emergency_stop_is_told_to_hooks() {
 }
 
 #[test]
+fn a_client_that_stays_banned_at_an_import_is_no_news() {
+    let mut lab = Lab::new();
+    let note = noting(&lab);
+    lab.configure(&format!(
+        "[defaults]\non_ban = [\"{note}\", \"ban\", \"{{host}}\", \"{{id}}\"]\n\
+         on_unban = [\"{note}\", \"unban\", \"{{host}}\", \"{{id}}\"]\n{JAILS}"
+    ));
+    lab.start();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let mut behind = hit(1, "203.0.113.12", &["at-once"]);
+    behind.peer = Some("192.0.2.7".parse().unwrap());
+    worker.send(&Request::Hits(vec![behind])).unwrap();
+    worker.ack().unwrap();
+    std::fs::write(lab.path("list"), "203.0.113.12\n").unwrap();
+    let list = lab.path("list").display().to_string();
+    let (exit, said) = lab.say(&["import", &list, "--jail", "at-once"]);
+    assert_eq!(exit, 0, "{said}");
+    // The ban of the client behind the proxy has gone for one of packets.
+    until("it is told", || {
+        let log = lab.log();
+        log.contains("Unban 203.0.113.12 (replaced by a new ban)")
+            && log.contains("Restore Ban 203.0.113.12\n")
+    });
+    lab.say(&["unban", "203.0.113.12"]);
+    until_noted(
+        &lab,
+        &["<ban><203.0.113.12><b1>", "<unban><203.0.113.12><b2>"],
+    );
+}
+
+#[test]
 fn a_hook_that_hangs_holds_up_neither_bans_nor_the_end_of_the_engine() {
     let mut lab = Lab::new();
     let hang = script(
@@ -266,15 +297,9 @@ fn a_queue_that_overflows_is_counted_and_the_alarm_ends() {
 }
 
 #[test]
-fn a_hook_that_cannot_be_run_is_an_error_where_it_is_written() {
+fn a_hook_that_makes_no_sense_is_an_error_where_it_is_written() {
     let lab = Lab::new();
-    let fine = noting(&lab);
-    let plain = lab.path("plain").display().to_string();
-    std::fs::write(&plain, "").unwrap();
     for (line, place, said) in [
-        ("on_ban = [\"/no/such/hook\"]", 1, "which is not there"),
-        ("on_unban = [\"/\"]", 1, "which is no file"),
-        (&format!("on_ban = [\"{plain}\"]"), 1, "chmod 755"),
         ("on_ban = [\"hook\"]", 11, "begins with `/`"),
         ("on_ban = \"/bin/true {host}\"", 10, "expected a list"),
         (
@@ -284,17 +309,48 @@ fn a_hook_that_cannot_be_run_is_an_error_where_it_is_written() {
         ),
         ("hook_timeout = \"1h\"", 16, "5 minutes"),
     ] {
-        lab.configure(&format!("[defaults]\n{line}\n{JAILS}"));
-        let before = std::fs::read_to_string(lab.path("pipeban.toml")).unwrap();
-        let number = before.lines().position(|l| l == line).unwrap() + 1;
-        let (exit, text) = lab.say(&["check"]);
+        let (exit, text) = checked(&lab, line, place, said);
         assert_eq!(exit, 78, "{line}: {text}");
-        assert!(
-            text.contains(&format!("pipeban.toml:{number}:{place}: ")) && text.contains(said),
-            "{line}: {text}"
-        );
         assert!(text.contains("1 error in"), "{line}: {text}");
     }
+}
+
+/// Checks a configuration with this line: what is said stands there.
+fn checked(lab: &Lab, line: &str, place: usize, said: &str) -> (i32, String) {
+    lab.configure(&format!("[defaults]\n{line}\n{JAILS}"));
+    let before = std::fs::read_to_string(lab.path("pipeban.toml")).unwrap();
+    let number = before.lines().position(|l| l == line).unwrap() + 1;
+    let (exit, text) = lab.say(&["check"]);
+    assert!(
+        text.contains(&format!("pipeban.toml:{number}:{place}: ")) && text.contains(said),
+        "{line}: {text}"
+    );
+    (exit, text)
+}
+
+#[test]
+fn a_hook_that_cannot_be_run_is_a_warning_and_keeps_no_engine_from_banning() {
+    let mut lab = Lab::new();
+    let fine = noting(&lab);
+    let plain = lab.path("plain").display().to_string();
+    std::fs::write(&plain, "").unwrap();
+    for (line, said) in [
+        ("on_unban = [\"/\"]", "which is no file"),
+        (&format!("on_ban = [\"{plain}\"]"), "chmod 755"),
+        ("on_ban = [\"/no/such/hook\"]", "which is not there"),
+    ] {
+        let (exit, text) = checked(&lab, line, 1, said);
+        assert_eq!(exit, 0, "{line}: {text}");
+    }
+    // Nothing was ever good before.
+    lab.start();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    ban(&mut worker, 1, "203.0.113.9", "at-once");
+    assert_eq!(lab.jail("at-once")["currently_banned"], 1);
+    until("it is told", || {
+        let log = lab.log();
+        log.contains("hooks fail") && log.contains("/no/such/hook: No such file")
+    });
     // One that somebody else may change is a warning.
     lab.configure(&format!(
         "[defaults]\non_ban = [\"{fine}\", \"{{host}}\"]\n{JAILS}"

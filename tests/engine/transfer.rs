@@ -137,7 +137,7 @@ fn other_programs_get_lists_and_commands() {
     assert_eq!(export(&args), (0, of_one.to_owned()));
     assert_eq!(export(&["--jail", "manual"]), (0, String::new()));
     let (exit, said) = export(&["--jail", "oftn"]);
-    assert!(exit == 1 && said.contains("there are: at-once"), "{said}");
+    assert!(exit == 2 && said.contains("there are: at-once"), "{said}");
     // A list is taken in where somebody says on whose behalf.
     let (exit, said) = import(&lab, &["--jail", "count"], list.as_bytes());
     assert_eq!((exit, said.as_str()), (0, "3 bans taken in\n"));
