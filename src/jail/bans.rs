@@ -158,9 +158,13 @@ impl Bans {
         }
         if let Some(given) = ban.given() {
             let owners = self.owners.entry(given).or_default();
+            owners.reserve_exact(1);
             owners.push(ban.jail.clone());
         }
-        self.bans.entry(ban.net).or_default().push(ban);
+        // Most have one: room for four, as a Vec begins, is a gigabyte at a million bans.
+        let bans = self.bans.entry(ban.net).or_default();
+        bans.reserve_exact(1);
+        bans.push(ban);
         self.count += 1;
     }
 
