@@ -45,11 +45,14 @@ const RETRY: Duration = Duration::from_secs(5);
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// Between two looks at what others may have taken away or put there: the socket's file, the
-/// emergency stop's, the table in the kernel.
+/// emergency stop's.
 const TEND: Duration = Duration::from_secs(1);
 
-/// What a look took, so many times is waited before the next one that a change of the ruleset asks
-/// for: who changes it all the time gets a twentieth of our time.
+/// Between two looks at the bans in the kernel, where nothing has to be mended.
+const GUARD: Duration = Duration::from_millis(200);
+
+/// What such a look took, so many times is waited before the next one, a second at most: who
+/// changes the ruleset all the time gets a twentieth of our time.
 const REST: u32 = 20;
 
 /// Counters given to a new database at most: those of who hit last.
@@ -156,8 +159,7 @@ pub(super) struct Engine {
     identities: Identities,
     retry: Instant,
     tend: Instant,
-    /// No look because of a change of the ruleset before that.
-    rested: Instant,
+    guard: Instant,
     sweep: Instant,
 }
 
@@ -226,7 +228,7 @@ impl Engine {
             identities,
             retry: start + RETRY,
             tend: start + TEND,
-            rested: start,
+            guard: start + GUARD,
             sweep: start + SWEEP,
         }
     }
@@ -354,7 +356,6 @@ impl Engine {
                     }
                     Ready::Woken => self.committed(),
                     Ready::Signal => self.stopping = true,
-                    Ready::Ruleset => self.tend = self.tend.min(self.rested),
                 }
             }
             self.reloaded();
@@ -773,7 +774,12 @@ impl Engine {
             }
             self.tell_of_crowds(now.boot);
             self.tend(&mut work, now);
-            self.rested = Instant::now() + time.elapsed() * REST;
+        }
+        if time >= self.guard {
+            let begun = Instant::now();
+            self.parts.firewall.tend();
+            let rest = begun.elapsed() * REST;
+            self.guard = Instant::now() + rest.clamp(GUARD, TEND);
         }
         if time >= self.retry {
             self.retry = time + RETRY;
@@ -802,7 +808,8 @@ impl Engine {
 
     /// Whole milliseconds, as the kernel counts: not too early, or the loop would spin.
     fn until_tending(&self) -> Duration {
-        let left = self.tend.saturating_duration_since(Instant::now());
+        let next = self.tend.min(self.guard);
+        let left = next.saturating_duration_since(Instant::now());
         Duration::from_millis(left.as_millis() as u64 + 1)
     }
 
@@ -834,7 +841,6 @@ impl Engine {
             Some(None) => self.switch_on(work),
             None => {}
         }
-        self.parts.firewall.tend();
     }
 
     fn end(self) {

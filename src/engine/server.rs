@@ -17,7 +17,6 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use super::files;
 use crate::control::{Lines, MAX_WORKER_MESSAGE, TooLong};
-use crate::firewall::Changes;
 use crate::sys;
 
 /// Connections at most; a host with a thousand piped logs has two thousand. Fewer where fewer
@@ -55,7 +54,6 @@ const LISTENER: u64 = 0;
 const NAMESPACE: u64 = 1;
 const WAKER: u64 = 2;
 const SIGNALS: u64 = 3;
-const RULESET: u64 = 4;
 const FIRST_CONNECTION: u64 = 16;
 
 /// Who is at the other end, as the kernel says.
@@ -80,8 +78,6 @@ pub(super) enum Ready {
     Woken,
     /// A signal asks for the end.
     Signal,
-    /// Somebody has changed this host's ruleset, or we ourselves.
-    Ruleset,
 }
 
 /// Wakes the loop from another thread.
@@ -125,7 +121,6 @@ pub(super) struct Server {
     most: usize,
     namespace: Option<UnixListener>,
     waker: Waker,
-    ruleset: Option<Changes>,
     connections: HashMap<u64, Connection>,
     next: u64,
     refused: u64,
@@ -165,7 +160,6 @@ impl Server {
             most: MAX_CONNECTIONS.min(descriptors.saturating_sub(SPARE_DESCRIPTORS)),
             namespace,
             waker: Waker(Arc::new(waker)),
-            ruleset: None,
             connections: HashMap::new(),
             next: FIRST_CONNECTION,
             refused: 0,
@@ -217,17 +211,6 @@ impl Server {
         self.refused
     }
 
-    /// Also tells of changes of the ruleset.
-    ///
-    /// # Errors
-    /// As of `epoll_ctl`.
-    pub(super) fn hear_of(&mut self, changes: Changes) -> io::Result<()> {
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, RULESET);
-        self.epoll.add(&changes, event)?;
-        self.ruleset = Some(changes);
-        Ok(())
-    }
-
     /// Waits for something to happen, `timeout` at most.
     pub(super) fn wait(&mut self, timeout: Duration) -> io::Result<Vec<Ready>> {
         let mut events = [EpollEvent::empty(); 256];
@@ -251,12 +234,6 @@ impl Server {
                     ready.push(Ready::Woken);
                 }
                 SIGNALS => ready.push(Ready::Signal),
-                RULESET => {
-                    let broken = |changes: &mut Changes| changes.take_in().is_err();
-                    // Closing it takes it out of epoll; what it told is looked for all the same.
-                    drop(self.ruleset.take_if(broken));
-                    ready.push(Ready::Ruleset);
-                }
                 id => self.serve(id, event.events(), &mut ready),
             }
         }

@@ -16,7 +16,7 @@ use super::stop::Stop;
 use super::{files, locks, ready, settings};
 use crate::alert::{Alerts, Hooks, Severity};
 use crate::config::{Backend, Config};
-use crate::firewall::{Changes, Firewall};
+use crate::firewall::Firewall;
 use crate::jail::{Jails, REMEMBERED};
 use crate::store::{self, Done, Home, Store};
 
@@ -49,9 +49,6 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     files::directory(&paths.state, 0o750).map_err(|error| cannot(&paths.state, error))?;
     files::directory(&paths.runtime, 0o755).map_err(|error| cannot(&paths.runtime, error))?;
     let real = !accepted.config.firewall.has(Backend::DryRun);
-    let in_kernel = [Backend::Ufw, Backend::Nftables, Backend::Ipset]
-        .into_iter()
-        .any(|backend| accepted.config.firewall.has(backend));
     let mut locks = locks::take(&paths.state, real)?;
     raise_file_limit();
     // Before any thread: they must inherit it.
@@ -123,17 +120,6 @@ pub fn run(file: &Path) -> Result<(), Failure> {
         engine.trouble(key, Severity::Err, text);
     }
     engine.restore(opened.saved, opened.whole, now);
-    let listening = match in_kernel {
-        true => Changes::listen().and_then(|changes| engine.parts.server.hear_of(changes)),
-        false => Ok(()),
-    };
-    if let Err(error) = listening {
-        let text = format!(
-            "the kernel does not tell of changes of its ruleset ({error}): bans that somebody \
-             flushes are put back after a second instead of at once"
-        );
-        engine.trouble("changes", Severity::Warning, text);
-    }
     if let Err(error) = starting.ready() {
         let text = format!(
             "systemd cannot be told that bans are in force ({error}): it will take the engine for \

@@ -30,6 +30,13 @@ const RENEW: Duration = Duration::from_secs(86_400);
 const LOOK: Duration = Duration::from_secs(60);
 /// Between two walks through all elements.
 const WALK: Duration = Duration::from_secs(60);
+/// What a look at the rules took, so many times is waited before the next one, a second at most:
+/// printing them may be work for others, too.
+const REST: u32 = 20;
+const LONGEST_REST: Duration = Duration::from_secs(1);
+/// What a vain try to put all in place took (it may have waited for xtables' lock), so many times
+/// is waited before the next one.
+const REST_AFTER_FAILURE: u32 = 4;
 /// Elements asked for in one look.
 const ASKED_AT_ONCE: usize = 1_000;
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -78,14 +85,26 @@ pub(super) struct Ipset {
     settled: bool,
     looked: Instant,
     generation: Option<u32>,
+    belief: Belief,
     /// What a thread finds among iptables' rules; printing them may take seconds.
     look: Option<Receiver<Look>>,
+    /// No other look before that.
+    rested: Instant,
     renewed: Instant,
     walk: Walk,
 }
 
-/// In the order of [`FAMILIES`].
-type Look = Result<Vec<Found>, Error>;
+/// In the order of [`FAMILIES`], and what it took.
+type Look = (Result<Vec<Found>, Error>, Duration);
+
+/// What the kernel has, as far as we know.
+enum Belief {
+    Whole,
+    /// Rules may be missing: not to be believed before a look has found all of them.
+    Doubted,
+    /// Not all could be put in place; tried again then.
+    Broken(Instant),
+}
 
 /// The walk through all elements.
 enum Walk {
@@ -108,7 +127,9 @@ impl Ipset {
             settled: false,
             looked: Instant::now(),
             generation: None,
+            belief: Belief::Whole,
             look: None,
+            rested: Instant::now(),
             renewed: Instant::now(),
             walk: Walk::Rest(Instant::now()),
         }
@@ -123,7 +144,9 @@ impl Ipset {
                      with ip_set and xt_set, and iptables"
                 ),
             ),
-            None => self.notices.over(TROUBLE),
+            None if matches!(self.belief, Belief::Whole) => self.notices.over(TROUBLE),
+            // Whether it is over is not known yet.
+            None => {}
         }
     }
 
@@ -153,7 +176,10 @@ impl Ipset {
 
     /// Makes the rules be those of all sets in use.
     fn put_rules(&mut self) -> Result<(), Error> {
-        self.shape.forwards = forwards();
+        let shape = Shape {
+            forwards: forwards(),
+            ..self.shape
+        };
         let used: Vec<SetKey> = self.in_force.sets.keys().cloned().collect();
         for family in &FAMILIES {
             let of: Vec<&SetKey> = used.iter().filter(|set| set.v6 == family.v6).collect();
@@ -162,16 +188,28 @@ impl Ipset {
                 continue;
             }
             let keep = !self.settled;
-            family.restore(found.script(of.iter().copied(), self.shape, keep))?;
+            family.restore(found.script(of.iter().copied(), shape, keep))?;
         }
+        self.shape = shape;
         self.made = used.into_iter().collect();
         // What is under way was begun before.
         self.look = None;
         Ok(())
     }
 
-    /// Puts everything in place: fills each set anew beside the old one, which it then replaces.
+    /// Puts everything in place.
     fn fill(&mut self) -> Result<(), Error> {
+        let begun = Instant::now();
+        let filled = self.fill_sets();
+        self.belief = match filled {
+            Ok(()) => Belief::Whole,
+            Err(_) => Belief::Broken(Instant::now() + begun.elapsed() * REST_AFTER_FAILURE),
+        };
+        filled
+    }
+
+    /// Fills each set anew beside the old one, which it then replaces, and puts the rules.
+    fn fill_sets(&mut self) -> Result<(), Error> {
         let mut socket = open()?;
         let now = clock::boottime();
         self.in_force.purge(now);
@@ -208,30 +246,30 @@ impl Ipset {
     /// Puts rules back that somebody has taken away.
     fn check_rules(&mut self) -> Result<(), Error> {
         if self.in_force.sets.is_empty() {
+            self.belief = Belief::Whole;
             return Ok(());
         }
-        if forwards() != self.shape.forwards {
-            return self.fill();
+        match self.belief {
+            Belief::Broken(until) if Instant::now() < until => return Ok(()),
+            Belief::Broken(_) => return self.fill(),
+            _ if forwards() != self.shape.forwards => return self.fill(),
+            _ => {}
         }
         let Some(look) = self.look.take() else {
-            // Asked before looking: what changes meanwhile is looked at again.
-            let generation = ruleset_generation();
-            let changed = generation.is_some() && generation != self.generation;
-            if changed || self.looked.elapsed() >= LOOK {
-                self.looked = Instant::now();
-                self.generation = generation;
-                self.look = look_at_rules();
-            }
+            self.begin_look();
             return Ok(());
         };
-        let found = match look.try_recv() {
-            Ok(found) => found?,
+        let (found, took) = match look.try_recv() {
+            Ok(look) => look,
             Err(TryRecvError::Empty) => {
                 self.look = Some(look);
                 return Ok(());
             }
+            // Still doubted: the next call looks again.
             Err(TryRecvError::Disconnected) => return Ok(()),
         };
+        self.rested = Instant::now() + (took * REST).min(LONGEST_REST);
+        let found = found?;
         let whole = FAMILIES.iter().zip(found).all(|(family, found)| {
             let sets = self.in_force.sets.keys().filter(|set| set.v6 == family.v6);
             found.is_whole(sets, self.shape)
@@ -243,7 +281,25 @@ impl Ipset {
                 "somebody removed iptables rules of pipeban; made again, with {bans} bans"
             ));
         }
+        self.belief = Belief::Whole;
         Ok(())
+    }
+
+    /// Where rules may be missing; what cannot be begun, the next call begins.
+    fn begin_look(&mut self) {
+        if Instant::now() < self.rested {
+            return;
+        }
+        // Asked before looking: what changes meanwhile is looked at again.
+        let generation = ruleset_generation();
+        let changed = generation.is_some() && generation != self.generation;
+        let doubted = matches!(self.belief, Belief::Doubted);
+        if changed || doubted || self.looked.elapsed() >= LOOK {
+            self.belief = Belief::Doubted;
+            self.looked = Instant::now();
+            self.generation = generation;
+            self.look = look_at_rules();
+        }
     }
 
     /// Puts elements back that somebody has taken out.
@@ -254,7 +310,7 @@ impl Ipset {
             Walk::After(from) => from.as_ref(),
         };
         let some = self.in_force.after(from, ASKED_AT_ONCE);
-        self.walk = match some.last() {
+        let next = match some.last() {
             Some(last) => Walk::After(Some(last.clone())),
             None => Walk::Rest(Instant::now() + WALK),
         };
@@ -266,6 +322,7 @@ impl Ipset {
                 missing.push((set, net));
             }
         }
+        self.walk = next;
         if let Some((_, net)) = missing.first() {
             let net = crate::jail::show_net(net);
             let text = format!(
@@ -274,7 +331,9 @@ impl Ipset {
                 missing.len()
             );
             self.made.clear();
-            self.put(&mut socket, &missing)?;
+            if self.put(&mut socket, &missing).is_err() {
+                self.fill()?;
+            }
             self.notices.event(text);
         }
         Ok(())
@@ -406,9 +465,10 @@ fn look_at_rules() -> Option<Receiver<Look>> {
     let started = thread::Builder::new()
         .name("iptables".into())
         .spawn(move || {
+            let begun = Instant::now();
             let found = FAMILIES.iter().map(Family::found).collect();
             // Nobody may be waiting any more.
-            let _ = sender.try_send(found);
+            let _ = sender.try_send((found, begun.elapsed()));
         });
     started.ok().map(|_| look)
 }

@@ -20,7 +20,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-mod changes;
 mod command;
 mod cut;
 mod deny;
@@ -48,7 +47,6 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use nix::errno::Errno;
 
-pub use self::changes::Changes;
 use self::command::Command;
 use self::cut::{Cutter, Target};
 use self::deny::Deny;
@@ -209,7 +207,7 @@ trait Backend: Send {
     fn witness(&self) -> Option<Box<dyn Witness>>;
 
     /// Puts back what somebody else has taken away; an error is told by a notice. Cheap where
-    /// nobody has. Called every second.
+    /// nobody has. Called some times a second.
     fn tend(&mut self);
 
     /// Begins nothing new after `grace` and ends threads. Bans stay in force.
@@ -395,9 +393,10 @@ impl Firewall {
         }
     }
 
-    /// Puts back what somebody has taken away (`nft flush ruleset`): to be called every second,
-    /// and when [`Changes`] tells.
-    /// One question to the kernel while nothing has changed. An error is told by a notice.
+    /// Puts back what somebody has taken away (`nft flush ruleset`): to be called some times a
+    /// second. One question to the kernel (10 us) while nothing has changed: to be told of changes
+    /// would cost it 4 KiB for each element that anybody on this host puts into a set. An error is
+    /// told by a notice.
     pub fn tend(&mut self) {
         for backend in self.packets.iter_mut().chain(&mut self.requests) {
             backend.tend();

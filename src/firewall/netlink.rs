@@ -27,6 +27,8 @@ const NESTED: u16 = 0x8000;
 const TYPE_MASK: u16 = 0x3fff;
 /// Answers are made while the request is being sent; only a broken kernel needs this.
 const PATIENCE_SECONDS: i64 = 5;
+/// Messages taken in at a time: who has the kernel tell more has us come back, not stay.
+const DRAINED: usize = 1_000;
 /// The kernel fills at most 32 KiB per message of a dump.
 const RECEIVE: usize = 64 * 1024;
 
@@ -334,12 +336,12 @@ pub(super) fn subscribe(protocol: SockProtocol, groups: u32) -> Result<OwnedFd, 
     Ok(socket)
 }
 
-/// Takes in all that the kernel has told a subscriber to whom it does not matter what; whether
-/// there was anything.
+/// Takes in what the kernel has told a subscriber to whom it does not matter what, up to a bound;
+/// whether there was anything.
 pub(super) fn drain(subscribed: &OwnedFd) -> Result<bool, Errno> {
     let mut news = false;
     let mut buffer = [0; 64];
-    loop {
+    for _ in 0..DRAINED {
         match socket::recv(subscribed.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
             // More than the socket holds.
             Ok(_) | Err(Errno::ENOBUFS) => news = true,
@@ -348,6 +350,7 @@ pub(super) fn drain(subscribed: &OwnedFd) -> Result<bool, Errno> {
             Err(errno) => return Err(errno),
         }
     }
+    Ok(news)
 }
 
 #[cfg(test)]

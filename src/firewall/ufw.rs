@@ -210,7 +210,7 @@ pub(super) fn clear(which: impl Fn(&str) -> bool) -> Result<usize, Error> {
         return Ok(0);
     }
     let ours = |rule: &Existing| rule.is_ours() && rule.comment.as_deref().is_some_and(&which);
-    let ours: Vec<Existing> = added()?.into_iter().filter(ours).collect();
+    let ours: Vec<Existing> = added(|| false)?.into_iter().filter(ours).collect();
     // Where this fails, each deletion below does it too.
     let _ = lift_in_kernel(&ours.iter().filter_map(Existing::rule).collect());
     let mut gone = 0;
@@ -219,7 +219,7 @@ pub(super) fn clear(which: impl Fn(&str) -> bool) -> Result<usize, Error> {
         let argv: Vec<String> = std::iter::once("delete".to_owned())
             .chain(rule.words)
             .collect();
-        match ufw_call::run(&argv) {
+        match ufw_call::run(&argv, || false) {
             Ok(_) => gone += 1,
             Err(error) => {
                 first_error.get_or_insert(error);

@@ -28,8 +28,8 @@ const GIVE_WAY: Duration = Duration::from_millis(50);
 /// Calls ufw, after others that are at work; what it printed.
 ///
 /// # Errors
-/// It failed, or the lock was not free for a minute.
-pub(super) fn run(argv: &[String]) -> Result<String, Error> {
+/// It failed, or the lock was not free for a minute or until `stop` said true.
+pub(super) fn run(argv: &[String], stop: impl Fn() -> bool) -> Result<String, Error> {
     let free = Instant::now() + PATIENCE;
     loop {
         thread::sleep(GIVE_WAY);
@@ -37,25 +37,27 @@ pub(super) fn run(argv: &[String]) -> Result<String, Error> {
         let Some(lock) = lock() else {
             return tool::run(UFW, argv, PATIENCE);
         };
-        let busy = match holder_of_lock(&lock) {
-            Ok(Some(holder)) => Some(holder),
+        let over = stop() || Instant::now() >= free;
+        match holder_of_lock(&lock) {
+            Ok(Some(holder)) if over => return Err(held_by(holder, argv)),
+            Ok(Some(_)) => {}
             Ok(None) | Err(_) => {
                 match tool::start(UFW, argv, |command: &mut Command| hold_lock(command, lock)) {
-                    Err(error) if is_busy(&error) => None,
+                    Err(error) if is_busy(&error) && !over => {}
                     other => return tool::finish(UFW, argv, other, PATIENCE),
                 }
             }
-        };
-        if Instant::now() >= free {
-            let who = busy.map_or("somebody".to_owned(), |pid| format!("process {pid}"));
-            return Err(Error::Tool {
-                command: format!("{UFW} {}", argv.join(" ")),
-                said: format!(
-                    "{who} has held {LOCK} for {} s: does a `ufw` wait for an answer?",
-                    PATIENCE.as_secs()
-                ),
-            });
         }
+    }
+}
+
+fn held_by(holder: i32, argv: &[String]) -> Error {
+    Error::Tool {
+        command: format!("{UFW} {}", argv.join(" ")),
+        said: format!(
+            "process {holder} holds {LOCK}, waited for up to {} s: does a `ufw` wait for an answer?",
+            PATIENCE.as_secs()
+        ),
     }
 }
 
@@ -73,9 +75,7 @@ fn lock() -> Option<File> {
     is_python.then(|| options.open(LOCK).ok()).flatten()
 }
 
-/// Somebody was faster.
+/// Somebody was faster; or, which no lock tells apart, there is no room for a process.
 fn is_busy(error: &io::Error) -> bool {
-    [Errno::EAGAIN, Errno::EACCES]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(*errno as i32))
+    error.raw_os_error() == Some(Errno::EAGAIN as i32)
 }

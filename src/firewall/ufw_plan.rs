@@ -25,6 +25,9 @@ const SURGE_WITHIN: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_secs(30);
 /// Nor for so long after somebody else's call of ufw has written over one of ours.
 const GIVE_WAY: Duration = Duration::from_secs(3);
+/// A rule that so many times was written and not seen afterwards is not put back any more: that is
+/// no chance meeting of two calls.
+const OVERWRITTEN: u32 = 5;
 
 type Key = (IpNet, Ports);
 
@@ -111,6 +114,8 @@ pub(super) struct Plan {
     present: BTreeMap<Rule, String>,
     /// Of `present`, what ufw has not been seen to have since it was written.
     unseen: BTreeSet<Rule>,
+    /// Wanted rules that were not seen after they were written, and how many times in a row.
+    vain: BTreeMap<Rule, u32>,
     /// Somebody's call of ufw has just written over one of ours.
     overwritten: bool,
     /// Rules that differ from one of ours at most in the action, and are not ours; true: deny.
@@ -140,6 +145,7 @@ impl Plan {
             next_number: 0,
             present: BTreeMap::new(),
             unseen: BTreeSet::new(),
+            vain: BTreeMap::new(),
             overwritten: false,
             foreign: HashMap::new(),
             lifted: BTreeSet::new(),
@@ -243,15 +249,41 @@ impl Plan {
         // What never was seen there nobody has deleted: ufw's calls write over each other.
         let (overwritten, gone): (Vec<Rule>, _) = gone.partition(|rule| unseen.contains(rule));
         self.overwritten |= !overwritten.is_empty();
-        self.deleted_by_hand(gone)
+        self.vain.retain(|rule, _| !self.present.contains_key(rule));
+        let mut found = self.deleted_by_hand(gone);
+        found.again.extend(self.written_in_vain(overwritten));
+        found
+    }
+
+    /// Those of them that are left out from now on.
+    fn written_in_vain(&mut self, overwritten: Vec<Rule>) -> Vec<Rule> {
+        let mut given_up = Vec::new();
+        for rule in overwritten {
+            if !self.is_missed(&rule) {
+                continue;
+            }
+            let times = self.vain.entry(rule.clone()).or_default();
+            *times += 1;
+            if *times >= OVERWRITTEN {
+                self.by_hand.insert(rule.clone(), true);
+                given_up.push(rule);
+            }
+        }
+        given_up
+    }
+
+    /// It is wanted, and nothing else has its place. Call after [`Plan::choose`].
+    fn is_missed(&self, rule: &Rule) -> bool {
+        let chosen = self.chosen.as_ref();
+        chosen.is_some_and(|chosen| chosen.rules.contains_key(rule))
+            && !self.foreign.contains_key(rule)
     }
 
     fn deleted_by_hand(&mut self, gone: Vec<Rule>) -> ByHand {
         self.choose();
         let mut found = ByHand::default();
         for rule in gone {
-            let wanted = |chosen: &Chosen| chosen.rules.contains_key(&rule);
-            if !self.chosen.as_ref().is_some_and(wanted) || self.foreign.contains_key(&rule) {
+            if !self.is_missed(&rule) {
                 continue;
             }
             match self.by_hand.insert(rule.clone(), false) {
@@ -386,6 +418,7 @@ impl Plan {
         // A ban that is over takes what is known of its rules with it.
         self.by_hand
             .retain(|rule, _| chosen.rules.contains_key(rule));
+        self.vain.retain(|rule, _| chosen.rules.contains_key(rule));
         self.chosen = Some(chosen);
     }
 
@@ -680,6 +713,34 @@ mod tests {
                 assert_eq!(plan.next(|_| false, now).is_some(), !mirrors);
             }
         }
+    }
+
+    #[test]
+    fn a_rule_that_never_shows_is_given_up_and_one_that_does_is_counted_anew() {
+        let mut plan = Plan::new(10, true);
+        let ban = entry("192.0.2.1/32", &[80], &[], None);
+        want(&mut plan, &ban);
+        let line = "ufw deny from 192.0.2.1 to any port 80 proto tcp comment \
+                    'pipeban:j until further notice'\n";
+        let after = || Instant::now() + GIVE_WAY;
+        for times in [4, 5] {
+            for n in 1..=times {
+                let step = plan.next(|_| false, after()).unwrap();
+                assert!(matches!(step, Step::Prepend(..)), "{n}");
+                plan.done(step);
+                let left_out = plan.found(&[]).again.len();
+                assert_eq!(left_out, usize::from(n == OVERWRITTEN), "{n}");
+            }
+            if times < OVERWRITTEN {
+                // It shows once, and is gone when everything is.
+                let step = plan.next(|_| false, after()).unwrap();
+                plan.done(step);
+                assert_eq!(plan.found(&parse_added(line)), ByHand::default());
+                plan.present.clear();
+            }
+        }
+        assert_eq!(plan.next(|_| false, after()), None);
+        assert_eq!(plan.mirror(&ban, Instant::now()), Some(Mirror::Removed));
     }
 
     #[test]

@@ -148,6 +148,12 @@ impl Worker {
         let _ = ending.try_send(());
     }
 
+    /// Nothing is waited for any more.
+    fn is_stopped(&self) -> bool {
+        let stop = self.shared.lock().stop;
+        stop.is_some_and(|stop| Instant::now() >= stop)
+    }
+
     fn next(&mut self) -> Option<Step> {
         let now = Instant::now();
         self.aside.retain(|_, until| *until > now);
@@ -213,7 +219,7 @@ impl Worker {
         if fresh {
             return Ok(());
         }
-        let said = ufw_call::run(&["status".to_owned()])?;
+        let said = ufw_call::run(&["status".to_owned()], || self.is_stopped())?;
         let active = said.lines().any(|line| line.trim() == "Status: active");
         self.status_of = Some((files, Instant::now()));
         {
@@ -244,7 +250,7 @@ impl Worker {
         // Who read before we wrote may have written after us, and before we looked at the time.
         let doubted = self.wrote.is_some_and(|wrote| wrote.elapsed() >= IDLE);
         if self.known != Some(stamp) || doubted {
-            let added = added()?;
+            let added = added(|| self.is_stopped())?;
             let by_hand = self.shared.lock().plan.found(&added);
             self.known = Some(stamp);
             self.wrote = None;
@@ -333,7 +339,7 @@ impl Worker {
             Step::Prepend(..) => self.lifted.clear(),
             Step::Update(..) => {}
         }
-        match ufw_call::run(&step.argv()) {
+        match ufw_call::run(&step.argv(), || self.is_stopped()) {
             Ok(_) => {
                 self.failures = 0;
                 self.notices.over(FAILED);
@@ -356,6 +362,9 @@ impl Worker {
 
     /// ufw may have written the rule before it failed: everything is asked again.
     fn failed(&mut self, error: &Error) {
+        if self.is_stopped() {
+            return;
+        }
         self.known = None;
         self.status_of = None;
         self.failures = self.failures.saturating_add(1);
@@ -369,9 +378,9 @@ impl Worker {
 }
 
 /// The rules that ufw has, loaded or not.
-pub(super) fn added() -> Result<Vec<Existing>, Error> {
+pub(super) fn added(stop: impl Fn() -> bool) -> Result<Vec<Existing>, Error> {
     let argv = ["show", "added"].map(str::to_owned);
-    let output = ufw_call::run(&argv)?;
+    let output = ufw_call::run(&argv, stop)?;
     Ok(ufw_rules::parse_added(&output))
 }
 

@@ -7,7 +7,7 @@ use super::world::*;
 
 const IPSET: &[&str] = &["/usr/sbin/iptables", "/usr/sbin/ipset"];
 
-/// As the engine does each second, until the ban is in force again.
+/// As the engine does again and again, until the ban is in force again.
 fn tend(firewall: &mut pipeban::firewall::Firewall, entry: &Entry) {
     wait_until("it is put back", || {
         firewall.tend();
@@ -122,6 +122,54 @@ fn what_somebody_takes_away_is_put_back() {
         }
         let jumps = run("iptables-save").matches("-j pipeban").count();
         assert_eq!(jumps, 1);
+    });
+}
+
+#[test]
+fn while_iptables_fails_it_is_tried_again_and_the_trouble_lasts_until_it_worked() {
+    in_world(IPSET, |world| {
+        serve("0.0.0.0:80");
+        let (mut firewall, notices) = start(&only(Backend::Ipset));
+        let entry = ban(BAD4, web(), 600);
+        firewall.ban(std::slice::from_ref(&entry)).unwrap();
+        let files = tempfile::tempdir().unwrap();
+        let real = std::fs::canonicalize("/usr/sbin/iptables-save").unwrap();
+        let (copy, failing) = (files.path().join("copy"), files.path().join("failing"));
+        std::fs::copy(&real, &copy).unwrap();
+        for fails in ["save", "restore"] {
+            let script = format!(
+                "#!/bin/bash\ncase $0 in *-{fails}) exit 4;; esac\nexec -a \"$0\" {} \"$@\"\n",
+                copy.display()
+            );
+            std::fs::write(&failing, script).unwrap();
+            run(&format!("chmod 755 {}", failing.display()));
+            run(&format!(
+                "mount --bind {} {}",
+                failing.display(),
+                real.display()
+            ));
+            run("nft flush ruleset");
+            let mut told = Vec::new();
+            wait_until("it is told", || {
+                firewall.tend();
+                told.extend(notices.try_iter());
+                !told.is_empty()
+            });
+            // Nothing has changed since, and nothing has been mended.
+            for _ in 0..20 {
+                firewall.tend();
+            }
+            told.extend(notices.try_iter());
+            assert!(matches!(&told[..], [Notice::Trouble { .. }]), "{told:?}");
+            run(&format!("umount {}", real.display()));
+            tend(&mut firewall, &entry);
+            assert!(world.is_refused(BAD4, at(HOST4, 80)), "{fails}");
+            wait_until("it is over", || {
+                firewall.tend();
+                let over = |notice| matches!(notice, Notice::Over { .. });
+                notices.try_iter().any(over)
+            });
+        }
     });
 }
 
