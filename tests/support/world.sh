@@ -67,6 +67,22 @@ world_network() {
         ip -6 route add local 2001:db8:a000::/36 dev lo
         for host in 64 65 66 67 68 69; do ip address add 2001:db8:1::$host/64 dev clients nodad; done
     '
+    # Who answers is known, and the link is up: the first packet of a test is not the one that finds out.
+    ip -6 neigh replace 2001:db8:1::2 lladdr "$(ip netns exec clients ip -o link show clients | ether)" \
+        nud permanent dev server
+    ip netns exec clients ip -6 neigh replace 2001:db8:1::1 \
+        lladdr "$(ip -o link show server | ether)" nud permanent dev clients
+    for _ in $(seq 250); do
+        if ip -o link show server | grep -q 'state UP' &&
+            ip netns exec clients ip -o link show clients | grep -q 'state UP'; then
+            return
+        fi
+        sleep 0.02
+    done
+}
+
+ether() {
+    sed 's/.*link\/ether \([0-9a-f:]*\).*/\1/'
 }
 
 # Web ports and a port that plays ssh are open, everything else is closed.
