@@ -169,15 +169,15 @@ CONF
     say "syslog"
     grep pipeban "$root/var/log/world-syslog"
 
-    # In force already, by pipeban's own nftables table; the rules of ufw follow.
+    # The bans are already in force in pipeban's nftables table; the ufw rules follow.
     wait_for "the rules in ufw" in_ufw "$attacker"
     wait_for "the IPv6 rules in ufw" in_ufw "${attacker6%::*}"
 
-    say "What pipeban says"
+    say "pipeban status"
     show "pipeban status apache-cgitraversal"
-    on_server pipeban status apache-cgitraversal
+    COLUMNS=80 on_server pipeban status apache-cgitraversal
 
-    say "What ufw says"
+    say "ufw status"
     show "ufw status numbered"
     on_server ufw status numbered
 
@@ -227,15 +227,15 @@ in_a_dry_run() {
 [Sun Nov 22 11:00:35.744214 2026] [authz_core:error] [pid 22934:tid 22940] [client $visitor:49202] AH01630: client denied by server configuration: /srv/htdocs/x
 LINES
     cat "$scratch/error.log"
-    show "pipeban log error < error.log"
-    "${pipeban[@]}" log error <"$scratch/error.log"
+    show "pipeban log error --for-real < error.log"
+    "${pipeban[@]}" log error --for-real <"$scratch/error.log"
 
-    say "What syslog would be told"
+    say "The lines for syslog"
     cat "$scratch/pipeban.log"
 
-    say "What pipeban says (a line with ! names what is missing, here Apache and syslog)"
+    say "pipeban status (a line with ! names what is missing, here Apache and syslog)"
     show "pipeban status apache-cgitraversal"
-    "${pipeban[@]}" status apache-cgitraversal
+    COLUMNS=80 "${pipeban[@]}" status apache-cgitraversal
     local client
     for client in $attacker "${attacker6%::*}"; do
         grep -q "Ban $client" "$scratch/pipeban.log" || die "$client was not banned: $(cat "$scratch/engine")"

@@ -7,6 +7,9 @@ use std::process::Command;
 
 use pipeban::cli::exit::Exit;
 use pipeban::config;
+use pipeban::disk;
+
+use crate::support::skip_without;
 
 fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
@@ -35,6 +38,7 @@ fn commands() -> Vec<String> {
     let commands: Vec<String> = list
         .lines()
         .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
         .map(str::to_owned)
         .collect();
     assert!(commands.len() >= 13, "{commands:?}");
@@ -74,7 +78,10 @@ fn flags_in_help(help: &str) -> BTreeSet<String> {
         .filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")))
         .map(|flag| flag.trim_end_matches([',', '.']).to_owned())
         // A line of prose may begin with a flag that ends in a bracket.
-        .filter(|flag| flag.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
+        .filter(|flag| {
+            flag.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        })
         .filter(|flag| !["--help", "--version", "--config", "--json"].contains(&flag.as_str()))
         .collect()
 }
@@ -156,63 +163,162 @@ fn exit_statuses_agree() {
     }
 }
 
+/// The entries of a section of pipeban.toml(5), without markup: `key = default`, then the text.
+fn keys_in_manual(section: &str) -> Vec<(String, String)> {
+    let manual = read("man/pipeban.toml.5");
+    let title = match section {
+        "increment" => "The table increment".to_owned(),
+        "defaults" => "Sections [defaults]".to_owned(),
+        section => format!("Section [{section}]"),
+    };
+    let section = manual
+        .split("\n.Ss ")
+        .find(|text| text.starts_with(&title))
+        .unwrap_or_else(|| panic!("no {section}"));
+    let entries = section.split("\n.It Ic ").skip(1);
+    let entries = entries.map(|entry| {
+        let (tag, text) = entry.split_once('\n').unwrap();
+        let tag = tag.replace(" No ", " ").replace(r"\(dq", "\"");
+        let text: Vec<&str> = text.split_whitespace().collect();
+        (tag, text.join(" "))
+    });
+    entries.collect()
+}
+
+/// The lines of a section of the shipped configuration, without blanks.
+fn shipped_section(section: &str) -> String {
+    let section = match section {
+        "increment" => "defaults",
+        section => section.split('.').next().unwrap(),
+    };
+    let shipped = read("config/pipeban.toml");
+    let (_, rest) = shipped.split_once(&format!("\n[{section}]\n")).unwrap();
+    rest.split("\n[").next().unwrap().replace(' ', "")
+}
+
 #[test]
 fn every_key_is_in_manual_and_shipped_configuration() {
-    let manual = read("man/pipeban.8");
-    let shipped = read("config/pipeban.toml");
-    for key in config::jail_keys() {
-        assert!(
-            manual.contains(&format!("\n.It Ic {key}\n")),
-            "{key} is not in the manual"
-        );
-        let line = |line: &str| {
-            line.trim_start_matches("# ")
-                .split('=')
-                .next()
-                .is_some_and(|name| name.trim() == key)
-        };
-        assert!(
-            shipped.lines().any(line),
-            "{key} is not in config/pipeban.toml"
-        );
+    let keys = config::keys();
+    let sections: BTreeSet<&str> = keys.iter().map(|key| key.section).collect();
+    assert!(sections.len() >= 6, "{sections:?}");
+    for section in sections {
+        let (manual, shipped) = (keys_in_manual(section), shipped_section(section));
+        let keys: Vec<_> = keys.iter().filter(|key| key.section == section).collect();
+        assert_eq!(manual.len(), keys.len(), "[{section}]: {manual:?}");
+        for (key, (tag, text)) in keys.into_iter().zip(manual) {
+            let expected = match key.default {
+                "required" => format!("{} (required)", key.key),
+                "the jail's name" => format!("{} (default: the name of the jail)", key.key),
+                default => format!("{} = {default}", key.key),
+            };
+            assert_eq!(tag, expected, "[{section}]");
+            let begins = format!("{}.", key.help).to_lowercase();
+            assert!(text.to_lowercase().starts_with(&begins), "{begins} {text}");
+            // `log` and `filter` have no default, and `command` is its keys.
+            if !expected.ends_with(')') && key.key != "command" {
+                let expected = expected.replace(' ', "");
+                assert!(shipped.contains(&expected), "[{section}] {expected}");
+            }
+        }
     }
-    // And the reverse: every key of the manual is accepted or refused for its value, never unknown.
-    let section = manual
-        .split(".Sh CONFIGURATION\n")
-        .nth(1)
-        .unwrap()
-        .split("\n.Ss Filters")
-        .next()
+}
+
+/// The displayed blocks of a manual, without their markup.
+fn displays(manual: &str) -> Vec<String> {
+    let text = read(manual);
+    let blocks = text.split("\n.Bd -literal").skip(1);
+    let blocks = blocks.map(|block| {
+        let block = block.split_once('\n').unwrap().1;
+        block.split("\n.Ed").next().unwrap().replace(r"\e", "\\")
+    });
+    blocks.collect()
+}
+
+/// The manual's jail and its native filter, as a user of fail2ban would take them over.
+#[test]
+fn the_manuals_wp_login_jail_matches_guessed_passwords() {
+    let directory = tempfile::tempdir().unwrap();
+    let jails = displays("man/pipeban.toml.5");
+    let jail = jails
+        .iter()
+        .find(|text| text.starts_with("[jails.wp-login]"))
         .unwrap();
-    let mut header = "";
-    let mut seen = 0;
-    for line in section.lines() {
-        if let Some(name) = line.strip_prefix(".Ss ") {
-            header = ["paths", "firewall", "syslog", "proxies", "defaults"]
-                .into_iter()
-                .find(|known| name.contains(&format!("[{known}]")))
+    let config = directory.path().join("pipeban.toml");
+    fs::write(
+        &config,
+        format!("[paths]\nshare = \"/nonexistent\"\n{jail}"),
+    )
+    .unwrap();
+    fs::create_dir(directory.path().join("filters.d")).unwrap();
+    let filters = displays("man/pipeban-filters.5");
+    let filters: Vec<_> = filters
+        .iter()
+        .filter(|text| text.contains("\n[[match]]"))
+        .collect();
+    assert_eq!(filters.len(), 2);
+    for filter in filters {
+        fs::write(directory.path().join("filters.d/wp-login.toml"), filter).unwrap();
+        for (request, status, matches) in [
+            ("POST /wp-login.php", 200, true),
+            ("POST /wp-login.php", 302, false),
+            ("GET /wp-login.php", 200, false),
+        ] {
+            let line = format!(
+                r#"192.0.2.7 - - [22/Nov/2026:11:00:32 +0000] "{request} HTTP/1.1" {status} 718 "-" "-""#
+            );
+            let output = Command::new(env!("CARGO_BIN_EXE_pipeban"))
+                .args(["test", "--jail", "wp-login", "--line", &line, "--config"])
+                .arg(&config)
+                .output()
                 .unwrap();
-        } else if let Some(key) = line.strip_prefix(".It Ic ") {
-            seen += 1;
-            let told = problems(&format!("[{header}]\n{key} = 1979-05-27\n"));
-            assert!(
-                !told
-                    .iter()
-                    .any(|text| text.contains("unknown key") || text.contains("no key")),
-                "{key}: {told:?}"
+            assert_eq!(
+                output.status.code(),
+                Some(i32::from(!matches)),
+                "{line}: {output:?}"
             );
         }
     }
-    assert!(seen > 25, "{seen}");
 }
 
-fn problems(text: &str) -> Vec<String> {
+#[test]
+fn the_manuals_jails_and_filters_are_accepted() {
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("p.toml");
-    fs::write(&file, text).unwrap();
-    match config::load(&file) {
-        Ok(_) => Vec::new(),
-        Err(found) => found.iter().map(ToString::to_string).collect(),
+    let jails = displays("man/pipeban.toml.5");
+    let jails: Vec<_> = jails.iter().filter(|text| text.starts_with('[')).collect();
+    assert!(jails.len() >= 3, "{jails:?}");
+    fs::create_dir(directory.path().join("filters.d")).unwrap();
+    let filters = displays("man/pipeban-filters.5");
+    let filters = filters
+        .iter()
+        .filter(|text| text.starts_with("[Definition]"));
+    let mut count = 0;
+    for filter in filters {
+        let file = directory.path().join("filters.d/wp-login.conf");
+        fs::write(&file, filter).unwrap();
+        let line = r#"192.0.2.7 - - [22/Nov/2026:11:00:32 +0000] "POST /wp-login.php HTTP/1.1" 200 718 "-" "-""#;
+        let output = Command::new(env!("CARGO_BIN_EXE_pipeban"))
+            .args(["test", "--kind", "access", "--line", line, "--filter"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        count += 1;
+    }
+    assert_eq!(count, 2);
+    for jail in jails {
+        let file = directory.path().join("p.toml");
+        // A shipped jail has its other keys from the shipped file.
+        let text = format!(
+            "[paths]\nshare = \"{}/config\"\n{jail}",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        fs::write(&file, text).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_pipeban"))
+            .args(["check", "--apache-config", "/dev/null", "--config"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{jail}: {output:?}");
     }
 }
 
@@ -249,18 +355,34 @@ pub(crate) fn readmes_blocks(language: &str) -> Vec<String> {
 #[test]
 fn readmes_jail_and_filter_are_accepted() {
     let directory = tempfile::tempdir().unwrap();
-    let [jail] = readmes_blocks("toml").try_into().unwrap();
-    let [filter] = readmes_blocks("ini").try_into().unwrap();
+    let [jail, filter] = readmes_blocks("toml").try_into().unwrap();
     fs::write(directory.path().join("p.toml"), jail).unwrap();
     fs::create_dir(directory.path().join("filters.d")).unwrap();
-    fs::write(directory.path().join("filters.d/wp-login.conf"), filter).unwrap();
-    let config = config::load(&directory.path().join("p.toml")).unwrap();
+    fs::write(directory.path().join("filters.d/wp-login.toml"), filter).unwrap();
+    let config = disk::load(&directory.path().join("p.toml")).unwrap();
     assert!(config.jails.contains_key(&"wp-login".parse().unwrap()));
-    let shipped = read("config/jails.d/apache.toml")
-        .matches("\n[jails.")
-        .count();
-    assert_eq!(shipped, 9);
-    assert!(read("README.md").contains("\nNine jails are on from the start."));
+    let files = ["apache", "login"].map(|file| read(&format!("config/jails.d/{file}.toml")));
+    let shipped = files.concat().matches("\n[jails.").count();
+    assert_eq!(shipped, 12);
+    assert!(read("README.md").contains("\nTwelve jails are on from the start."));
+}
+
+/// `make pictures` makes them.
+#[test]
+fn the_readme_shows_pictures_without_an_address_of_anyone() {
+    let readme = read("README.md");
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for picture in ["docs/session.svg", "docs/report.png"] {
+        assert!(readme.contains(picture), "{picture}");
+        let size = fs::metadata(tree.join(picture)).unwrap().len();
+        assert!(size < 300_000, "{picture}: {size} bytes");
+    }
+    let session = read("docs/session.svg");
+    let address = regex::Regex::new(r"\b\d+\.\d+\.\d+\.\d+").unwrap();
+    let documentation = ["192.0.2.", "198.51.100.", "203.0.113."];
+    let mut addresses = address.find_iter(&session).map(|found| found.as_str());
+    assert!(addresses.all(|text| documentation.iter().any(|net| text.starts_with(net))));
+    assert!(session.contains("pipeban explain"));
 }
 
 #[test]
@@ -287,27 +409,45 @@ fn every_command_in_the_readme_exists() {
     assert!(seen >= 12, "{seen}");
 }
 
+const MANUALS: [&str; 3] = [
+    "man/pipeban.8",
+    "man/pipeban.toml.5",
+    "man/pipeban-filters.5",
+];
+
 #[test]
-fn the_manual_is_well_formed() {
-    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("man/pipeban.8");
-    match Command::new("mandoc")
-        .args(["-Tlint", "-W", "warning"])
-        .arg(&manual)
-        .output()
-    {
-        Ok(output) => assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stdout)
-        ),
-        Err(_) => eprintln!("SKIPPED: no mandoc on this machine"),
+fn the_manuals_are_well_formed() {
+    for manual in MANUALS {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(manual);
+        let output = Command::new("mandoc").arg("-Tlint").arg(path).output();
+        let Ok(output) = output else {
+            return skip_without("mandoc");
+        };
+        let text = String::from_utf8_lossy(&output.stdout);
+        // Whether other manuals are installed says nothing of pipeban's.
+        let ours = |line: &&str| !line.contains("referenced manual not found");
+        let found: Vec<_> = text.lines().filter(ours).collect();
+        assert!(found.is_empty(), "{found:#?}");
+    }
+}
+
+#[test]
+fn every_manual_is_installed_and_removed() {
+    let makefile = read("packaging/install.mk");
+    for manual in MANUALS {
+        let name = manual.trim_start_matches("man/");
+        for part in ["install -m 0644", "rm -f"] {
+            let lines = makefile.split(part).skip(1);
+            let mut lines = lines.map(|line| line.split("\n\t@").next().unwrap());
+            assert!(lines.any(|line| line.contains(name)), "{part} {name}");
+        }
     }
 }
 
 #[test]
 fn without_root_the_demo_is_a_dry_run_that_leaves_nothing() {
     use std::os::unix::fs::PermissionsExt as _;
-    // Where somebody without rights may read and write.
+    // Where a user without rights may read and write.
     let directory = tempfile::tempdir().unwrap();
     let scratch = directory.path().join("scratch");
     fs::create_dir(&scratch).unwrap();
@@ -344,7 +484,7 @@ fn without_root_the_demo_is_a_dry_run_that_leaves_nothing() {
         "Missing: root",
         "Ban 198.51.100.7 for 365d",
         "Ban 2001:db8:a000::/64 for 365d",
-        "banned by apache-cgitraversal:",
+        "banned now: 2",
     ] {
         assert!(said.contains(shown), "{shown}: {said}");
     }

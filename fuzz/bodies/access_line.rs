@@ -57,7 +57,7 @@ fn assert_within(record: &Record<'_>, line: &[u8]) {
 #[derive(Default)]
 struct Rendered {
     line: String,
-    /// Where a client or a peer stands.
+    /// Where the client or the peer is.
     addresses: Vec<usize>,
     /// What the only `%r` holds, where quotes stand around it.
     quoted: Option<Vec<u8>>,

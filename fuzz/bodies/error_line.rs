@@ -18,7 +18,7 @@ pub(super) fn check(data: &[u8]) {
         assert_within(&record, line);
     }
     let _ = second_prefix(line);
-    // Apache's default, whatever stands in the message.
+    // Apache's default, whatever the message holds.
     let own = format!("{HEAD}{CLIENT}{sent}");
     let record = default.parse(own.as_bytes()).unwrap();
     let client = record.client.unwrap();
@@ -63,7 +63,7 @@ fn assert_within(record: &Record<'_>, line: &[u8]) {
 #[derive(Default)]
 struct Rendered {
     line: String,
-    /// Where a client or a peer stands.
+    /// Where the client or the peer is.
     addresses: Vec<usize>,
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pipeban::filter::{Definition, Filter, PatternText, Texts, read_from};
+use pipeban::filter::{Definition, Filter, FilterFiles, PatternText, read};
 
 /// Longer than what a pattern may grow to, of which there are a thousand at most.
 const LONGEST: usize = 2 << 20;
@@ -16,7 +16,7 @@ struct Files {
     read: RefCell<usize>,
 }
 
-impl Texts for Files {
+impl FilterFiles for Files {
     fn read(&self, file: &Path) -> io::Result<String> {
         *self.read.borrow_mut() += 1;
         let text = self.texts.get(file).cloned();
@@ -39,7 +39,7 @@ impl Files {
         let found = text
             .lines()
             .nth(line.checked_sub(1).expect("lines count from 1"));
-        // An option of the jail is said to stand in the first line.
+        // An option of the jail has the place of the first line.
         let found = found.unwrap_or_else(|| {
             assert!(line == 1, "{file:?} has no line {line}");
             ""
@@ -71,7 +71,7 @@ pub(super) fn check(data: &[u8]) {
         }
     }
     let file = Path::new("f.conf");
-    let definition = read_from("f", file, &options, &files);
+    let definition = read("f", file, &options, &files);
     assert!(*files.read.borrow() <= 1000, "includes without end");
     match &definition {
         Err(problems) => {
@@ -85,7 +85,7 @@ pub(super) fn check(data: &[u8]) {
             }
         }
         Ok(definition) => {
-            assert!(!definition.failregex.is_empty() && definition.maxlines >= 1);
+            assert!(!definition.failregex.is_empty());
             for pattern in patterns(definition) {
                 let place = pattern.file.as_deref().unwrap_or(file);
                 files.assert_place(place, pattern.line, pattern.column);
@@ -93,11 +93,7 @@ pub(super) fn check(data: &[u8]) {
             }
         }
     }
-    assert_eq!(
-        definition,
-        read_from("f", file, &options, &files),
-        "read twice"
-    );
+    assert_eq!(definition, read("f", file, &options, &files), "read twice");
     let Ok(mut definition) = definition else {
         return;
     };
@@ -115,10 +111,5 @@ pub(super) fn check(data: &[u8]) {
 }
 
 fn patterns(definition: &Definition) -> impl Iterator<Item = &PatternText> {
-    let lists = [
-        &definition.failregex,
-        &definition.ignoreregex,
-        &definition.datepattern,
-    ];
-    lists.into_iter().flatten().chain(&definition.prefregex)
+    definition.patterns().map(|(_, pattern)| pattern)
 }

@@ -7,14 +7,15 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use pipeban::config::{self, Config};
-use pipeban::filter::matcher::Matcher;
-use pipeban::filter::{Definition, Filter, Outcome, PatternText, Sequence, Subject};
+use pipeban::disk;
+use pipeban::filter::matcher::{InputKind, Matcher};
+use pipeban::filter::{Definition, Filter, Outcome, PatternText, Subject};
 use pipeban::record::{Kind, Parser};
 
 const CLIENT: &str = "203.0.113.9";
 const HEAD: &str =
     "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 9:tid 9] [client 203.0.113.9:49108] ";
-/// Longer ones tell nothing new and take long.
+/// Longer ones find nothing new and take long.
 const LONGEST_PATTERN: usize = 200;
 const LONGEST_TEXT: usize = 600;
 
@@ -41,6 +42,8 @@ pub(super) fn check(data: &[u8]) {
         file: None,
         line: 1,
         column: 1,
+        class: None,
+        spoofable: false,
     };
     let definition = Definition {
         name: "f".to_owned(),
@@ -48,8 +51,7 @@ pub(super) fn check(data: &[u8]) {
         prefregex: prefix.as_deref().map(text),
         failregex: vec![text(&pattern)],
         ignoreregex: ignore.as_deref().map(text).into_iter().collect(),
-        maxlines: 1,
-        datepattern: Vec::new(),
+        native: Vec::new(),
     };
     let filter = match Filter::compile(&definition) {
         Ok(filter) => filter,
@@ -67,22 +69,18 @@ pub(super) fn check(data: &[u8]) {
     as_the_live_path(&definition, &filter, line);
 }
 
-/// Without a record the host is an address that stands in the line.
+/// Without a record the host is an address in the line.
 fn raw(filter: &Filter, line: &[u8]) {
     let subject = Subject::raw(line, None);
     let outcome = filter.examine(&subject);
-    assert_eq!(outcome, filter.examine(&subject), "asked twice");
-    if let Outcome::Match { host, pattern } = outcome {
+    assert_eq!(outcome, filter.examine(&subject), "examined twice");
+    if let Outcome::Match { host, pattern, .. } = outcome {
         assert_eq!(pattern, 1);
-        assert!(stands_in(line, host), "{host} is not in the line");
-    }
-    let in_sequence = Sequence::default().examine(filter, &subject);
-    if let Outcome::Match { host, .. } = in_sequence {
-        assert!(stands_in(line, host), "{host} is not in the line");
+        assert!(is_in(line, host), "{host} is not in the line");
     }
 }
 
-fn stands_in(line: &[u8], host: IpAddr) -> bool {
+fn is_in(line: &[u8], host: IpAddr) -> bool {
     let part = |b: &u8| b.is_ascii_hexdigit() || *b == b':' || *b == b'.';
     line.split(|b| !part(b)).any(|run| {
         (0..run.len()).any(|from| {
@@ -100,7 +98,7 @@ fn error_line(sent: &[u8]) -> Vec<u8> {
     [HEAD.as_bytes(), sent].concat()
 }
 
-/// Behind Apache nobody but the client is hit.
+/// Behind Apache only the client is hit.
 fn of_apache(filter: &Filter, sent: &[u8]) {
     let line = error_line(sent);
     let parser = Parser::new(Kind::Error, "auto").expect("a known format");
@@ -110,7 +108,7 @@ fn of_apache(filter: &Filter, sent: &[u8]) {
     }
 }
 
-/// The search for literals spares no line that matches.
+/// The search for literals skips no line that matches.
 fn as_the_live_path(definition: &Definition, filter: &Filter, sent: &[u8]) {
     let mut line = error_line(sent);
     let parser = Parser::new(Kind::Error, "auto").expect("a known format");
@@ -122,10 +120,11 @@ fn as_the_live_path(definition: &Definition, filter: &Filter, sent: &[u8]) {
         filter.clone_from(definition);
     }
     let parser = Parser::new(Kind::Error, "auto").expect("a known format");
-    let matcher = Matcher::new(&config, Kind::Error, parser);
+    let rules = config::rules(&config, Kind::Error);
+    let matcher = Matcher::new(&rules, InputKind::Apache(Kind::Error, parser));
     line.push(b'\n');
     let result = matcher.examine(&line);
-    // What a bound stopped once, it may stop elsewhere.
+    // A limit that stopped a pattern once may stop it again.
     if limits == 0 {
         let expected = (
             usize::from(matches!(outcome, Outcome::Match { .. })),
@@ -153,7 +152,7 @@ fn with_one_jail() -> &'static Config {
         let text =
             format!("[paths]\nshare = {directory:?}\n[jails.f]\nenabled = true\nlog = \"error\"\n");
         let file = write("pipeban.toml", text);
-        let config = config::load(&file).expect("a configuration");
+        let config = disk::load(&file).expect("a configuration");
         std::fs::remove_dir_all(&directory).expect("the directory is ours");
         config
     })

@@ -1,19 +1,19 @@
-//! Lines that come once a hit are rate-limited; what is left out is counted and told.
+//! A rate limit for lines that appear once per hit; one line counts those that were dropped.
 
 use std::time::Duration;
 
-/// Such lines a second, and in a burst.
+/// Lines per second, and in a burst.
 const RATE: u32 = 100;
 
-/// After a flood of this length the count is told although it goes on.
-const TELL_AT_LEAST: Duration = Duration::from_secs(60);
+/// How often the count is logged while a flood lasts.
+const COUNT_AT_LEAST: Duration = Duration::from_secs(60);
 
-/// A token bucket with a memory for what it refused. Time is an argument.
+/// A token bucket that counts what it refuses. Time is an argument.
 #[derive(Debug)]
 pub(super) struct Flood {
     tokens: f64,
     filled: Duration,
-    left_out: u64,
+    dropped: u64,
     since: Duration,
     last: Duration,
 }
@@ -23,7 +23,7 @@ impl Flood {
         Flood {
             tokens: f64::from(RATE),
             filled: now,
-            left_out: 0,
+            dropped: 0,
             since: now,
             last: now,
         }
@@ -38,25 +38,25 @@ impl Flood {
             self.tokens -= 1.0;
             return true;
         }
-        if self.left_out == 0 {
+        if self.dropped == 0 {
             self.since = now;
         }
-        self.left_out += 1;
+        self.dropped += 1;
         self.last = now;
         false
     }
 
-    /// The line that counts the rest, when a second has been quiet or the flood lasts.
+    /// The line that counts the dropped ones, once a second was quiet or the flood lasts long.
     pub(super) fn over(&mut self, now: Duration) -> Option<String> {
         let quiet = now.saturating_sub(self.last) >= Duration::from_secs(1);
-        let long = now.saturating_sub(self.since) >= TELL_AT_LEAST;
-        if self.left_out == 0 || !(quiet || long) {
+        let long = now.saturating_sub(self.since) >= COUNT_AT_LEAST;
+        if self.dropped == 0 || !(quiet || long) {
             return None;
         }
         let seconds = self.last.saturating_sub(self.since).as_secs() + 1;
-        let left_out = std::mem::take(&mut self.left_out);
+        let dropped = std::mem::take(&mut self.dropped);
         Some(format!(
-            "{left_out} lines of single hits (Found, Ignore, already banned) left out in {seconds}s; all were counted"
+            "dropped {dropped} log lines of single hits (Found, Ignore, already banned) in {seconds}s; every hit was counted"
         ))
     }
 }
@@ -72,24 +72,24 @@ mod tests {
         let out = (0..2_000).filter(|ms| flood.permits(at(*ms))).count();
         assert!((290..=310).contains(&out), "{out}");
         assert_eq!(flood.over(at(2_100)), None);
-        let told = flood.over(at(3_100)).unwrap();
+        let line = flood.over(at(3_100)).unwrap();
         assert!(
-            told.starts_with(&format!("{} lines", 2_000 - out)),
-            "{told}"
+            line.starts_with(&format!("dropped {} log lines", 2_000 - out)),
+            "{line}"
         );
         assert_eq!(flood.over(at(9_000)), None);
         assert!(flood.permits(at(9_001)));
     }
 
     #[test]
-    fn a_flood_without_end_is_told_every_minute() {
+    fn a_long_flood_is_counted_every_minute() {
         let mut flood = Flood::new(Duration::ZERO);
-        let mut told = 0;
+        let mut lines = 0;
         for ms in 0..130_000 {
             let now = Duration::from_millis(ms);
             flood.permits(now);
-            told += usize::from(flood.over(now).is_some());
+            lines += usize::from(flood.over(now).is_some());
         }
-        assert_eq!(told, 2);
+        assert_eq!(lines, 2);
     }
 }

@@ -1,5 +1,5 @@
-//! The administrator's programs that are told of bans: `on_ban` and `on_unban`, one at a time on a
-//! thread. Nobody waits for them.
+//! The administrator's programs `on_ban` and `on_unban`, run one at a time on a thread. The engine
+//! does not wait for them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,47 +11,47 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::config::JailName;
 use crate::sys::program::{self, Failure};
 
-/// Calls that wait for the thread.
+/// Calls queued for the thread at most.
 const MOST_WAITING: usize = 1_000;
-/// How long the end of the engine lets hooks run on.
+/// How long hooks may run after the engine's end began.
 const GRACE: Duration = Duration::from_secs(1);
 /// Failing hooks named in one alarm.
 const MOST_NAMED: usize = 3;
 
 /// One run of a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
-    /// Whose hook.
+pub struct HookRun {
+    /// The jail.
     pub jail: JailName,
-    /// Which: `on_ban` or `on_unban`.
+    /// `on_ban` or `on_unban`.
     pub key: &'static str,
-    /// Of whom it is told.
+    /// The banned client.
     pub host: String,
-    /// The program and its arguments, values in place.
+    /// The program and its arguments, placeholders replaced.
     pub argv: Vec<String>,
-    /// When it is killed.
+    /// After this time it is killed.
     pub timeout: Duration,
 }
 
-/// The queue to the thread, and what is wrong there.
+/// The queue to the thread, and the failures there.
 pub struct Hooks {
-    queue: Sender<Call>,
+    queue: Sender<HookRun>,
     /// Disconnected when the thread has ended.
     ended: Receiver<()>,
     shared: Arc<Shared>,
-    /// Calls that found the queue full since it was empty last.
+    /// Calls dropped since the queue was empty last.
     lost: u64,
-    /// Those are told.
-    told: bool,
+    /// The loss is reported.
+    reported: bool,
 }
 
 #[derive(Default)]
 struct Shared {
-    /// The first failure of each hook since it worked last.
+    /// The first failure of each hook since its last success.
     failing: Mutex<BTreeMap<(JailName, &'static str), String>>,
-    /// From then on nothing is run.
+    /// From then on no hook runs.
     stop: OnceLock<Instant>,
-    /// Not run, or not to the end, because of that.
+    /// Calls that did not run to their end because of that.
     left: AtomicUsize,
 }
 
@@ -86,18 +86,18 @@ impl Hooks {
             ended,
             shared,
             lost: 0,
-            told: false,
+            reported: false,
         })
     }
 
-    /// Has a hook run after those before it; where [`MOST_WAITING`] wait it is dropped and counted.
-    pub fn call(&mut self, call: Call) {
+    /// Queues a call; where [`MOST_WAITING`] wait, drops and counts it.
+    pub fn call(&mut self, call: HookRun) {
         if self.queue.try_send(call).is_err() {
             self.lost = self.lost.saturating_add(1);
         }
     }
 
-    /// Hooks that fail: from their first failure to their next success.
+    /// The hooks that fail, each from its first failure to its next success.
     pub fn failing(&self) -> Option<String> {
         let failing = self.shared.failing();
         let more = failing.len().saturating_sub(MOST_NAMED);
@@ -107,47 +107,47 @@ impl Hooks {
         }
         (!texts.is_empty()).then(|| {
             format!(
-                "hooks fail, bans are made all the same (`pipeban reload` when they are mended): {}",
+                "hooks fail, bans work without them (after a repair run `pipeban reload`): {}",
                 texts.join("; ")
             )
         })
     }
 
-    /// Calls that were dropped, until all that waits has been run; told at least once.
+    /// Dropped calls, until the queue is empty; reported at least once.
     pub fn lost(&mut self) -> Option<String> {
-        if self.lost == 0 || (self.told && self.queue.is_empty()) {
-            (self.lost, self.told) = (0, false);
+        if self.lost == 0 || (self.reported && self.queue.is_empty()) {
+            (self.lost, self.reported) = (0, false);
             return None;
         }
-        self.told = true;
+        self.reported = true;
         Some(format!(
-            "hooks are slower than bans: {MOST_WAITING} wait, {} were dropped. Have the program \
-             hand its work over and end, or lower `hook_timeout` or `bans_per_minute`",
+            "hooks are slower than bans: {MOST_WAITING} wait, {} were dropped (make the program \
+             return at once, or lower `hook_timeout` or `bans_per_minute`)",
             self.lost
         ))
     }
 
-    /// Forgets failures: other programs may be in use now.
+    /// Forgets failures: a new configuration may name other programs.
     pub fn forget(&self) {
         self.shared.failing().clear();
     }
 
-    /// The end has begun: what has not ended in a second is killed.
+    /// The engine ends: kills what runs for another second.
     pub fn stop(&self) {
         self.shared.stop.get_or_init(|| Instant::now() + GRACE);
     }
 
-    /// Ends the thread, and tells how many calls were not run, or not to their end.
+    /// Ends the thread, and returns how many calls did not run to their end.
     pub fn finish(self) -> usize {
         self.stop();
         drop(self.queue);
-        // One that does not even die when it is killed is left.
+        // A program that survives SIGKILL is not waited for.
         let _ = self.ended.recv_timeout(GRACE + GRACE);
         self.shared.left.load(Ordering::Relaxed)
     }
 }
 
-fn run(call: &Call, shared: &Shared) {
+fn run(call: &HookRun, shared: &Shared) {
     let left = || {
         shared.left.fetch_add(1, Ordering::Relaxed);
     };
@@ -163,7 +163,7 @@ fn run(call: &Call, shared: &Shared) {
         Ok(_) => _ = shared.failing().remove(&key),
         Err(Failure::Unwanted) => left(),
         Err(failure) => {
-            let Call {
+            let HookRun {
                 jail,
                 key: name,
                 host,
@@ -179,8 +179,8 @@ fn run(call: &Call, shared: &Shared) {
 mod tests {
     use super::*;
 
-    fn call(key: &'static str, argv: &[&str]) -> Call {
-        Call {
+    fn call(key: &'static str, argv: &[&str]) -> HookRun {
+        HookRun {
             jail: "a".parse().unwrap(),
             key,
             host: "192.0.2.1".into(),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_hook_is_told_from_its_first_failure_to_its_next_success() {
+    fn a_failing_hook_is_reported_from_its_first_failure_to_its_next_success() {
         let mut hooks = Hooks::start().unwrap();
         hooks.call(call("on_ban", &["/bin/false"]));
         hooks.call(call("on_unban", &["/bin/sleep", "1475"]));
@@ -220,7 +220,6 @@ mod tests {
                 .failing()
                 .is_some_and(|text| !text.contains("on_unban"))
         });
-        // the first failure stands for those after it
         assert!(hooks.failing().unwrap().contains("/bin/false"));
         hooks.forget();
         assert_eq!(hooks.failing(), None);
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_the_queue_full_is_counted_and_told_until_it_is_empty() {
+    fn dropped_calls_are_reported_until_the_queue_is_empty() {
         let mut hooks = Hooks::start().unwrap();
         let mut slow = call("on_ban", &["/bin/sleep", "1476"]);
         slow.timeout = Duration::from_secs(200);
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_told_once_at_least_and_over_when_nothing_waits() {
+    fn a_loss_is_reported_at_least_once() {
         let mut hooks = Hooks::start().unwrap();
         hooks.lost = 3;
         assert!(hooks.queue.is_empty() && hooks.lost().is_some());

@@ -8,21 +8,23 @@ use std::path::{Path, PathBuf};
 use jiff::tz::TimeZone;
 use nix::fcntl::OFlag;
 
-use super::Severity;
-use super::syslog::Line;
+use super::line::{Line, Severity};
+use crate::config::LineFormat;
 
-/// A log file that is opened again when it was rotated.
+/// A log file that is opened again after its rotation.
 #[derive(Debug)]
 pub(super) struct LogFile {
     path: PathBuf,
+    form: LineFormat,
     open: Option<(File, u64, u64)>,
 }
 
 impl LogFile {
     /// Opened at the first line.
-    pub(super) fn new(path: &Path) -> LogFile {
+    pub(super) fn new(path: &Path, form: LineFormat) -> LogFile {
         LogFile {
             path: path.to_owned(),
+            form,
             open: None,
         }
     }
@@ -30,23 +32,12 @@ impl LogFile {
     /// Appends one line, in one write.
     ///
     /// # Errors
-    /// What open or write said.
+    /// The file cannot be opened or written.
     pub(super) fn append(&mut self, line: &Line) -> io::Result<()> {
-        let level = match line.severity {
-            Severity::Err => "ERROR",
-            Severity::Warning => "WARNING",
-            Severity::Notice => "NOTICE",
-            Severity::Info => "INFO",
+        let written = match self.form {
+            LineFormat::Text => write(self.file()?, line),
+            LineFormat::Json => self.file()?.write_all((line.json() + "\n").as_bytes()),
         };
-        let time = line.time.to_zoned(TimeZone::system());
-        let text = format!(
-            "{},{:03} pipeban                 [{}]: {level:<7} {}\n",
-            time.strftime("%Y-%m-%d %H:%M:%S"),
-            time.millisecond(),
-            std::process::id(),
-            line.text
-        );
-        let written = self.file()?.write_all(text.as_bytes());
         if written.is_err() {
             self.open = None;
         }
@@ -70,8 +61,27 @@ impl LogFile {
     }
 }
 
-/// Opens for appending; a new file is 0640 root:adm, as Debian's logs are. No link is followed: a
-/// log directory may belong to others.
+/// Writes a line in fail2ban's columns, in one write.
+pub(super) fn write(out: &mut impl Write, line: &Line) -> io::Result<()> {
+    let level = match line.severity {
+        Severity::Err => "ERROR",
+        Severity::Warning => "WARNING",
+        Severity::Notice => "NOTICE",
+        Severity::Info => "INFO",
+    };
+    let time = line.time.to_zoned(TimeZone::system());
+    let text = format!(
+        "{},{:03} pipeban                 [{}]: {level:<7} {}\n",
+        time.strftime("%Y-%m-%d %H:%M:%S"),
+        time.millisecond(),
+        std::process::id(),
+        line.text
+    );
+    out.write_all(text.as_bytes())
+}
+
+/// Opens for appending; a new file is 0640 root:adm, as Debian's logs are. Follows no link: another
+/// user may own the directory.
 fn create(path: &Path, new: bool) -> io::Result<(File, u64, u64)> {
     let file = OpenOptions::new()
         .append(true)
@@ -84,7 +94,7 @@ fn create(path: &Path, new: bool) -> io::Result<(File, u64, u64)> {
         return Err(io::Error::other("not a regular file"));
     }
     if new && let Ok(Some(adm)) = nix::unistd::Group::from_name("adm") {
-        // Without root it stays with the own group.
+        // Without root this fails, and the group stays.
         let _ = std::os::unix::fs::fchown(&file, None, Some(adm.gid.as_raw()));
     }
     Ok((file, meta.dev(), meta.ino()))

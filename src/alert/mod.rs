@@ -1,13 +1,17 @@
-//! Syslog, the log file, and programs that are told of bans.
+//! Syslog, the log file, and hooks.
 #![forbid(unsafe_code)]
 
+mod details;
 mod flood;
 mod hooks;
+mod line;
 mod logfile;
 mod syslog;
 mod words;
 
-pub use hooks::{Call, Hooks};
+pub use details::{Details, details};
+pub use hooks::{HookRun, Hooks};
+pub use line::Severity;
 pub use words::words;
 
 use std::collections::VecDeque;
@@ -18,49 +22,41 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use jiff::Timestamp;
 
+use crate::record::display;
 use crate::{config, sys};
 use flood::Flood;
+use line::Line;
 use logfile::LogFile;
-use syslog::{Line, Syslog};
+use syslog::Syslog;
+pub use syslog::reachable;
 
-/// Lines that wait for the thread.
+/// Lines queued for the thread at most.
 const QUEUE: usize = 16_384;
 
-/// Lines kept for a syslog daemon that is being started again, or is behind: an attack from many
-/// addresses has thousands of Ban lines in a second.
+/// Lines kept for a syslog daemon that restarts or is slow: an attack from many addresses leads to
+/// thousands of Ban lines in a second.
 const BACKLOG: usize = 16_384;
+
+/// Lines that go to syslog before the first of them goes to the file.
+const TOGETHER: usize = 64;
 
 /// Bytes of a line; longer ones are cut.
 const MAX_LINE: usize = 1_024;
 
-/// How often a daemon that was away, or behind, is tried again.
+/// How often to try a daemon that is away or slow.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// How long the end waits for lines that are not told yet.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the engine's end waits for queued lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Severities in use, as RFC 5424 numbers them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Severity {
-    /// "not banning at all" and its like.
-    Err = 3,
-    /// Something an operator should mend.
-    Warning = 4,
-    /// Ban, Unban, Restore Ban.
-    Notice = 5,
-    /// Found.
-    Info = 6,
-}
-
-/// Tells one line now, without a thread: for keepers and workers that have seldom something to
-/// say. Never blocks; a line that cannot be told is dropped.
-pub fn tell(settings: &config::Syslog, severity: Severity, line: &str) {
-    let line = line_now(severity, line);
-    // There is nobody left to tell a failure to.
+/// Logs one line at once, without a thread: for keepers and workers, which log seldom. Never blocks;
+/// drops a line that neither syslog nor the file takes.
+pub fn log(settings: &config::Syslog, severity: Severity, line: &str) {
+    let line = line_now(severity, line, None);
+    // There is no further place to report a failure to.
     let _ = Syslog::new(settings).send(&line);
     if let Some(path) = &settings.log_file {
-        let _ = LogFile::new(path).append(&line);
+        let _ = LogFile::new(path, settings.log_format).append(&line);
     }
 }
 
@@ -69,7 +65,7 @@ enum Message {
     Configure(config::Syslog),
 }
 
-/// The engine's voice. Nothing here waits for a syslog daemon or a disk: an own thread does.
+/// The engine's log. A thread waits for the syslog daemon and the disk; the callers never do.
 pub struct Alerts {
     queue: Sender<Message>,
     /// Disconnected when the thread has ended.
@@ -90,24 +86,24 @@ struct Trouble {
 }
 
 impl Alerts {
-    /// Starts the thread.
+    /// Starts the thread. `echo`: lines also go to stderr.
     ///
     /// # Errors
     /// The thread could not be started.
-    pub fn start(settings: &config::Syslog) -> std::io::Result<Alerts> {
+    pub fn start(settings: &config::Syslog, echo: bool) -> std::io::Result<Alerts> {
         let (queue, lines) = bounded(QUEUE);
         let shared = Arc::new(Shared {
             flood: Mutex::new(Flood::new(sys::clock::boottime())),
             dropped: AtomicU64::new(0),
             trouble: Mutex::new(Trouble::default()),
         });
-        let mut teller = Teller::new(settings, Arc::clone(&shared));
+        let mut writer = Writer::new(settings, echo, Arc::clone(&shared));
         let (ending, ended) = bounded(0);
         std::thread::Builder::new()
             .name("alert".into())
             .spawn(move || {
                 let _ending = ending;
-                teller.run(&lines);
+                writer.run(&lines);
             })?;
         Ok(Alerts {
             queue,
@@ -116,35 +112,43 @@ impl Alerts {
         })
     }
 
-    /// Tells a line. [`Severity::Info`] lines (one a hit) are rate-limited and give way first.
-    pub fn tell(&self, severity: Severity, text: &str) {
-        if severity == Severity::Info {
-            self.tell_limited(severity, text);
-        } else {
-            self.enqueue(severity, text);
+    /// Logs a line. [`Severity::Info`] lines (one per hit) are rate-limited and dropped first.
+    pub fn log(&self, severity: Severity, text: &str) {
+        self.log_event(severity, text, None);
+    }
+
+    /// The same, with the fields of an event.
+    pub fn log_event(&self, severity: Severity, text: &str, details: Option<Details>) {
+        if severity != Severity::Info || self.has_room() {
+            self.enqueue(severity, text, details);
         }
     }
 
-    /// Tells a line that a stranger can cause at will: rate-limited whatever its severity.
-    pub fn tell_limited(&self, severity: Severity, text: &str) {
+    /// Logs a line that any client can cause: rate-limited whatever its severity.
+    pub fn log_limited(&self, severity: Severity, text: &str) {
+        if self.has_room() {
+            self.enqueue(severity, text, None);
+        }
+    }
+
+    /// Whether one more line that clients can cause is permitted.
+    fn has_room(&self) -> bool {
         let permitted = self
             .shared
             .flood
             .lock()
             .is_ok_and(|mut flood| flood.permits(sys::clock::boottime()));
-        if permitted && self.queue.len() <= QUEUE / 2 {
-            self.enqueue(severity, text);
-        }
+        permitted && self.queue.len() <= QUEUE / 2
     }
 
-    fn enqueue(&self, severity: Severity, text: &str) {
-        let line = Message::Line(line_now(severity, text));
+    fn enqueue(&self, severity: Severity, text: &str, details: Option<Details>) {
+        let line = Message::Line(line_now(severity, text, details));
         if self.queue.try_send(line).is_err() {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Takes new settings for lines told from now on.
+    /// Takes new settings for the lines that follow.
     pub fn configure(&self, settings: &config::Syslog) {
         let message = Message::Configure(settings.clone());
         if self.queue.try_send(message).is_err() {
@@ -166,69 +170,50 @@ impl Alerts {
         let dropped = self.shared.dropped.load(Ordering::Relaxed);
         if dropped > 0 {
             troubles.push(format!(
-                "{dropped} log lines were dropped: syslog or the log file was too slow"
+                "dropped {dropped} log lines: syslog or the log file was too slow"
             ));
         }
         troubles
     }
 
-    /// Tells what is queued, and ends the thread; one that hangs in a dead file system is left.
+    /// Writes what is queued, and ends the thread; waits a second at most.
     pub fn finish(self) {
         drop(self.queue);
-        let _ = self.ended.recv_timeout(LAST_WORDS);
+        let _ = self.ended.recv_timeout(LAST_LINES);
     }
 }
 
-fn line_now(severity: Severity, text: &str) -> Line {
+fn line_now(severity: Severity, text: &str, details: Option<Details>) -> Line {
     Line {
         time: Timestamp::now(),
         severity,
-        text: printable(text),
+        text: display(text.as_bytes(), MAX_LINE),
+        details,
     }
 }
 
-/// Without control and bidirectional characters, cut to [`MAX_LINE`].
-fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if out.len() >= MAX_LINE {
-            out.push_str("...");
-            break;
-        }
-        match c {
-            '\u{202a}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{61c}'
-            | '\u{2028}'
-            | '\u{2029}' => out.extend(c.escape_unicode()),
-            c if (c as u32) < 0x80 && c.is_control() => {
-                out.push_str(&format!("\\x{:02x}", c as u32));
-            }
-            c if c.is_control() => out.extend(c.escape_unicode()),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// The thread's side.
-struct Teller {
+/// The thread.
+struct Writer {
     syslog: Syslog,
     file: Option<LogFile>,
     backlog: VecDeque<Line>,
     settings: config::Syslog,
+    /// Lines also go to stderr.
+    echo: bool,
     shared: Arc<Shared>,
 }
 
-impl Teller {
-    fn new(settings: &config::Syslog, shared: Arc<Shared>) -> Teller {
-        Teller {
+impl Writer {
+    fn new(settings: &config::Syslog, echo: bool, shared: Arc<Shared>) -> Writer {
+        Writer {
             syslog: Syslog::new(settings),
-            file: settings.log_file.as_deref().map(LogFile::new),
+            file: settings
+                .log_file
+                .as_deref()
+                .map(|path| LogFile::new(path, settings.log_format)),
             backlog: VecDeque::new(),
             settings: settings.clone(),
+            echo,
             shared,
         }
     }
@@ -240,13 +225,7 @@ impl Teller {
             } else {
                 RETRY
             }) {
-                Ok(Message::Line(line)) => self.line(line),
-                Ok(Message::Configure(settings)) => {
-                    *self = Teller {
-                        backlog: std::mem::take(&mut self.backlog),
-                        ..Teller::new(&settings, Arc::clone(&self.shared))
-                    };
-                }
+                Ok(message) => self.take(message, lines),
                 Err(RecvTimeoutError::Timeout) => self.send_backlog(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -255,24 +234,55 @@ impl Teller {
                 Err(_) => None,
             };
             if let Some(text) = flood {
-                self.line(line_now(Severity::Notice, &text));
+                let line = line_now(Severity::Notice, &text, None);
+                self.write(&line);
+                self.send(line);
             }
         }
         self.send_backlog();
     }
 
-    fn line(&mut self, line: Line) {
-        if let Some(file) = &mut self.file {
-            let trouble = file.append(&line).err().map(|error| {
-                let path = self.settings.log_file.clone().unwrap_or_default();
-                format!("log_file {} cannot be written: {error}", path.display())
-            });
-            if let Ok(mut told) = self.shared.trouble.lock() {
-                told.file = trouble;
+    /// Takes what is queued: syslog is first, so that a Ban line waits for no disk.
+    fn take(&mut self, first: Message, lines: &Receiver<Message>) {
+        let mut sent = Vec::new();
+        for message in std::iter::once(first).chain(lines.try_iter().take(TOGETHER)) {
+            match message {
+                Message::Line(line) => {
+                    sent.push(line.clone());
+                    self.send(line);
+                }
+                Message::Configure(settings) => {
+                    sent.drain(..).for_each(|line| self.write(&line));
+                    *self = Writer {
+                        backlog: std::mem::take(&mut self.backlog),
+                        ..Writer::new(&settings, self.echo, Arc::clone(&self.shared))
+                    };
+                }
             }
         }
+        sent.iter().for_each(|line| self.write(line));
+    }
+
+    /// To the file, and to the terminal of an engine in the foreground.
+    fn write(&mut self, line: &Line) {
+        if self.echo {
+            let _ = logfile::write(&mut std::io::stderr(), line);
+        }
+        if let Some(file) = &mut self.file {
+            let trouble = file.append(line).err().map(|error| {
+                let path = self.settings.log_file.clone().unwrap_or_default();
+                format!("cannot write `log_file` {}: {error}", path.display())
+            });
+            if let Ok(mut known) = self.shared.trouble.lock() {
+                known.file = trouble;
+            }
+        }
+    }
+
+    /// To syslog.
+    fn send(&mut self, line: Line) {
         if self.backlog.len() >= BACKLOG {
-            // Lines of single hits give way to those of bans.
+            // Lines of single hits go first, so that those of bans stay.
             let info = |line: &Line| line.severity == Severity::Info;
             let first = self.backlog.iter().position(info).unwrap_or(0);
             self.backlog.remove(first);
@@ -282,7 +292,7 @@ impl Teller {
         self.send_backlog();
     }
 
-    /// Sends what waits, in order, until the daemon takes no more.
+    /// Sends the backlog in order, until the daemon takes no more.
     fn send_backlog(&mut self) {
         let mut trouble = None;
         while let Some(line) = self.backlog.front() {
@@ -290,16 +300,18 @@ impl Teller {
                 let target = match &self.settings.target {
                     config::SyslogTarget::Unix(path) => path.display().to_string(),
                     config::SyslogTarget::Udp(address) => format!("udp://{address}"),
+                    config::SyslogTarget::None => "none".to_owned(),
                 };
                 trouble = Some(format!(
-                    "syslog at {target} takes nothing: {error}; is the syslog daemon running?"
+                    "cannot write to syslog at {target}: {error}; start the syslog daemon, or set \
+                     `target = \"none\"` under [syslog] and run `pipeban reload`"
                 ));
                 break;
             }
             self.backlog.pop_front();
         }
-        if let Ok(mut told) = self.shared.trouble.lock() {
-            told.syslog = trouble;
+        if let Ok(mut known) = self.shared.trouble.lock() {
+            known.syslog = trouble;
         }
     }
 }

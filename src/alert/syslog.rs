@@ -1,32 +1,26 @@
-//! Lines to a syslog daemon, by the `syslog` crate with an own format and an own socket.
+//! Lines to a syslog daemon, by the `syslog` crate with a custom format and a custom socket: the
+//! crate's socket blocks and does not reconnect, its time is UTC.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use syslog::{LogFormat, Logger};
 
-use super::Severity;
-use crate::config::{self, SyslogFormat, SyslogTarget};
+use super::line::{Line, Severity};
+use crate::config::{self, LineFormat, SyslogFormat, SyslogTarget};
 
-/// A line and when it was said.
-#[derive(Debug, Clone)]
-pub(super) struct Line {
-    pub(super) time: Timestamp,
-    pub(super) severity: Severity,
-    pub(super) text: String,
-}
-
-/// What stands around the text.
+/// The header of a line.
 #[derive(Debug)]
 struct Form {
     format: SyslogFormat,
+    text: LineFormat,
     facility: u8,
-    /// `None`: a daemon on this host knows it.
+    /// `None`: the daemon on this host adds it.
     host: Option<String>,
     pid: u32,
 }
@@ -43,6 +37,7 @@ impl Form {
         };
         Form {
             format: settings.format,
+            text: settings.log_format,
             facility: settings.facility,
             host: named.then(|| host().unwrap_or_else(|| "-".to_owned())),
             pid: std::process::id(),
@@ -59,10 +54,14 @@ impl LogFormat<&Line> for Form {
     ) -> syslog::Result<()> {
         let priority = self.facility.wrapping_mul(8) | severity as u8;
         let time = line.time.to_zoned(TimeZone::system());
-        let (pid, text) = (self.pid, &line.text);
+        let pid = self.pid;
+        let text = match self.text {
+            LineFormat::Text => Cow::Borrowed(&line.text),
+            LineFormat::Json => Cow::Owned(line.json()),
+        };
         let host = self.host.as_deref().unwrap_or_default();
         match self.format {
-            // Local time. On /dev/log no host name stands there, over the network one does.
+            // Local time; a host name over the network, none on /dev/log.
             SyslogFormat::Rfc3164 => {
                 let time = time.strftime("%b %e %H:%M:%S");
                 let space = if host.is_empty() { "" } else { " " };
@@ -82,10 +81,12 @@ enum Socket {
     Datagram(UnixDatagram),
     Stream(UnixStream),
     Udp(UdpSocket),
+    /// Takes every line, and keeps none.
+    Null,
 }
 
-/// The daemon's socket. Never blocks; connects again when the daemon was started anew. Each
-/// message is one datagram, also through `write_fmt`.
+/// The daemon's socket. Never blocks; connects again after a restart of the daemon. Each message is
+/// one datagram, also through `write_fmt`.
 #[derive(Debug)]
 struct Daemon {
     target: SyslogTarget,
@@ -117,9 +118,10 @@ impl Socket {
         match self {
             Socket::Datagram(socket) => socket.send(message).map(drop),
             Socket::Udp(socket) => socket.send(message).map(drop),
+            Socket::Null => Ok(()),
             Socket::Stream(stream) => {
-                // On a stream a NUL ends a message. A part that did not fit would tear it: the
-                // connection is given up then.
+                // On a stream a NUL ends a message. After a message that did not fit the connection
+                // is closed, so that the next one does not continue it.
                 let framed = [message, b"\0"].concat();
                 match stream.write(&framed)? {
                     n if n == framed.len() => Ok(()),
@@ -133,6 +135,7 @@ impl Socket {
 fn connect(target: &SyslogTarget) -> io::Result<Socket> {
     let path = match target {
         SyslogTarget::Unix(path) => path,
+        SyslogTarget::None => return Ok(Socket::Null),
         SyslogTarget::Udp(address) => {
             let any: SocketAddr = match address {
                 SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -151,7 +154,7 @@ fn connect(target: &SyslogTarget) -> io::Result<Socket> {
             Ok(Socket::Datagram(datagram))
         }
         Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EPROTOTYPE as i32) => {
-            // A daemon that accepts nobody must not hold us: no `UnixStream::connect`.
+            // `UnixStream::connect` would wait for a daemon that accepts no connection.
             let stream = socket::socket(
                 AddressFamily::Unix,
                 SockType::Stream,
@@ -163,6 +166,14 @@ fn connect(target: &SyslogTarget) -> io::Result<Socket> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether a daemon accepts messages at the target. Sends none.
+///
+/// # Errors
+/// What the kernel said.
+pub fn reachable(target: &SyslogTarget) -> io::Result<()> {
+    connect(target).map(drop)
 }
 
 impl Write for Daemon {
@@ -199,7 +210,7 @@ impl Syslog {
     /// Sends one line.
     ///
     /// # Errors
-    /// The daemon is not there, or its queue is full now.
+    /// The daemon does not run, or its queue is full.
     pub(super) fn send(&mut self, line: &Line) -> io::Result<()> {
         let sent = match line.severity {
             Severity::Err => self.logger.err(line),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::skip::skip_without;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
@@ -35,7 +36,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 fn one_line_is_one_datagram_with_tag_and_local_time() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = UnixDatagram::bind(dir.path().join("log.sock")).unwrap();
-    tell(
+    log(
         &settings(dir.path()),
         Severity::Notice,
         "[a] Ban 203.0.113.9\nfake\u{202e}",
@@ -58,7 +59,7 @@ fn a_stream_socket_gets_messages_ended_by_nul() {
     use std::io::Read;
     let dir = tempfile::tempdir().unwrap();
     let daemon = UnixListener::bind(dir.path().join("log.sock")).unwrap();
-    tell(&settings(dir.path()), Severity::Err, "not banning at all");
+    log(&settings(dir.path()), Severity::Err, "not banning at all");
     let mut text = String::new();
     daemon
         .accept()
@@ -73,7 +74,7 @@ fn a_stream_socket_gets_messages_ended_by_nul() {
 }
 
 #[test]
-fn a_daemon_that_accepts_nobody_holds_nobody() {
+fn a_daemon_that_accepts_no_connection_blocks_no_caller() {
     use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
     use nix::sys::socket::{bind, listen, socket};
     use std::os::fd::AsRawFd;
@@ -85,27 +86,27 @@ fn a_daemon_that_accepts_nobody_holds_nobody() {
     listen(&daemon, Backlog::new(0).unwrap()).unwrap();
     // its queue has room for one
     let _first = std::os::unix::net::UnixStream::connect(&path).unwrap();
-    tell(&settings(dir.path()), Severity::Err, "one");
-    let alerts = Alerts::start(&settings(dir.path())).unwrap();
-    alerts.tell(Severity::Notice, "two");
-    until("trouble told", || !alerts.troubles().is_empty());
+    log(&settings(dir.path()), Severity::Err, "one");
+    let alerts = Alerts::start(&settings(dir.path()), false).unwrap();
+    alerts.log(Severity::Notice, "two");
+    until("trouble reported", || !alerts.troubles().is_empty());
     alerts.finish();
     let file = std::fs::read_to_string(dir.path().join("pipeban.log")).unwrap();
     assert!(file.contains(" one\n") && file.contains(" two\n"), "{file}");
 }
 
 #[test]
-fn lines_said_while_the_daemon_is_away_arrive_when_it_is_back() {
+fn lines_logged_without_a_daemon_arrive_when_it_is_back() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("log.sock");
     let daemon = UnixDatagram::bind(&socket).unwrap();
-    let alerts = Alerts::start(&settings(dir.path())).unwrap();
-    alerts.tell(Severity::Notice, "one");
+    let alerts = Alerts::start(&settings(dir.path()), false).unwrap();
+    alerts.log(Severity::Notice, "one");
     assert!(receive(&daemon).ends_with(": one"));
     drop(daemon);
     std::fs::remove_file(&socket).unwrap();
-    alerts.tell(Severity::Notice, "two");
-    until("trouble told", || !alerts.troubles().is_empty());
+    alerts.log(Severity::Notice, "two");
+    until("trouble reported", || !alerts.troubles().is_empty());
     let daemon = UnixDatagram::bind(&socket).unwrap();
     assert!(receive(&daemon).ends_with(": two"));
     until("trouble over", || alerts.troubles().is_empty());
@@ -115,15 +116,15 @@ fn lines_said_while_the_daemon_is_away_arrive_when_it_is_back() {
 #[test]
 fn a_flood_of_found_lines_drops_no_ban_line() {
     let dir = tempfile::tempdir().unwrap();
-    let alerts = Alerts::start(&settings(dir.path())).unwrap();
+    let alerts = Alerts::start(&settings(dir.path()), false).unwrap();
     for n in 0..20_000 {
-        alerts.tell(Severity::Info, "Found");
+        alerts.log(Severity::Info, "Found");
         if n % 100 == 0 {
-            alerts.tell(Severity::Notice, "Ban");
+            alerts.log(Severity::Notice, "Ban");
         }
     }
     let file = || std::fs::read_to_string(dir.path().join("pipeban.log")).unwrap_or_default();
-    until("the rest counted", || file().contains("left out"));
+    until("the rest counted", || file().contains("dropped"));
     let count = |word: &str| file().lines().filter(|line| line.ends_with(word)).count();
     assert_eq!(count(" Ban"), 200);
     assert!(
@@ -138,10 +139,10 @@ fn a_flood_of_found_lines_drops_no_ban_line() {
 fn a_rotated_log_file_is_opened_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pipeban.log");
-    let mut file = LogFile::new(&path);
-    file.append(&line_now(Severity::Err, "one")).unwrap();
+    let mut file = LogFile::new(&path, config::LineFormat::Text);
+    file.append(&line_now(Severity::Err, "one", None)).unwrap();
     std::fs::rename(&path, dir.path().join("pipeban.log.1")).unwrap();
-    file.append(&line_now(Severity::Err, "two")).unwrap();
+    file.append(&line_now(Severity::Err, "two", None)).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.ends_with("two\n") && !text.contains("one"), "{text}");
     assert_eq!(&text[4..5], "-");
@@ -154,8 +155,8 @@ fn a_log_file_that_is_a_link_is_not_followed() {
     let path = dir.path().join("pipeban.log");
     std::os::unix::fs::symlink(dir.path().join("victim"), &path).unwrap();
     assert!(
-        LogFile::new(&path)
-            .append(&line_now(Severity::Err, "one"))
+        LogFile::new(&path, config::LineFormat::Text)
+            .append(&line_now(Severity::Err, "one", None))
             .is_err()
     );
     assert!(!dir.path().join("victim").exists());
@@ -202,19 +203,18 @@ impl Drop for Rsyslogd {
 #[test]
 fn a_real_rsyslogd_reads_tag_priority_and_time_also_after_its_restart() {
     if !Path::new("/usr/sbin/rsyslogd").exists() {
-        eprintln!("SKIPPED: no /usr/sbin/rsyslogd (apt-get install rsyslog)");
-        return;
+        return skip_without("rsyslog");
     }
     let dir = tempfile::tempdir().unwrap();
     let out = || std::fs::read_to_string(dir.path().join("out.log")).unwrap_or_default();
     let daemon = Rsyslogd::start(dir.path());
-    let alerts = Alerts::start(&settings(dir.path())).unwrap();
-    alerts.tell(Severity::Notice, "[a] Ban 203.0.113.9 for 1h (5 in 41s)");
+    let alerts = Alerts::start(&settings(dir.path()), false).unwrap();
+    alerts.log(Severity::Notice, "[a] Ban 203.0.113.9 for 1h (5 in 41s)");
     until("the first line", || out().contains("203.0.113.9"));
     drop(daemon);
     let _ = std::fs::remove_file(dir.path().join("log.sock"));
-    alerts.tell(Severity::Notice, "[a] Ban 203.0.113.10 for 1h (5 in 41s)");
-    until("trouble told", || !alerts.troubles().is_empty());
+    alerts.log(Severity::Notice, "[a] Ban 203.0.113.10 for 1h (5 in 41s)");
+    until("trouble reported", || !alerts.troubles().is_empty());
     let _daemon = Rsyslogd::start(dir.path());
     until("the second line", || out().contains("203.0.113.10"));
     alerts.finish();
@@ -235,8 +235,7 @@ fn a_real_rsyslogd_reads_tag_priority_and_time_also_after_its_restart() {
 #[test]
 fn a_real_rsyslogd_reads_both_forms_over_udp() {
     if !Path::new("/usr/sbin/rsyslogd").exists() {
-        eprintln!("SKIPPED: no /usr/sbin/rsyslogd (apt-get install rsyslog)");
-        return;
+        return skip_without("rsyslog");
     }
     let dir = tempfile::tempdir().unwrap();
     // A port that was free a moment ago.
@@ -259,7 +258,7 @@ fn a_real_rsyslogd_reads_both_forms_over_udp() {
             format,
             ..settings(dir.path())
         };
-        tell(&settings, Severity::Notice, &format!("[a] Ban {format:?}"));
+        log(&settings, Severity::Notice, &format!("[a] Ban {format:?}"));
         let mut last = Vec::new();
         until("the line", || {
             let out = std::fs::read_to_string(dir.path().join("out.log")).unwrap_or_default();
@@ -280,4 +279,55 @@ fn a_real_rsyslogd_reads_both_forms_over_udp() {
         assert_eq!(last[5..7], [host, &pid]);
         assert_eq!(last[7], format!("{space}[a] Ban {format:?}"));
     }
+}
+
+#[test]
+fn as_json_each_line_is_one_object_with_the_fields_of_its_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = UnixDatagram::bind(dir.path().join("log.sock")).unwrap();
+    let json = config::Syslog {
+        log_format: config::LineFormat::Json,
+        ..settings(dir.path())
+    };
+    let alerts = Alerts::start(&json, false).unwrap();
+    let found = crate::jail::Action::Found {
+        jail: "apache-auth".parse().unwrap(),
+        client: "203.0.113.70".parse().unwrap(),
+        count: 2,
+        maxretry: 5,
+        findtime: Duration::from_secs(600),
+    };
+    let (severity, text) = words(&found).unwrap();
+    alerts.log_event(severity, &text, details(&found));
+    alerts.log(Severity::Warning, "a \"quoted\"\nproblem\u{202e}");
+    alerts.finish();
+    let file = std::fs::read_to_string(dir.path().join("pipeban.log")).unwrap();
+    let lines: Vec<serde_json::Value> = file
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2, "{file}");
+    let mut first = lines[0].clone();
+    let time = first["time"].take();
+    assert!(
+        time.as_str().unwrap().parse::<Timestamp>().is_ok(),
+        "{time}"
+    );
+    let expected = serde_json::json!({
+        "time": null, "level": "info", "pid": std::process::id(),
+        "message": "[apache-auth] Found 203.0.113.70 (2/5 in 10m)",
+        "event": "found", "jail": "apache-auth", "host": "203.0.113.70",
+        "count": 2, "maxretry": 5, "findtime": 600,
+    });
+    assert_eq!(first, expected);
+    assert_eq!(lines[1]["message"], r#"a "quoted"\x0aproblem\u{202e}"#);
+    assert!(lines[1].get("event").is_none());
+    let syslog = receive(&daemon);
+    let (head, object) = syslog.split_once(": ").unwrap();
+    assert!(
+        head.ends_with(&format!("pipeban[{}]", std::process::id())),
+        "{head}"
+    );
+    let object: serde_json::Value = serde_json::from_str(object).unwrap();
+    assert_eq!(object["message"], expected["message"]);
 }

@@ -1,11 +1,10 @@
-//! The words of every log line about a client, in one place: fail2ban's, so that people and their
-//! scripts find them.
+//! The text of every log line about a client: fail2ban's words, which people and scripts search.
 
-use super::Severity;
+use super::line::Severity;
 use crate::config::duration;
-use crate::jail::{Action, Ban, End, Mode, show_net};
+use crate::jail::{Action, Ban, Cause, End, Mode, Why, show_net};
 
-/// How important, and what is said; `None`: nothing.
+/// The log line of an action; `None`: it has none.
 pub fn words(action: &Action) -> Option<(Severity, String)> {
     Some(match action {
         Action::Found {
@@ -20,6 +19,7 @@ pub fn words(action: &Action) -> Option<(Severity, String)> {
             (Severity::Info, text)
         }
         Action::Ban(ban) => (Severity::Notice, new_ban(ban)),
+        Action::Confirmed(ban) => (Severity::Notice, new_ban(ban)),
         Action::Restore(ban) => {
             if ban.mode == Mode::Observed {
                 return None;
@@ -55,13 +55,21 @@ pub fn words(action: &Action) -> Option<(Severity, String)> {
             client,
             reason,
         } => {
-            let text = format!("[{jail}] Ignore {client} by {}", reason.why.word());
+            let detail = match reason.why {
+                Why::Header => format!(" ({reason})"),
+                _ => String::new(),
+            };
+            let text = format!("[{jail}] Ignore {client} by {}{detail}", reason.why.word());
             (Severity::Info, text)
         }
-        Action::Spared { jail, client } => {
+        Action::Spared {
+            jail,
+            client,
+            maxretry,
+        } => {
             let text = format!(
-                "[{jail}] Ignore {client} by shared-address (many browsers use it; only jails \
-                 that ban at once do so)"
+                "[{jail}] Ignore {client} by shared-address (many browsers use it; hits that lead \
+                 to a ban: {maxretry})"
             );
             (Severity::Notice, text)
         }
@@ -74,15 +82,7 @@ fn new_ban(ban: &Ban) -> String {
         None => duration::show(None),
         some => format!("for {}", duration::show(some)),
     };
-    let why = match (&ban.reason, ban.failures) {
-        (Some(reason), 0) => format!("by hand: {reason}"),
-        (None, 0) => "by hand".into(),
-        (reason, failures) => {
-            let within = duration::show(Some(ban.within));
-            let more = reason.as_ref().map(|r| format!(", {r}"));
-            format!("{failures} in {within}{}", more.unwrap_or_default())
-        }
-    };
+    let why = why(ban);
     let (jail, host) = (&ban.jail, show_net(&ban.net));
     let would = match ban.mode {
         Mode::Observed => "Would ",
@@ -92,7 +92,25 @@ fn new_ban(ban: &Ban) -> String {
     format!("[{jail}] {would}Ban {host} {length} ({why}){place}")
 }
 
-/// Where a ban holds, if not in the firewall.
+fn why(ban: &Ban) -> String {
+    let (failures, within) = (ban.failures, ban.within);
+    let within = match within.as_secs() {
+        0 => "under 1s".to_owned(),
+        _ => duration::show(Some(within)),
+    };
+    match (&ban.cause, ban.cause.reason()) {
+        (Cause::Jail | Cause::Shared | Cause::Surge | Cause::Unconfirmed, reason) => {
+            let reason = reason.map_or(String::new(), |reason| format!(", {reason}"));
+            format!("{failures} in {within}{reason}")
+        }
+        (Cause::Manual(_), None) => "by hand".to_owned(),
+        (Cause::Manual(_), Some(reason)) if reason.starts_with("by hand") => reason.to_owned(),
+        (Cause::Manual(_), Some(reason)) => format!("by hand: {reason}"),
+        (Cause::Imported(_) | Cause::Adopted, reason) => reason.unwrap_or_default().to_owned(),
+    }
+}
+
+/// Where a ban is enforced, if not in the firewall.
 fn place(mode: Mode) -> String {
     match mode {
         Mode::Enforced | Mode::Observed => String::new(),
@@ -108,7 +126,7 @@ mod tests {
     use crate::jail::{BanId, Moment, Reason, Why};
     use std::time::Duration;
 
-    fn ban(seconds: Option<u64>, mode: Mode, failures: u32, reason: Option<&str>) -> Ban {
+    fn ban(seconds: Option<u64>, mode: Mode, cause: Cause) -> Ban {
         Ban {
             id: BanId::default(),
             jail: "apache-auth".parse().unwrap(),
@@ -118,14 +136,14 @@ mod tests {
             since: Moment::default(),
             since_wall: jiff::Timestamp::UNIX_EPOCH,
             until: seconds.map(|s| Moment::default().plus(Duration::from_secs(s))),
-            failures,
+            failures: 5,
             within: Duration::from_secs(41),
-            reason: reason.map(str::to_owned),
+            cause,
         }
     }
 
     #[test]
-    fn the_words_are_those_people_search_for() {
+    fn log_lines_have_the_words_of_fail2ban() {
         let jail = || "apache-auth".parse().unwrap();
         let client = "203.0.113.70".parse().unwrap();
         let hour = Some(3_600);
@@ -141,37 +159,40 @@ mod tests {
                 "[apache-auth] Found 203.0.113.70 (2/5 in 10m)",
             ),
             (
-                Action::Ban(ban(hour, Mode::Enforced, 5, None)),
+                Action::Ban(ban(hour, Mode::Enforced, Cause::Jail)),
                 "[apache-auth] Ban 203.0.113.70 for 1h (5 in 41s)",
             ),
             (
-                Action::Ban(ban(None, Mode::Enforced, 5, None)),
+                Action::Ban(ban(None, Mode::Enforced, Cause::Jail)),
                 "[apache-auth] Ban 203.0.113.70 for ever (5 in 41s)",
             ),
             (
-                Action::Ban(ban(Some(86_400), Mode::Enforced, 0, Some("abuse"))),
+                Action::Ban(ban(
+                    Some(86_400),
+                    Mode::Enforced,
+                    Cause::Manual(Some("abuse".into())),
+                )),
                 "[apache-auth] Ban 203.0.113.70 for 1d (by hand: abuse)",
             ),
             (
-                Action::Ban(ban(hour, Mode::Observed, 5, None)),
+                Action::Ban(ban(hour, Mode::Observed, Cause::Jail)),
                 "[apache-auth] Would Ban 203.0.113.70 for 1h (5 in 41s)",
             ),
             (
                 Action::Ban(ban(
                     hour,
                     Mode::Behind("192.0.2.7".parse().unwrap()),
-                    5,
-                    None,
+                    Cause::Jail,
                 )),
                 "[apache-auth] Ban 203.0.113.70 for 1h (5 in 41s) not enforceable (behind 192.0.2.7)",
             ),
             (
-                Action::Restore(ban(hour, Mode::Enforced, 5, None)),
+                Action::Restore(ban(hour, Mode::Enforced, Cause::Jail)),
                 "[apache-auth] Restore Ban 203.0.113.70",
             ),
             (
                 Action::Unban {
-                    ban: ban(hour, Mode::Enforced, 5, None),
+                    ban: ban(hour, Mode::Enforced, Cause::Jail),
                     end: End::Over,
                 },
                 "[apache-auth] Unban 203.0.113.70",

@@ -1,5 +1,5 @@
-//! Carries a plan out: backups first, each file whole or not at all, tested by Apache, and put
-//! back where Apache refuses it.
+//! Carries out a plan: makes backups, replaces each file as a whole, lets Apache test the result,
+//! and restores the old files if Apache refuses it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,32 +12,32 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::directive;
-use super::findings::Code;
+use super::finding::Code;
 use super::plan::{Edit, Plan};
 
-/// What was done.
+/// What was changed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Changed files, each with its backup.
     pub files: Vec<(PathBuf, PathBuf)>,
-    /// Links made or removed.
+    /// Links that were made or removed.
     pub links: Vec<PathBuf>,
 }
 
-/// Why nothing has changed: whatever was, is put back.
+/// Why nothing has changed; every step was undone.
 #[derive(Debug)]
 pub enum ApplyError {
-    /// A file could not be read, written or linked.
+    /// Reading, writing or linking failed.
     Io(PathBuf, io::Error),
-    /// A file is not what it was when the plan was made.
+    /// A file has changed since the plan was made.
     Changed(PathBuf, usize),
-    /// Apache refuses the configuration as it was before; what it says.
+    /// Apache refuses the old configuration, with this message.
     Broken(String),
-    /// The new configuration is refused, by Apache or because a program is missing.
+    /// Apache refuses the new configuration, or a program is missing.
     Refused(String),
-    /// Apache's program is not there to test with.
+    /// Apache's program, which tests the result, is missing.
     NoApache,
-    /// As the first, and this could not be put back.
+    /// The error, and the steps that could not be undone.
     NotUndone(Box<ApplyError>, Vec<String>),
 }
 
@@ -48,25 +48,25 @@ impl fmt::Display for ApplyError {
             ApplyError::Changed(file, line) => {
                 write!(
                     f,
-                    "{}:{line}: the line has changed meanwhile: run it again",
+                    "{}:{line}: the line has changed since: run the command again",
                     file.display()
                 )
             }
             ApplyError::Refused(text) => write!(
                 f,
-                "Apache refuses the change, the old files are back: {text}"
+                "Apache refuses the change, so the old files are restored: {text}"
             ),
             ApplyError::Broken(text) => write!(
                 f,
-                "Apache's configuration is broken already, mend it first (nothing was changed): {text}"
+                "Apache's configuration is already broken and was not changed: fix it first: {text}"
             ),
             ApplyError::NoApache => f.write_str(
-                "no apache2 or httpd in /usr/sbin to test the change with: nothing was changed",
+                "found no apache2 or httpd in /usr/sbin to test the change: nothing was changed",
             ),
             ApplyError::NotUndone(error, left) => {
                 write!(
                     f,
-                    "{error}; these could NOT be put back, do it by hand: {}",
+                    "{error}; pipeban could NOT undo these steps, do it by hand: {}",
                     left.join(", ")
                 )
             }
@@ -87,7 +87,7 @@ impl std::error::Error for ApplyError {
     }
 }
 
-/// Something that was done, and can be undone.
+/// A step that can be undone.
 enum Done {
     Written { file: PathBuf, backup: PathBuf },
     Linked(PathBuf),
@@ -108,8 +108,8 @@ impl Done {
     }
 }
 
-/// Carries `plan` out for the configuration that begins with `root`; backups go below `backups`,
-/// which no Apache includes. Apache is tested, never reloaded.
+/// Carries out `plan` for the configuration that begins with `root`. Backups go below `backups`,
+/// which no Apache includes. Apache tests the result and is not reloaded.
 ///
 /// # Errors
 /// Why nothing has changed.
@@ -145,32 +145,45 @@ pub fn apply(plan: &Plan, root: &Path, backups: &Path) -> Result<Applied, ApplyE
     Ok(applied)
 }
 
-/// What Apache does not test: a logger program that does not exist ends it at its next reload.
+/// Apache does not test this: without its logger program it ends at its next reload.
 fn missing_program(root: &Path) -> Result<(), ApplyError> {
-    let findings = super::scan(Some(root))
+    let findings = super::scan::scan(Some(root))
         .map(|scan| scan.findings)
         .unwrap_or_default();
     match findings
         .into_iter()
         .find(|finding| finding.code == Code::MissingProgram)
     {
-        Some(finding) => Err(ApplyError::Refused(finding.text)),
+        Some(finding) => Err(ApplyError::Refused(finding.to_string())),
         None => Ok(()),
     }
 }
 
 fn carry_out(plan: &Plan, backups: &Path, done: &mut Vec<Done>) -> Result<(), ApplyError> {
-    // One real file may be read under several names, and one line through several includes.
+    // Apache can read one file under several names, and one line through several includes.
     let mut files: BTreeMap<PathBuf, BTreeMap<usize, &Edit>> = BTreeMap::new();
     for edit in &plan.edits {
         let file = fs::canonicalize(&edit.place.file)
             .map_err(|error| ApplyError::Io(edit.place.file.clone(), error))?;
         files.entry(file).or_default().insert(edit.place.line, edit);
     }
+    let mut append = None;
+    if let Some((file, line)) = &plan.append {
+        let file = fs::canonicalize(file).map_err(|error| ApplyError::Io(file.clone(), error))?;
+        files.entry(file.clone()).or_default();
+        append = Some((file, line));
+    }
     for (file, edits) in files {
         let at = |error| ApplyError::Io(file.clone(), error);
         let old = fs::read(&file).map_err(at)?;
-        let new = edited(&old, &edits).map_err(|line| ApplyError::Changed(file.clone(), line))?;
+        let mut new =
+            edited(&old, &edits).map_err(|line| ApplyError::Changed(file.clone(), line))?;
+        if let Some((_, line)) = append.as_ref().filter(|(to, _)| *to == file) {
+            if !new.ends_with(b"\n") {
+                new.push(b'\n');
+            }
+            new.extend_from_slice(format!("{line}\n").as_bytes());
+        }
         let backup = back_up(&file, &old, backups)?;
         write_whole(&file, &new).map_err(at)?;
         done.push(Done::Written { file, backup });
@@ -195,8 +208,8 @@ fn carry_out(plan: &Plan, backups: &Path, done: &mut Vec<Done>) -> Result<(), Ap
     Ok(())
 }
 
-/// The text with its lines replaced; `Err`: the line where another directive stands.
-/// Everything else stays byte for byte, also the indentation and the end of the line.
+/// The text with its lines replaced; `Err`: a line that has another directive. Everything else is
+/// unchanged, with the indentation and the end of each line.
 fn edited(old: &[u8], edits: &BTreeMap<usize, &Edit>) -> Result<Vec<u8>, usize> {
     let lines: Vec<&[u8]> = old.split_inclusive(|byte| *byte == b'\n').collect();
     let mut new = Vec::with_capacity(old.len() + 256);
@@ -243,7 +256,7 @@ fn edited(old: &[u8], edits: &BTreeMap<usize, &Edit>) -> Result<Vec<u8>, usize> 
     }
 }
 
-/// A copy `BACKUPS/etc/apache2/....pipeban-backup`; an earlier one is never overwritten.
+/// Makes the copy `BACKUPS/etc/apache2/....pipeban-backup`, and overwrites no earlier one.
 fn back_up(file: &Path, bytes: &[u8], backups: &Path) -> Result<PathBuf, ApplyError> {
     let below = file.strip_prefix("/").unwrap_or(file);
     let mut name = backups.join(below).into_os_string();
@@ -276,7 +289,7 @@ fn back_up(file: &Path, bytes: &[u8], backups: &Path) -> Result<PathBuf, ApplyEr
     Ok(candidate)
 }
 
-/// A new file beside the old one, with its owner and mode, put in its place by rename.
+/// Replaces a file by rename, and keeps its owner and mode.
 fn write_whole(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let metadata = fs::metadata(file)?;
     // A leading dot keeps it out of Apache's `*.conf`.
@@ -300,7 +313,7 @@ fn write_whole(file: &Path, bytes: &[u8]) -> io::Result<()> {
     result
 }
 
-/// How this host's Apache checks a configuration.
+/// The command that tests Apache's configuration.
 struct Tester(Command);
 
 impl Tester {
@@ -327,7 +340,7 @@ impl Tester {
         Ok(Tester(command))
     }
 
-    /// What Apache has against it as it stands now.
+    /// Apache's complaint about the configuration as it is now.
     fn complaint(&mut self) -> Result<Option<String>, ApplyError> {
         let program = PathBuf::from(self.0.get_program());
         let output = self
@@ -338,7 +351,7 @@ impl Tester {
             return Ok(None);
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        // Only a hint about the host's name.
+        // A hint about the host's name.
         let said: Vec<_> = said
             .lines()
             .filter(|line| !line.contains("AH00558"))
@@ -349,7 +362,7 @@ impl Tester {
 
 #[cfg(test)]
 mod tests {
-    use super::super::walk::Place;
+    use super::super::place::Place;
     use super::*;
 
     fn edit(line: usize, last_line: usize, new: Option<&str>) -> Edit {
@@ -391,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn mode_is_kept_and_backups_are_never_overwritten() {
+    fn a_mode_is_kept_and_no_backup_is_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("site.conf");
         fs::write(&file, "old").unwrap();

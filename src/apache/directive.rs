@@ -1,18 +1,20 @@
-//! Apache's configuration text into directives: lines joined, words split, variables put in.
+//! Reads directives of Apache's configuration: joins lines, splits words, replaces variables.
 
 use std::collections::BTreeMap;
 
-/// One directive as it stands in a file.
+/// One directive of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Directive {
     /// First line, from 1.
     pub(super) line: usize,
-    /// Last line: later than `line` where lines are continued with a backslash.
+    /// Last line; after `line` if a backslash continues the directive.
     pub(super) last_line: usize,
     /// `ErrorLog`, or `<VirtualHost` and `</VirtualHost` for sections.
     pub(super) name: String,
-    /// What follows, as it stands (without the `>` of a section).
+    /// The rest of the directive, without the `>` of a section.
     pub(super) rest: String,
+    /// The blanks between both.
+    pub(super) gap: String,
 }
 
 impl Directive {
@@ -21,14 +23,14 @@ impl Directive {
     }
 }
 
-/// All directives of a text. Comments and empty lines are not among them.
+/// All directives of a text, without comments and empty lines.
 pub(super) fn directives(text: &str) -> Vec<Directive> {
     let mut found = Vec::new();
     let mut lines = text.lines().enumerate();
     while let Some((index, line)) = lines.next() {
         let mut whole = line.to_owned();
         let mut last = index;
-        // As Apache: a backslash at the very end joins, also in comments.
+        // As in Apache: a backslash at the end joins lines, in comments too.
         while whole.ends_with('\\') {
             whole.pop();
             let Some((index, next)) = lines.next() else {
@@ -50,7 +52,11 @@ pub(super) fn directives(text: &str) -> Vec<Directive> {
         } else {
             (name, rest)
         };
+        let gap = whole.get(name.len()..).unwrap_or_default();
+        let gap = gap.len() - gap.trim_start().len();
+        let gap = whole.get(name.len()..name.len() + gap).unwrap_or_default();
         found.push(Directive {
+            gap: gap.to_owned(),
             line: index + 1,
             last_line: last + 1,
             name: name.to_owned(),
@@ -60,8 +66,29 @@ pub(super) fn directives(text: &str) -> Vec<Directive> {
     found
 }
 
-/// A directive's words, as Apache splits them: quotes of either kind hold a word together, and
-/// a backslash in them takes the special meaning of a quote or backslash away.
+/// Whether the first word is in double quotes, and what follows it, with its blanks.
+pub(super) fn after_first(rest: &str) -> (bool, &str) {
+    let quotes = rest.starts_with('"');
+    if !quotes && !rest.starts_with('\'') {
+        return (
+            false,
+            rest.get(rest.find([' ', '\t']).unwrap_or(rest.len())..)
+                .unwrap_or(""),
+        );
+    }
+    let mut escaped = false;
+    let quote = if quotes { '"' } else { '\'' };
+    let end = rest.char_indices().skip(1).find(|(_, c)| {
+        let ends = *c == quote && !escaped;
+        escaped = *c == '\\' && !escaped;
+        ends
+    });
+    let end = end.map_or(rest.len(), |(at, _)| at + 1);
+    (quotes, rest.get(end..).unwrap_or(""))
+}
+
+/// A directive's words, as Apache splits them: quotes of either kind enclose a word, and a
+/// backslash in them escapes the quote or a backslash.
 pub(super) fn words(rest: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut left = rest.trim_start();
@@ -97,7 +124,7 @@ pub(super) fn words(rest: &str) -> Vec<String> {
     words
 }
 
-/// A word as it must stand in a directive to be read as this one word.
+/// A word quoted so that [`words`] reads it as one.
 pub(super) fn quoted(word: &str) -> String {
     if !word.is_empty() && !word.contains([' ', '\t', '"', '\'', '\\']) {
         return word.to_owned();
@@ -105,7 +132,7 @@ pub(super) fn quoted(word: &str) -> String {
     format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// `${NAME}` replaced where NAME is known; the rest stays as it stands, as in Apache.
+/// Replaces `${NAME}` if NAME is known, as Apache does.
 pub(super) fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
     let mut out = String::new();
     let mut left = text;
@@ -133,8 +160,8 @@ pub(super) fn expand(text: &str, variables: &BTreeMap<String, String>) -> String
     out
 }
 
-/// The assignments of Debian's `envvars`, read as text and never run: `export NAME=value`, with
-/// `$NAME` and `${NAME}` put in; a name that was not assigned is empty, as in the shell.
+/// The assignments of Debian's `envvars`, which pipeban does not run: `export NAME=value`, with
+/// `$NAME` and `${NAME}` replaced; an unknown name is empty, as in the shell.
 pub(super) fn envvars(text: &str) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     for line in text.lines() {
@@ -149,7 +176,7 @@ pub(super) fn envvars(text: &str) -> BTreeMap<String, String> {
             continue;
         }
         let value = value.trim().trim_matches(['"', '\'']);
-        // The one conditional there is: a suffix for second instances, empty for the first.
+        // The only condition in the file: a suffix for further instances of Apache.
         let value = if name == "SUFFIX" {
             String::new()
         } else {
@@ -189,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_joined_and_comments_left_out() {
+    fn lines_are_joined_and_comments_skipped() {
         let found = directives(
             "# x \\\nErrorLog hidden\n\n  ErrorLog \\\n   /a\n<VirtualHost *:80 [::]:80>\n</VirtualHost>\nx\\",
         );
@@ -226,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn debians_envvars_are_understood() {
+    fn debians_envvars_are_read() {
         let text = "unset HOME\nif [ \"${X##/a-}\" != \"${X}\" ] ; then\n\tSUFFIX=\"-${X##/etc/apache2-}\"\nelse\n\tSUFFIX=\nfi\nexport APACHE_LOG_DIR=/var/log/apache2$SUFFIX\n# export LANG=C\nexport A=\"${APACHE_LOG_DIR}/x\"\n";
         let variables = envvars(text);
         assert_eq!(variables["APACHE_LOG_DIR"], "/var/log/apache2");

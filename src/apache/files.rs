@@ -1,9 +1,8 @@
-//! What the walk needs of a file system, so that tests can hand it one.
+//! The file system as [`super::walk`] needs it; tests have one in memory.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Reading, and nothing else.
 pub(super) trait Files {
     fn read(&self, file: &Path) -> io::Result<String>;
     /// Names in a directory, sorted.
@@ -12,12 +11,11 @@ pub(super) trait Files {
     fn exists(&self, path: &Path) -> bool;
 }
 
-/// The real one.
 pub(super) struct Disk;
 
 impl Files for Disk {
     fn read(&self, file: &Path) -> io::Result<String> {
-        // Apache reads bytes; names of files and hosts are what is looked at here.
+        // Apache reads bytes; pipeban needs names of files and hosts.
         std::fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -39,7 +37,7 @@ impl Files for Disk {
     }
 }
 
-/// The files that `Include PATTERN` reads, in Apache's order; a directory means all files below.
+/// The files that `Include PATTERN` reads, in Apache's order; of a directory all files below it.
 pub(super) fn included(files: &dyn Files, pattern: &Path) -> Vec<PathBuf> {
     let mut paths = vec![PathBuf::from("/")];
     for part in pattern.components().skip(1) {
@@ -67,7 +65,7 @@ pub(super) fn included(files: &dyn Files, pattern: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Directories inside directories deeper than this are a loop.
+/// Deeper directories are a loop.
 const DEEPEST: usize = 16;
 
 fn below(files: &dyn Files, path: &Path, depth: usize, all: &mut Vec<PathBuf>) {
@@ -83,7 +81,20 @@ fn below(files: &dyn Files, path: &Path, depth: usize, all: &mut Vec<PathBuf>) {
     }
 }
 
-/// fnmatch(3) as Apache calls it: `*`, `?`, `[a-z]`, and a leading dot only by a literal one.
+/// Whether a pattern of file names, as a shell has them, covers the file.
+pub fn covers(pattern: &Path, file: &Path) -> bool {
+    let (pattern, file) = (pattern.to_string_lossy(), file.to_string_lossy());
+    let (mut patterns, mut names) = (pattern.split('/'), file.split('/'));
+    loop {
+        match (patterns.next(), names.next()) {
+            (Some(pattern), Some(name)) if matches(pattern, name) => {}
+            (None, None) => return true,
+            _ => return false,
+        }
+    }
+}
+
+/// fnmatch(3) as Apache calls it: `*`, `?`, `[a-z]`; only a dot matches a leading dot.
 fn matches(pattern: &str, name: &str) -> bool {
     if name.starts_with('.') && !pattern.starts_with('.') {
         return false;
@@ -183,6 +194,35 @@ pub(super) mod tests {
         }
         fn exists(&self, path: &Path) -> bool {
             self.0.keys().any(|file| file.starts_with(path))
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_files_of_its_directory() {
+        for (pattern, file, yes) in [
+            (
+                "/var/log/apache2/*error.log",
+                "/var/log/apache2/shop_error.log",
+                true,
+            ),
+            (
+                "/var/log/apache2/*error.log",
+                "/var/log/apache2/old/error.log",
+                false,
+            ),
+            ("/srv/*/logs/access.log", "/srv/a/logs/access.log", true),
+            (
+                "/var/log/apache2/access.log",
+                "/var/log/apache2/access.log",
+                true,
+            ),
+            ("/var/log/apache2", "/var/log/apache2/access.log", false),
+        ] {
+            assert_eq!(
+                covers(Path::new(pattern), Path::new(file)),
+                yes,
+                "{pattern}"
+            );
         }
     }
 

@@ -3,244 +3,196 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::finding::{Code, Finding, Remedy};
 use super::formats;
+use super::remoteip::client_naming;
 use super::target::Target;
-use super::walk::{Layout, LogDirective, LogKind, Place, Server};
-use crate::record::Kind;
+use super::walk::{Layout, LogDirective, LogKind, Server};
 
-/// One thing that keeps lines from pipeban, doubles them, or endangers Apache.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// What.
-    pub code: Code,
-    /// The directive it is about.
-    pub place: Option<Place>,
-    /// One line: what, where, and what to do.
-    pub text: String,
-}
-
-/// Sorts of findings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Code {
-    /// A server's error lines do not reach pipeban.
-    ErrorBypass,
-    /// A server's access lines do not reach pipeban.
-    AccessBypass,
-    /// One request reaches two access pipes: it counts twice.
-    TwoPipes,
-    /// One request is written twice into one file.
-    SameFile,
-    /// `BufferedLogs On`.
-    Buffered,
-    /// `|$`.
-    Shell,
-    /// A program that does not exist: Apache ends at its next reload.
-    MissingProgram,
-    /// `ErrorLog` into `log access`, or the reverse.
-    WrongKind,
-    /// Lines of another format than pipeban expects, or that can ban nobody.
-    Format,
-    /// `HostnameLookups`, and names where the client should stand.
-    Names,
-}
-
-impl LogDirective {
-    fn pipes(&self) -> bool {
-        matches!(self.target, Target::Pipeban(_))
-    }
-}
-
-/// Of one server: the directives in force. A virtual host without its own inherits the main
+/// The log directives in force for one server. A virtual host without its own inherits the main
 /// server's; the last `ErrorLog` wins, access logs add up.
 pub(super) struct InForce<'a> {
     pub(super) error: Option<&'a LogDirective>,
-    /// Own or inherited, without `GlobalLog`.
+    /// Without `GlobalLog`.
     pub(super) access: Vec<&'a LogDirective>,
 }
 
 pub(super) fn in_force<'a>(layout: &'a Layout, server: &'a Server) -> InForce<'a> {
     let error = |server: &'a Server| server.logs.iter().rfind(|log| log.kind == LogKind::Error);
     let access = |server: &'a Server| -> Vec<&'a LogDirective> {
-        let own = |log: &&LogDirective| matches!(log.kind, LogKind::Custom | LogKind::Transfer);
-        server.logs.iter().filter(own).collect()
+        let access = |log: &&LogDirective| matches!(log.kind, LogKind::Custom | LogKind::Transfer);
+        server.logs.iter().filter(access).collect()
     };
     let main = layout.servers.first().unwrap_or(server);
-    let own = access(server);
+    let of_server = access(server);
     InForce {
         error: error(server).or_else(|| error(main)),
-        access: if own.is_empty() { access(main) } else { own },
+        access: if of_server.is_empty() {
+            access(main)
+        } else {
+            of_server
+        },
     }
 }
 
-/// `GlobalLog`s, wherever they stand.
-pub(super) fn globals(layout: &Layout) -> Vec<&LogDirective> {
-    layout
-        .servers
-        .iter()
-        .flat_map(|server| &server.logs)
-        .filter(|log| log.kind == LogKind::Global)
-        .collect()
+/// Every `GlobalLog`.
+pub(super) fn globals(layout: &Layout) -> impl Iterator<Item = &LogDirective> {
+    let logs = layout.servers.iter().flat_map(|server| &server.logs);
+    logs.filter(|log| log.kind == LogKind::Global)
 }
 
-/// All findings. `exists` tells whether a program does.
+/// All findings. `exists` says whether a program exists.
 pub(super) fn findings(layout: &Layout, exists: &dyn Fn(&Path) -> bool) -> Vec<Finding> {
     let mut found = Vec::new();
     for log in layout.servers.iter().flat_map(|server| &server.logs) {
         of_directive(log, exists, &mut found);
     }
-    let globals = globals(layout);
     for server in &layout.servers {
-        of_server(layout, server, &globals, &mut found);
+        of_server(layout, server, &mut found);
         formats::findings(layout, server, &mut found);
     }
+    found.extend(client_named(layout));
     if let Some(place) = &layout.buffered {
-        found.push(Finding {
-            code: Code::Buffered,
-            place: Some(place.clone()),
-            text: format!(
-                "`BufferedLogs On` at {place} holds access lines back: bans come late; take it out"
-            ),
-        });
+        let text = "`BufferedLogs On` delays access lines, and bans: delete it";
+        let finding = Finding::at(place, Code::Buffered, text);
+        found.push(finding.without(place, "BufferedLogs"));
     }
-    // Several hosts share what they inherit: told once.
-    let mut told = BTreeMap::new();
-    found.retain(|finding| {
-        told.insert(
-            (finding.code, finding.place.clone(), finding.text.clone()),
-            (),
-        )
-        .is_none()
-    });
-    found
+    // Hosts can share what they inherit.
+    let mut unique: Vec<Finding> = Vec::new();
+    for finding in found {
+        if !unique.contains(&finding) {
+            unique.push(finding);
+        }
+    }
+    unique
+}
+
+/// A client that others can name.
+fn client_named(layout: &Layout) -> Option<Finding> {
+    let naming = client_naming(layout);
+    let problem = naming.problem()?;
+    let code = match problem.is_error {
+        true => Code::AnyClient,
+        false => Code::ProxyProtocol,
+    };
+    let finding = Finding::at(problem.place, code, problem.text);
+    // `setup` pipes the format with the peer.
+    Some(match problem.is_error {
+        true => finding.without(problem.place, "RemoteIPHeader"),
+        false => finding,
+    })
 }
 
 fn of_directive(log: &LogDirective, exists: &dyn Fn(&Path) -> bool, found: &mut Vec<Finding>) {
-    let mut add = |code, text| {
-        found.push(Finding {
-            code,
-            place: Some(log.place.clone()),
-            text,
-        })
-    };
     let name = log.kind.name();
-    if log.target.through_shell() {
-        add(
-            Code::Shell,
-            format!(
-                "{name} at {} starts its program through a shell (`|$`), which takes the signals meant for it: write `|`",
-                log.place
-            ),
+    let mut add = |code, text: String| {
+        let finding = Finding::at(&log.place, code, text);
+        // `setup` corrects pipeban's own directives.
+        found.push(match log.pipes() {
+            true => finding,
+            false => finding.without(&log.place, name),
+        });
+    };
+    let shell = log.target.through_shell();
+    if shell {
+        let text = format!(
+            "{name} starts its program through a shell, which intercepts Apache's signals: write \
+             `|` instead of `|$`"
         );
+        add(Code::Shell, text);
     }
     if let Some(program) = log.target.program()
         && !exists(program)
-        // A shell finds its programs by PATH.
-        && (program.is_absolute() || !log.target.through_shell())
+        // A shell searches PATH.
+        && (program.is_absolute() || !shell)
     {
-        add(
-            Code::MissingProgram,
-            format!(
-                "{name} at {} names the program {}, which does not exist: Apache ends at its next reload; install it or take the line out",
-                log.place,
-                program.display()
-            ),
+        let text = format!(
+            "{name} starts {}, which does not exist, so Apache ends at its next reload: install \
+             it, or delete the line",
+            program.display()
         );
+        add(Code::MissingProgram, text);
     }
     if let Target::Pipeban(pipe) = &log.target {
-        let kind = if log.kind == LogKind::Error {
-            Kind::Error
-        } else {
-            Kind::Access
-        };
-        if pipe.kind != Some(kind) {
-            add(
-                Code::WrongKind,
-                format!(
-                    "{name} at {} must pipe into `pipeban log {kind}`",
-                    log.place
-                ),
-            );
+        let kind = log.kind.lines();
+        match pipe.kind == Some(kind) {
+            true => {
+                for wrong in &pipe.wrong {
+                    add(Code::Arguments, format!("{name}: {wrong}"));
+                }
+            }
+            false => {
+                let text = format!("{name} gets the wrong command: write `pipeban log {kind}`");
+                add(Code::WrongKind, text);
+            }
         }
     }
 }
 
-fn of_server(
-    layout: &Layout,
-    server: &Server,
-    globals: &[&LogDirective],
-    found: &mut Vec<Finding>,
-) {
+fn of_server(layout: &Layout, server: &Server, found: &mut Vec<Finding>) {
     let logs = in_force(layout, server);
-    // What is inherited belongs to the main server's finding.
-    let owns = |log: &LogDirective| server.logs.iter().any(|own| own.place == log.place);
+    let is_main = server.place.is_none();
+    let name = &server.name;
+    // What is inherited is a finding of the main server.
+    let has = |log: &LogDirective| {
+        server
+            .logs
+            .iter()
+            .any(|of_server| of_server.place == log.place)
+    };
     match logs.error {
-        Some(error) if !error.pipes() && owns(error) => found.push(Finding {
-            code: Code::ErrorBypass,
-            place: Some(error.place.clone()),
-            text: format!("error lines of {} bypass pipeban: ErrorLog at {}; see `pipeban setup`", server.name, error.place),
-        }),
-        None if server.place.is_none() => found.push(Finding {
-            code: Code::ErrorBypass,
+        Some(error) if !error.pipes() && has(error) => {
+            let text = format!("error lines of {name} do not reach pipeban: run `pipeban setup`");
+            found.push(Finding::at(&error.place, Code::ErrorBypass, text));
+        }
+        None if is_main => found.push(Finding {
             place: None,
-            text: "error lines of the main server bypass pipeban: it has no ErrorLog; add `ErrorLog \"|/usr/bin/pipeban log error /var/log/apache2/error.log\"`".into(),
+            code: Code::ErrorBypass,
+            text: "error lines of the main server do not reach pipeban, because it has no \
+                   ErrorLog: add `ErrorLog \"|/usr/bin/pipeban log error \
+                   /var/log/apache2/error.log\"`"
+                .into(),
+            remedy: Remedy::Setup,
         }),
         _ => {}
     }
-    let pipes: Vec<&LogDirective> = globals
-        .iter()
-        .copied()
-        .chain(logs.access.iter().copied())
-        .filter(|log| log.pipes())
-        .collect();
-    let own_access = logs.access.iter().any(|log| owns(log));
-    // Two conditional ones may exclude each other.
-    let sure = pipes.iter().copied().find(|log| !log.conditional);
-    let second =
-        |first: &LogDirective| pipes.iter().copied().find(|log| !std::ptr::eq(*log, first));
-    if let Some(first) = sure
-        && let Some(second) = second(first)
-        && (own_access || server.place.is_none())
-    {
-        let some = if second.conditional { "some " } else { "" };
-        found.push(Finding {
-            code: Code::TwoPipes,
-            place: Some(second.place.clone()),
-            text: format!(
-                "{some}requests to {} reach two access pipes and count twice: {} at {} and {} at {}; keep one",
-                server.name, first.kind.name(), first.place, second.kind.name(), second.place
-            ),
-        });
+    let access: Vec<&LogDirective> = globals(layout).chain(logs.access.iter().copied()).collect();
+    if is_main || logs.access.iter().any(|log| has(log)) {
+        let pipes: Vec<&LogDirective> = access.iter().copied().filter(|log| log.pipes()).collect();
+        // Two conditional ones can exclude each other.
+        match pipes.iter().find(|log| !log.conditional) {
+            Some(first) => {
+                let mut others = pipes.iter().filter(|log| !std::ptr::eq(**log, *first));
+                found.extend(others.next().map(|second| two_pipes(name, first, second)));
+            }
+            None => {
+                let text =
+                    format!("access lines of {name} do not reach pipeban: run `pipeban setup`");
+                found.push(Finding {
+                    place: logs.access.first().map(|log| log.place.clone()),
+                    code: Code::AccessBypass,
+                    text,
+                    remedy: Remedy::Setup,
+                });
+            }
+        }
     }
-    if sure.is_none() && (own_access || server.place.is_none()) {
-        let place = logs.access.first().map(|log| log.place.clone());
-        let at = place
-            .as_ref()
-            .map_or(String::new(), |place| format!(": {place}"));
-        found.push(Finding {
-            code: Code::AccessBypass,
-            place,
-            text: format!(
-                "access lines of {} bypass pipeban{at}; `a2enconf pipeban` feeds it every request",
-                server.name
-            ),
-        });
-    }
-    same_file(server, globals, &logs, found);
+    same_file(name, &access, found);
 }
 
-fn same_file(
-    server: &Server,
-    globals: &[&LogDirective],
-    logs: &InForce<'_>,
-    found: &mut Vec<Finding>,
-) {
+fn two_pipes(server: &str, first: &LogDirective, second: &LogDirective) -> Finding {
+    let some = if second.conditional { "some " } else { "" };
+    let text = format!(
+        "{some}requests to {server} reach two pipes and count twice: delete this {}, or {}",
+        second.kind.name(),
+        first.named()
+    );
+    Finding::at(&second.place, Code::TwoPipes, text).without(&second.place, second.kind.name())
+}
+
+fn same_file(server: &str, access: &[&LogDirective], found: &mut Vec<Finding>) {
     let mut files: BTreeMap<&Path, &LogDirective> = BTreeMap::new();
-    for log in globals
-        .iter()
-        .copied()
-        .chain(logs.access.iter().copied())
-        .filter(|log| !log.conditional)
-    {
+    for &log in access.iter().filter(|log| !log.conditional) {
         let Some(file) = log
             .target
             .file()
@@ -251,19 +203,14 @@ fn same_file(
         if let Some(first) = files.insert(file, log)
             && first.place != log.place
         {
-            found.push(Finding {
-                code: Code::SameFile,
-                place: Some(log.place.clone()),
-                text: format!(
-                    "requests to {} are written twice into {}: {} at {} and {} at {}; keep one",
-                    server.name,
-                    file.display(),
-                    first.kind.name(),
-                    first.place,
-                    log.kind.name(),
-                    log.place
-                ),
-            });
+            let text = format!(
+                "requests to {server} are written twice to {}: delete this {}, or {}",
+                file.display(),
+                log.kind.name(),
+                first.named()
+            );
+            let finding = Finding::at(&log.place, Code::SameFile, text);
+            found.push(finding.without(&log.place, log.kind.name()));
         }
     }
 }
@@ -276,7 +223,7 @@ mod tests {
     use super::super::walk::walk;
     use super::*;
 
-    fn told(text: &str) -> Vec<(Code, usize)> {
+    fn codes(text: &str) -> Vec<(Code, usize)> {
         let files = Fake::new(&[("/e/a.conf", text)]);
         let layout = walk(&files, Path::new("/e/a.conf"), BTreeMap::new()).unwrap();
         findings(&layout, &|program| program == Path::new("/usr/bin/pipeban"))
@@ -289,10 +236,10 @@ mod tests {
     const GLOBAL: &str = "GlobalLog \"|/usr/bin/pipeban log access\" pipeban\n";
 
     #[test]
-    fn debians_stock_hosts_bypass_a_global_pipe() {
+    fn error_logs_of_debians_stock_hosts_are_not_piped() {
         let stock = "<VirtualHost *:80>\nErrorLog /v\nCustomLog /a combined\n</VirtualHost>\n";
         assert_eq!(
-            told(&format!("ErrorLog /e\n{stock}")),
+            codes(&format!("ErrorLog /e\n{stock}")),
             [
                 (Code::ErrorBypass, 1),
                 (Code::AccessBypass, 0),
@@ -301,49 +248,49 @@ mod tests {
             ]
         );
         assert_eq!(
-            told(&format!("{ERROR}{GLOBAL}{stock}")),
+            codes(&format!("{ERROR}{GLOBAL}{stock}")),
             [(Code::ErrorBypass, 4)]
         );
         assert_eq!(
-            told(&format!("{ERROR}{GLOBAL}<VirtualHost *>\n</VirtualHost>")),
+            codes(&format!("{ERROR}{GLOBAL}<VirtualHost *>\n</VirtualHost>")),
             []
         );
     }
 
     #[test]
-    fn requests_that_reach_two_pipes_are_named() {
+    fn requests_that_reach_two_pipes_are_found() {
         let own = "<VirtualHost *:80>\nCustomLog \"|/usr/bin/pipeban log access /a\" combined\n</VirtualHost>\n";
         assert_eq!(
-            told(&format!("{ERROR}{GLOBAL}{own}")),
+            codes(&format!("{ERROR}{GLOBAL}{own}")),
             [(Code::TwoPipes, 4)]
         );
-        assert_eq!(told(&format!("{ERROR}{own}")), [(Code::AccessBypass, 0)]);
+        assert_eq!(codes(&format!("{ERROR}{own}")), [(Code::AccessBypass, 0)]);
         assert_eq!(
-            told(&format!("{ERROR}{GLOBAL}{GLOBAL}")),
+            codes(&format!("{ERROR}{GLOBAL}{GLOBAL}")),
             [(Code::TwoPipes, 3)]
         );
         let some = own.replace("combined", "combined env=x");
         assert_eq!(
-            told(&format!("{ERROR}{GLOBAL}{some}")),
+            codes(&format!("{ERROR}{GLOBAL}{some}")),
             [(Code::TwoPipes, 4)]
         );
     }
 
     #[test]
-    fn one_file_behind_two_directives_is_named() {
+    fn one_file_of_two_directives_is_found() {
         let text = format!(
             "{ERROR}GlobalLog \"|/usr/bin/pipeban log access /a\" combined\nCustomLog /a common\n<VirtualHost *>\nCustomLog /b x\nCustomLog /b y env=z\n</VirtualHost>"
         );
-        assert_eq!(told(&text), [(Code::SameFile, 3)]);
+        assert_eq!(codes(&text), [(Code::SameFile, 3)]);
     }
 
     #[test]
-    fn shells_missing_programs_wrong_kinds_and_buffers_are_named() {
+    fn shells_missing_programs_wrong_kinds_and_buffers_are_found() {
         let text = format!(
             "{GLOBAL}ErrorLog \"|$/usr/bin/pipeban log access /e\"\nCustomLog \"|/opt/none x\" combined\nCustomLog \"|$none x\" combined\nBufferedLogs On"
         );
         assert_eq!(
-            told(&text),
+            codes(&text),
             [
                 (Code::Shell, 2),
                 (Code::WrongKind, 2),
@@ -355,10 +302,20 @@ mod tests {
     }
 
     #[test]
-    fn the_last_error_log_of_a_server_counts() {
-        assert_eq!(told(&format!("ErrorLog /x\n{ERROR}{GLOBAL}")), []);
+    fn a_header_of_any_client_is_an_error() {
+        let header = format!("{ERROR}{GLOBAL}RemoteIPHeader X-Forwarded-For\n");
+        assert_eq!(codes(&header), [(Code::AnyClient, 3)]);
         assert_eq!(
-            told(&format!("{ERROR}ErrorLog /x\n{GLOBAL}")),
+            codes(&format!("{header}RemoteIPInternalProxy 10.0.0.1")),
+            []
+        );
+    }
+
+    #[test]
+    fn the_last_error_log_of_a_server_counts() {
+        assert_eq!(codes(&format!("ErrorLog /x\n{ERROR}{GLOBAL}")), []);
+        assert_eq!(
+            codes(&format!("{ERROR}ErrorLog /x\n{GLOBAL}")),
             [(Code::ErrorBypass, 2)]
         );
     }

@@ -1,6 +1,6 @@
-//! The formats of logs: what Apache writes, and what pipeban is told to expect.
+//! The formats of logs: what Apache writes, and what pipeban expects.
 
-use super::findings::{Code, Finding};
+use super::finding::{Code, Finding};
 use super::target::Target;
 use super::walk::{Layout, LogDirective, LogKind, Server};
 use crate::record::{Kind, Parser};
@@ -9,7 +9,7 @@ use crate::record::{Kind, Parser};
 pub(super) fn of_access(layout: &Layout, log: &LogDirective) -> Option<String> {
     let word = match log.kind {
         LogKind::Custom | LogKind::Global => log.words.get(1)?,
-        // The format of a TransferLog stands in any LogFormat before it.
+        // A TransferLog has the format of the last LogFormat without a nickname.
         LogKind::Error | LogKind::Transfer => return None,
     };
     Some(layout.formats.get(word).unwrap_or(word).clone())
@@ -22,31 +22,45 @@ pub(super) fn of_errors<'a>(layout: &'a Layout, server: &'a Server) -> Option<&'
     own.or_else(|| main.and_then(|main| main.error_format.as_deref()))
 }
 
-/// What `--format` has to be for lines of this format, ready to stand in a piped command in
-/// double quotes: a name, or the string in single quotes. `None`: nothing, or it would be too
-/// hard to quote.
-pub(super) fn argument(kind: Kind, format: &str) -> Option<String> {
+/// The name of a format, if it has one.
+pub(super) fn name(kind: Kind, format: &str) -> Option<String> {
     let parser = Parser::new(kind, format).ok()?;
-    if kind == Kind::Access {
-        for name in [
-            "combined",
-            "vhost_combined",
-            "common",
-            "vhost_common",
-            "pipeban",
-        ] {
-            if Parser::new(kind, name).is_ok_and(|named| named.reads_as(&parser)) {
-                return Some(name.to_owned());
-            }
-        }
+    let names = [
+        "combined",
+        "vhost_combined",
+        "common",
+        "vhost_common",
+        "pipeban",
+    ];
+    let same = |name: &&str| Parser::new(kind, name).is_ok_and(|named| named.reads_as(&parser));
+    let mut names = names.into_iter().filter(|_| kind == Kind::Access);
+    names.find(same).map(str::to_owned)
+}
+
+/// The argument of `--format` for lines of this format, quoted for a piped command in double
+/// quotes: a name, or the format in single quotes. `None`: it cannot be quoted.
+pub(super) fn argument(kind: Kind, format: &str) -> Option<String> {
+    Parser::new(kind, format).ok()?;
+    name(kind, format).or_else(|| in_quotes(format))
+}
+
+/// A word of a piped command in double quotes. `None`: it cannot be quoted.
+pub(super) fn in_command(word: &str) -> Option<String> {
+    let plain = !word.is_empty() && !word.contains([' ', '\t', '"', '\'', '\\', '\n']);
+    match plain {
+        true => Some(word.to_owned()),
+        false => in_quotes(word),
     }
-    if format.contains(['\'', '\n']) {
+}
+
+fn in_quotes(text: &str) -> Option<String> {
+    if text.contains(['\'', '\n']) {
         return None;
     }
-    // Apache's configuration takes one backslash of two away, and so does what splits a command
-    // where a blank or a quote follows.
+    // Apache's configuration removes one backslash of two. Before a blank or a quote, splitting the
+    // command does so again.
     let mut word = String::new();
-    let mut chars = format.chars().peekable();
+    let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
             '\\' if matches!(chars.peek(), Some(' ' | '\t' | '"')) => word.push_str("\\\\\\\\"),
@@ -58,80 +72,69 @@ pub(super) fn argument(kind: Kind, format: &str) -> Option<String> {
     Some(format!("'{word}'"))
 }
 
-/// Logs that are piped into pipeban and whose lines it would not understand, or could ban nobody
-/// by.
+/// Piped logs with lines that pipeban cannot read, or that can ban no client.
 pub(super) fn findings(layout: &Layout, server: &Server, found: &mut Vec<Finding>) {
     for log in &server.logs {
-        let Target::Pipeban(pipe) = &log.target else {
+        let Some((code, text)) = of_log(layout, server, log) else {
             continue;
         };
-        let (kind, format) = match log.kind {
-            LogKind::Error => (Kind::Error, of_errors(layout, server).map(str::to_owned)),
-            _ => (Kind::Access, of_access(layout, log)),
-        };
-        if pipe.kind.is_some_and(|told| told != kind) {
-            continue;
-        }
-        // A nickname that no LogFormat gives.
-        if format
-            .as_deref()
-            .is_some_and(|format| !format.contains('%'))
-            || format.is_none() && kind == Kind::Access
-        {
-            continue;
-        }
-        let written = Parser::new(kind, format.as_deref().unwrap_or("default"));
-        let name = log.kind.name();
-        let mut add = |code, text| {
-            found.push(Finding {
-                code,
-                place: Some(log.place.clone()),
-                text: format!("{name} at {}: {text}", log.place),
-            });
-        };
-        let written = match written {
-            Ok(written) => written,
-            Err(error) => {
-                add(
-                    Code::Format,
-                    format!("pipeban passes its lines on and cannot read them: {error}"),
-                );
-                continue;
-            }
-        };
-        if let Some(doubt) = written.doubt() {
-            add(Code::Format, doubt.to_owned());
-            continue;
-        }
-        let told = pipe.format.as_deref().unwrap_or("auto");
-        if !Parser::new(kind, told).is_ok_and(|told| told.reads_as(&written)) {
-            let format = format.as_deref().unwrap_or("default");
-            let mend = match argument(kind, format) {
-                _ if format == "default" => "take --format out".to_owned(),
-                Some(argument) => format!("write `--format {argument}` behind `log {kind}`"),
-                None => "give the log a format without single quotes".to_owned(),
-            };
-            add(
-                Code::Format,
-                format!(
-                    "Apache writes another format than pipeban expects (`{told}`), so no line is \
-                     understood: {mend}"
-                ),
-            );
-        }
-        if let Some(lookups) = &layout.lookups
-            && written.is_client_by_name()
-        {
-            add(
-                Code::Names,
-                format!(
-                    "with HostnameLookups at {lookups} a name stands where its format has %h: it \
-                     bans nobody, or somebody else where the name reads like an address; put %a \
-                     in its place"
-                ),
-            );
-        }
+        let finding = Finding::at(&log.place, code, text);
+        found.push(match (&layout.lookups, code) {
+            (Some(lookups), Code::Names) => finding.without(lookups, "HostnameLookups"),
+            _ => finding,
+        });
     }
+}
+
+fn of_log(layout: &Layout, server: &Server, log: &LogDirective) -> Option<(Code, String)> {
+    let Target::Pipeban(pipe) = &log.target else {
+        return None;
+    };
+    let (kind, name) = (log.kind.lines(), log.kind.name());
+    let format = match kind {
+        Kind::Error => of_errors(layout, server).unwrap_or("default").to_owned(),
+        Kind::Access => of_access(layout, log)?,
+    };
+    // Something else is wrong.
+    if pipe.kind != Some(kind) || !pipe.wrong.is_empty() {
+        return None;
+    }
+    // Without `%` it is a nickname that no LogFormat defines.
+    if format != "default" && !format.contains('%') {
+        return None;
+    }
+    let written = match Parser::new(kind, &format) {
+        Ok(written) => written,
+        Err(error) => {
+            let text = format!("pipeban cannot match the lines of this {name}: {error}");
+            return Some((Code::Format, text));
+        }
+    };
+    if let Some(doubt) = written.doubt() {
+        return Some((Code::Format, format!("{name}: {doubt}")));
+    }
+    let expected = pipe.format.as_deref().unwrap_or("auto");
+    if !Parser::new(kind, expected).is_ok_and(|expected| expected.reads_as(&written)) {
+        let remedy = match argument(kind, &format) {
+            _ if format == "default" => "delete `--format`".to_owned(),
+            Some(argument) => format!("write `--format {argument}` after `log {kind}`"),
+            None => "use a format without single quotes".to_owned(),
+        };
+        let text = format!(
+            "pipeban expects the format `{expected}` and Apache writes another, so no line of \
+             this {name} matches: {remedy}"
+        );
+        return Some((Code::Format, text));
+    }
+    let lookups = layout
+        .lookups
+        .as_ref()
+        .filter(|_| written.is_client_by_name())?;
+    let text = format!(
+        "with HostnameLookups at {lookups}, %h in the format of this {name} is a host name, which \
+         bans no client or another one: write %a instead"
+    );
+    Some((Code::Names, text))
 }
 
 #[cfg(test)]
@@ -144,7 +147,7 @@ mod tests {
     use super::super::walk::walk;
     use super::*;
 
-    fn told(text: &str) -> Vec<String> {
+    fn texts(text: &str) -> Vec<String> {
         let files = Fake::new(&[("/e/a.conf", text)]);
         let layout = walk(&files, Path::new("/e/a.conf"), BTreeMap::new()).unwrap();
         let mut found = Vec::new();
@@ -157,19 +160,19 @@ mod tests {
     const PIPE: &str = "CustomLog \"|/usr/bin/pipeban log access\"";
 
     #[test]
-    fn a_format_that_pipeban_does_not_expect_is_named_with_what_mends_it() {
+    fn an_unexpected_format_is_found_and_the_remedy_works() {
         let json = r#"LogFormat "{\"ip\":\"%a\",\"r\":\"%r\"}" j"#;
         let error = "ErrorLogFormat \"[%t] [pid %P] [client\\ %a] %M\"\nErrorLog \"|/usr/bin/pipeban log error\"";
         for text in [format!("{json}\n{PIPE} j"), error.to_owned()] {
-            let told_first = told(&text);
-            let [finding] = told_first.as_slice() else {
-                panic!("{told_first:?}")
+            let found = texts(&text);
+            let [finding] = found.as_slice() else {
+                panic!("{found:?}")
             };
-            let (_, mend) = finding.split_once("write `").unwrap();
-            let (mend, place) = mend.split_once("` behind `").unwrap();
+            let (_, remedy) = finding.split_once("write `").unwrap();
+            let (remedy, place) = remedy.split_once("` after `").unwrap();
             let place = place.trim_end_matches('`');
             assert_eq!(
-                told(&text.replace(place, &format!("{place} {mend}"))),
+                texts(&text.replace(place, &format!("{place} {remedy}"))),
                 [""; 0],
                 "{text}"
             );
@@ -177,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_that_can_ban_nobody_are_named() {
+    fn formats_that_can_ban_no_client_are_found() {
         for (text, word) in [
             (
                 format!(
@@ -186,10 +189,7 @@ mod tests {
                 "what a client says",
             ),
             (format!("{PIPE} \"%U %h %t\""), "could be forged"),
-            (
-                format!("{PIPE} \"%h %{{SSL_TLS_SNI}}x\""),
-                "cannot read them",
-            ),
+            (format!("{PIPE} \"%h %{{SSL_TLS_SNI}}x\""), "cannot match"),
             (
                 format!("HostnameLookups On\n{PIPE} \"%h %l %u %t \\\"%r\\\" %>s %b\""),
                 "HostnameLookups",
@@ -200,10 +200,10 @@ mod tests {
             ),
             (
                 "ErrorLog \"|/usr/bin/pipeban log error --format '%t %P %a %M'\"".to_owned(),
-                "take --format out",
+                "delete `--format`",
             ),
         ] {
-            let found = told(&text);
+            let found = texts(&text);
             assert!(
                 found.len() == 1 && found[0].contains(word),
                 "{text}: {found:?}"
@@ -217,13 +217,13 @@ mod tests {
             "ErrorLog \"|/usr/bin/pipeban log error\"".to_owned(),
             format!("HostnameLookups Off\n{PIPE} \"%h %l %u %t \\\"%r\\\" %>s %b\""),
         ] {
-            let found = told(&text);
+            let found = texts(&text);
             assert!(found.is_empty(), "{text}: {found:?}");
         }
     }
 
     #[test]
-    fn what_is_quoted_for_a_command_comes_out_of_it() {
+    fn a_quoted_format_reads_as_the_same_format() {
         for format in [
             r#"%a %l "%r""#,
             r"[%t] %P [client\ %a] %M% ,\ referer",

@@ -1,77 +1,118 @@
-//! Which lines of Apache's files become which; pure.
+//! Plans the changes to Apache's files; pure.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::Scan;
 use super::directive::quoted;
+use super::finding::{Code, Finding};
 use super::findings::{InForce, globals, in_force};
 use super::formats;
+use super::place::Place;
+use super::repair;
+use super::scan::{MANY, Scan};
 use super::target::Target;
-use super::walk::{LogDirective, LogKind, Place, Server};
-use crate::record::Kind;
 
-/// How pipeban is to be fitted in.
+use super::walk::{LogDirective, LogKind, Server};
+use crate::config;
+use crate::record::{Kind, Parser};
+
+/// How Apache is to use pipeban.
 #[derive(Debug, Clone)]
 pub struct Wish {
     /// The program that directives name.
     pub program: PathBuf,
-    /// For `--config`, where it is not the default.
+    /// For `--config`, if it is not the default.
     pub config: Option<PathBuf>,
-    /// Access logs are piped one by one and written by pipeban, instead of one `GlobalLog`.
+    /// pipeban writes each access log, one pipe each, instead of one `GlobalLog`.
     pub files: bool,
-    /// Apache refuses banned clients itself (`pipeban-deny.conf`).
-    pub deny: bool,
+    /// Whether Apache refuses banned clients (`pipeban-deny.conf`); `None`: it is not known.
+    pub deny: Option<bool>,
 }
 
-/// One directive to be changed.
+/// A change of one directive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
-    /// Where it stands.
+    /// Its first line.
     pub place: Place,
     /// Its last line.
     pub last_line: usize,
-    /// The name of the directive that must be found there.
+    /// Its name.
     pub directive: &'static str,
-    /// What stands there then; `None`: nothing.
+    /// The new line; `None`: the directive is deleted.
     pub new: Option<String>,
 }
 
-/// Everything to be changed.
+/// All changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// In the order of the files.
+    /// By file and line.
     pub edits: Vec<Edit>,
-    /// Links to be made: where, and to what.
+    /// Links to make: path and target.
     pub link: Vec<(PathBuf, PathBuf)>,
-    /// Links to be removed.
+    /// Links to remove.
     pub unlink: Vec<PathBuf>,
-    /// What is left to the administrator.
+    /// A line for the end of a file.
+    pub append: Option<(PathBuf, String)>,
+    /// What the administrator has to do.
     pub notes: Vec<String>,
 }
 
 impl Plan {
-    /// Nothing to be changed.
+    /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
-        self.edits.is_empty() && self.link.is_empty() && self.unlink.is_empty()
+        let Plan {
+            edits,
+            link,
+            unlink,
+            append,
+            notes: _,
+        } = self;
+        edits.is_empty() && link.is_empty() && unlink.is_empty() && append.is_none()
     }
 }
 
 const SNIPPET: &str = "pipeban.conf";
 const DENY: &str = "pipeban-deny.conf";
+/// The format of the snippet.
+const GLOBAL_FORMAT: &str = r#"%v:%p %a %{c}a %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i""#;
+/// For files in a user's directory, as Apache makes them.
+const AS_APACHE: &str = "--owner root:root --mode 0644";
 
-/// The snippet in the directory of enabled ones.
+/// Whether it is pipeban's enabled snippet.
 fn is_snippet(file: &Path) -> bool {
     file.ends_with(Path::new("conf-enabled").join(SNIPPET))
 }
 
-/// What makes every line reach pipeban, and no existing file gain or lose one.
+/// Pipes every line to pipeban, and keeps the lines of every log file.
 pub fn fit(scan: &Scan, wish: &Wish) -> Plan {
     let mut plan = Plan::default();
     let mut seen = BTreeSet::new();
+    let unfit = match wish.files {
+        true => scan
+            .layout
+            .servers
+            .iter()
+            .find_map(|server| unfit(scan, server)),
+        false => None,
+    };
+    let files = wish.files && unfit.is_none();
+    plan.notes.extend(unfit.map(|why| {
+        format!("{why}; so one GlobalLog pipes the requests of all, and Apache writes the files")
+    }));
     for server in &scan.layout.servers {
         let logs = in_force(&scan.layout, server);
         let own = |log: &LogDirective| server.logs.iter().any(|own| own.place == log.place);
+        for log in server.logs.iter().filter(|log| log.pipes()) {
+            let new = repair::corrected(log, server, scan, wish);
+            if let Some(new) = new.filter(|_| seen.insert(log.place.clone())) {
+                plan.edits.push(Edit {
+                    place: log.place.clone(),
+                    last_line: log.last_line,
+                    directive: log.kind.name(),
+                    new: Some(new),
+                });
+            }
+        }
         match logs.error.filter(|log| own(log)) {
             Some(log) if seen.insert(log.place.clone()) => {
                 let format = formats::of_errors(&scan.layout, server)
@@ -80,13 +121,13 @@ pub fn fit(scan: &Scan, wish: &Wish) -> Plan {
             }
             None if server.place.is_none() && logs.error.is_none() => plan.notes.push(format!(
                 "the main server has no ErrorLog: add `ErrorLog {}` to {}",
-                command(wish, "error", None, "/var/log/apache2/error.log"),
+                command(wish, "error", None, "/var/log/apache2/error.log", None),
                 scan.root.display()
             )),
             _ => {}
         }
-        if wish.files
-            && let Some(log) = access_to_pipe(server, &logs)
+        if files
+            && let Some(log) = access_to_pipe(scan, server, &logs)
             && seen.insert(log.place.clone())
         {
             let format = formats::of_access(&scan.layout, log)
@@ -94,41 +135,118 @@ pub fn fit(scan: &Scan, wish: &Wish) -> Plan {
             replace(log, server, scan, wish, format.as_deref(), &mut plan);
         }
     }
-    access(scan, wish, &mut plan);
-    if wish.deny && !scan.layout.files.iter().any(|file| file.ends_with(DENY)) {
+    access(scan, wish, files, &mut plan);
+    many(scan, &mut plan);
+    let denies = deny_snippet(scan);
+    if wish.deny == Some(false) {
+        plan.unlink.extend(denies.cloned());
+    } else if wish.deny.is_none() || scan.layout.files.iter().any(|file| file.ends_with(DENY)) {
+        // As it is.
+    } else if scan.host.no_snippets {
+        plan.notes.push(format!(
+            "Apache reads no conf-enabled here: copy pipeban-deny.conf from pipeban's apache-conf, and \
+             include it in {}",
+            scan.root.display()
+        ));
+    } else {
         plan.link.push(snippet(scan, DENY));
     }
     plan.edits.sort_by(|a, b| a.place.cmp(&b.place));
     plan
 }
 
-/// Of a server's own access logs the one that sees every request, unless one is piped already.
-fn access_to_pipe<'a>(server: &Server, logs: &InForce<'a>) -> Option<&'a LogDirective> {
+/// The access log in a server that gets every request and names its client, unless one is already
+/// piped.
+fn access_to_pipe<'a>(
+    scan: &Scan,
+    server: &Server,
+    logs: &InForce<'a>,
+) -> Option<&'a LogDirective> {
     let own = |log: &&&LogDirective| server.logs.iter().any(|own| own.place == log.place);
     let own: Vec<&LogDirective> = logs.access.iter().filter(own).copied().collect();
-    if own
-        .iter()
-        .any(|log| matches!(log.target, Target::Pipeban(_)))
-    {
+    if own.iter().any(|log| log.pipes()) {
         return None;
     }
-    own.iter()
-        .find(|log| !log.conditional)
-        .or_else(|| own.first())
-        .copied()
+    own.into_iter().find(|log| is_fit(scan, log))
 }
 
-/// One `GlobalLog`, or none where each access log has its own pipe.
-fn access(scan: &Scan, wish: &Wish, plan: &mut Plan) {
-    let piped = |log: &&LogDirective| matches!(log.target, Target::Pipeban(_));
-    let global = globals(&scan.layout).into_iter().find(piped);
-    if wish.files {
+fn is_fit(scan: &Scan, log: &LogDirective) -> bool {
+    let known = formats::of_access(&scan.layout, log).filter(|format| format.contains('%'));
+    let believed = known.is_none_or(|format| {
+        Parser::new(Kind::Access, &format).is_ok_and(|parser| parser.doubt().is_none())
+    });
+    let file = log.target.file().is_some_and(|file| {
+        file != Path::new("/dev/null") && !scan.host.refused.contains_key(file)
+    });
+    !log.conditional && believed && file
+}
+
+fn is_rotator(program: &Path) -> bool {
+    program.ends_with("rotatelogs") || program.ends_with("cronolog")
+}
+
+/// Why no access log of a server can be piped for all its requests; `None`: one can, or it inherits
+/// the main server's.
+fn unfit(scan: &Scan, server: &Server) -> Option<String> {
+    let own = |log: &&LogDirective| matches!(log.kind, LogKind::Custom | LogKind::Transfer);
+    let own: Vec<&LogDirective> = server.logs.iter().filter(own).collect();
+    let fit = own.iter().any(|log| log.pipes() || is_fit(scan, log));
+    if fit || own.is_empty() && server.place.is_some() {
+        return None;
+    }
+    let rotated = own
+        .iter()
+        .find(|log| log.target.program().is_some_and(is_rotator));
+    Some(match rotated.or(own.first()) {
+        Some(log) if rotated.is_some() => format!(
+            "{}: this log of {} pipes into another program: write `pipeban log access --link LINK \
+             PATH` instead, with fields of strftime(3) such as %F in PATH",
+            log.place, server.name
+        ),
+        Some(log) => format!(
+            "{}: no access log of {} is a file that gets every request in a format with the client \
+             (%a or %h)",
+            log.place, server.name
+        ),
+        None => format!("{} has no access log", server.name),
+    })
+}
+
+/// Names the processes of many pipes, and the way to have one.
+fn many(scan: &Scan, plan: &mut Plan) {
+    let servers = scan
+        .layout
+        .servers
+        .iter()
+        .filter(|server| server.place.is_some());
+    let own = servers.filter(|server| {
+        let new = |log: &LogDirective| plan.edits.iter().any(|edit| edit.place == log.place);
+        server
+            .logs
+            .iter()
+            .any(|log| log.kind == LogKind::Error && new(log))
+    });
+    let own = own.count();
+    if own >= MANY {
+        plan.notes.push(format!(
+            "{own} virtual hosts have their own ErrorLog, so Apache will start {} processes of \
+             pipeban: to have 3, delete these lines, and use one common ErrorLog in the main \
+             server, with `[%v]` in an ErrorLogFormat to tell the hosts apart",
+            3 * own
+        ));
+    }
+}
+
+/// One `GlobalLog`, unless access logs have pipes.
+fn access(scan: &Scan, wish: &Wish, files: bool, plan: &mut Plan) {
+    let global = globals(&scan.layout).find(|log| log.pipes());
+    if files {
         if let Some(global) = global {
             if is_snippet(&global.place.file) {
                 plan.unlink.push(global.place.file.clone());
             } else {
                 plan.notes.push(format!(
-                    "the GlobalLog at {} feeds pipeban every request a second time: take it out",
+                    "the GlobalLog at {} pipes every request a second time: delete it",
                     global.place
                 ));
             }
@@ -145,19 +263,36 @@ fn access(scan: &Scan, wish: &Wish, plan: &mut Plan) {
         .flat_map(|server| &server.logs)
         .any(|log| log.kind != LogKind::Error && matches!(log.target, Target::Pipeban(_)));
     if one_by_one {
-        plan.notes.push("access logs are piped one by one: no GlobalLog is added, `setup --files` completes them".into());
+        let bypass = |found: &Finding| found.code == Code::AccessBypass;
+        if !scan.findings.iter().any(bypass) {
+            return;
+        }
+        let instead = match wish.files {
+            false => "run `pipeban setup --files` to pipe the other access logs too",
+            true => "run `pipeban setup --remove --write`, then `pipeban setup --write`",
+        };
+        plan.notes.push(format!(
+            "some access logs have a pipe, and a GlobalLog would count their requests twice, so \
+             pipeban adds none: {instead}"
+        ));
         return;
     }
-    plan.link.push(snippet(scan, SNIPPET));
+    if scan.host.no_snippets {
+        let command = command(wish, "access", Some("pipeban"), "", None);
+        let line = format!("GlobalLog {command} {}", quoted(GLOBAL_FORMAT));
+        plan.append = Some((scan.root.clone(), line));
+    } else {
+        plan.link.push(snippet(scan, SNIPPET));
+    }
 }
 
-/// The link that enables one of our files, and where it leads.
+/// The link that enables one of pipeban's snippets, and its target.
 fn snippet(scan: &Scan, name: &str) -> (PathBuf, PathBuf) {
     let link = base(scan).join("conf-enabled").join(name);
     (link, Path::new("../conf-available").join(name))
 }
 
-/// Where the configuration begins, and relative names too.
+/// The directory of the first file, which relative names start from.
 fn base(scan: &Scan) -> &Path {
     scan.root.parent().unwrap_or(Path::new("/"))
 }
@@ -179,63 +314,109 @@ fn replace(
         Target::Pipeban(_) => return,
         Target::File(file) if file == Path::new("/dev/null") => Err("goes to /dev/null".into()),
         Target::File(file) => Ok(file),
-        Target::Program { program, .. } if program.ends_with("rotatelogs") => Err(format!(
-            "pipes into rotatelogs (`{} log {kind}` in its place takes its arguments as they are)",
+        Target::Program { program, .. } if is_rotator(program) => Err(format!(
+            "pipes into {} (write `{} log {kind} --link LINK PATH` instead, with fields of strftime(3) such as %F in PATH)",
+            program.display(),
             wish.program.display()
         )),
         Target::Program { program, .. } => Err(format!("pipes into {}", program.display())),
-        Target::Other(name) => Err(format!("goes to {name}")),
+        Target::Other(name) => match name.strip_prefix("syslog:").and_then(facility) {
+            Some(facility) => Err(format!(
+                "goes to {name} (write `{} log {kind} --syslog {facility} PATH` instead, which also \
+                 appends its lines to PATH)",
+                wish.program.display()
+            )),
+            None => Err(format!("goes to {name}")),
+        },
     };
     let file = match file {
         Ok(file) => file,
         Err(elsewhere) => {
             plan.notes.push(format!(
-                "{} of {} at {} {elsewhere}: left alone, pipeban does not see its lines",
-                log.kind.name(),
+                "{}: pipeban does not see the lines of {}: its {} {elsewhere}",
+                log.place,
                 server.name,
-                log.place
+                log.kind.name()
             ));
             return;
         }
     };
-    // The path as it stands, with its variables; a relative one has to be made absolute, and one
-    // whose variable brings a blank has to be quoted.
+    if let Some(why) = scan.host.refused.get(file) {
+        plan.notes.push(format!(
+            "{}: this {} of {} stays as it is: {why}",
+            log.place,
+            log.kind.name(),
+            server.name
+        ));
+        return;
+    }
+    // The path with its variables, unless it is relative, or a variable has a blank or a `%`.
     let raw = log.words.first().map_or("", String::as_str);
-    let whole = file.display().to_string();
+    // A parameter may be the root, or begin with `%`.
+    let absolute = raw.starts_with('/') || raw.starts_with("${");
+    if log.in_macro && (!absolute || raw.contains('%')) {
+        plan.notes.push(format!(
+            "{}: the file name of this {} is known only with the arguments of its macro: change \
+             the line by hand",
+            log.place,
+            log.kind.name()
+        ));
+        return;
+    }
+    let whole = match log.in_macro {
+        true => base(scan).join(raw).display().to_string(),
+        false => file.display().to_string(),
+    };
     let relative = raw.starts_with("${") && file.starts_with(base(scan));
     let blank = whole.contains([' ', '\t']) && !raw.contains([' ', '\t']);
     let percent = whole.contains('%') && !raw.contains('%');
-    let path = if (raw.starts_with('/') || raw.starts_with("${")) && !relative && !blank && !percent
-    {
+    let path = if absolute && !relative && !blank && !percent {
         raw.to_owned()
     } else {
         whole
     };
-    // No field of a time.
+    // No strftime field.
     let path = path.replace('%', "%%");
     if path.contains(['\'', '"', '\\', '|', '\n']) {
         plan.notes.push(format!(
-            "{} at {}: the name of its file has a quote in it; change this line by hand",
-            log.kind.name(),
-            log.place
+            "{}: the file name of this {} has a quote or backslash: change the line by hand",
+            log.place,
+            log.kind.name()
         ));
         return;
     }
-    let mut new = format!("{} {}", log.kind.name(), command(wish, kind, format, &path));
-    for word in log.words.iter().skip(1) {
-        new.push(' ');
-        new.push_str(&quoted(word));
-    }
+    let owner = scan.host.of_users.contains(file).then_some(AS_APACHE);
+    // Single quotes: the file was in quotes, and is again when the pipe is removed.
+    let path = match log.quotes || path.contains([' ', '\t']) {
+        true => format!("'{path}'"),
+        false => path,
+    };
     plan.edits.push(Edit {
         place: log.place.clone(),
         last_line: log.last_line,
         directive: log.kind.name(),
-        new: Some(new),
+        new: Some(around(log, &command(wish, kind, format, &path, owner))),
     });
 }
 
-/// `"|/usr/bin/pipeban log error /path"`, quotes included.
-fn command(wish: &Wish, kind: &str, format: Option<&str>, path: &str) -> String {
+/// A facility that `pipeban log --syslog` takes. The name of a program may follow in Apache's.
+fn facility(name: &str) -> Option<&str> {
+    config::syslog_facility(name).map(|_| name)
+}
+
+/// The directive with another first word, and with everything else as it is written.
+fn around(log: &LogDirective, first: &str) -> String {
+    format!("{}{first}{}", log.around.0, log.around.1)
+}
+
+/// `"|/usr/bin/pipeban log error /path"`, with the quotes.
+fn command(
+    wish: &Wish,
+    kind: &str,
+    format: Option<&str>,
+    path: &str,
+    owner: Option<&str>,
+) -> String {
     use std::fmt::Write as _;
     let mut command = format!("\"|{}", wish.program.display());
     if let Some(config) = &wish.config {
@@ -245,27 +426,32 @@ fn command(wish: &Wish, kind: &str, format: Option<&str>, path: &str) -> String 
     if let Some(format) = format {
         let _ = write!(command, " --format {format}");
     }
-    if path.contains([' ', '\t']) {
-        let _ = write!(command, " '{path}'");
-    } else {
+    if let Some(owner) = owner {
+        let _ = write!(command, " {owner}");
+    }
+    if !path.is_empty() {
         let _ = write!(command, " {path}");
     }
     command.push('"');
     command
 }
 
-/// What takes every directive of `logs` that pipes into pipeban out again: the files they name
-/// are written by Apache itself as before, and banned clients are not asked for any more. `logs`
-/// are those of all files, in use or not.
-pub fn remove(scan: &Scan, logs: &[LogDirective]) -> Plan {
-    let mut plan = Plan::default();
+/// Removes every directive that names pipeban: Apache writes the log files itself, and no longer
+/// reads the deny map. Includes sites that are not enabled and sections that are not active.
+pub fn remove(scan: &Scan) -> Plan {
+    remove_from(scan, &scan.everything())
+}
+
+/// The deny map where it is enabled.
+fn deny_snippet(scan: &Scan) -> Option<&PathBuf> {
     let enabled = Path::new("conf-enabled").join(DENY);
-    let deny = scan
-        .layout
-        .files
-        .iter()
-        .find(|file| file.ends_with(&enabled));
-    plan.unlink.extend(deny.cloned());
+    let mut files = scan.layout.files.iter();
+    files.find(|file| file.ends_with(&enabled))
+}
+
+fn remove_from(scan: &Scan, logs: &[LogDirective]) -> Plan {
+    let mut plan = Plan::default();
+    plan.unlink.extend(deny_snippet(scan).cloned());
     for log in logs {
         if !matches!(log.target, Target::Pipeban(_)) {
             continue;
@@ -276,7 +462,7 @@ pub fn remove(scan: &Scan, logs: &[LogDirective]) -> Plan {
             }
             continue;
         }
-        // Read once more without its variables put in: they stay.
+        // Its variables are kept.
         let raw = log.words.first().map_or("", String::as_str);
         let again = match Target::parse(raw, false, Path::new("/")) {
             again @ Target::Pipeban(_) => again,
@@ -284,23 +470,22 @@ pub fn remove(scan: &Scan, logs: &[LogDirective]) -> Plan {
         };
         if matches!(&again, Target::Pipeban(pipe) if pipe.dated) {
             plan.notes.push(format!(
-                "{} at {}: its file's name changed with the time; Apache writes one file of exactly that name, rotatelogs does the other",
-                log.kind.name(),
-                log.place
+                "{}: the file name of this {} has strftime fields, which Apache does not replace: use rotatelogs",
+                log.place,
+                log.kind.name()
             ));
         }
-        let path = again.file().map(Path::to_owned);
-        let new = path.map(|path| {
-            let mut line = format!(
-                "{} {}",
-                log.kind.name(),
-                quoted(&path.display().to_string())
-            );
-            for word in log.words.iter().skip(1) {
-                line.push(' ');
-                line.push_str(&quoted(word));
-            }
-            line
+        let path = again.file().map(|path| path.display().to_string());
+        let syslog = match &again {
+            Target::Pipeban(pipe) => pipe.syslog.as_ref().filter(|_| log.kind == LogKind::Error),
+            _ => None,
+        };
+        let syslog = syslog.map(|facility| format!("syslog:{facility}"));
+        let path = path.filter(|path| syslog.is_none() || path != "/dev/null");
+        let quotes = log.words.first().is_some_and(|word| word.ends_with('\''));
+        let new = path.or(syslog).map(|path| match quotes {
+            true => around(log, &format!("\"{path}\"")),
+            false => around(log, &quoted(&path)),
         });
         plan.edits.push(Edit {
             place: log.place.clone(),
@@ -317,6 +502,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::super::files::tests::Fake;
+    use super::super::findings::findings;
+    use super::super::host::Host;
     use super::super::walk::{logs_in, walk};
     use super::*;
 
@@ -324,10 +511,14 @@ mod tests {
         let variables = BTreeMap::from([("LOGS".to_owned(), "/var/log/apache2".to_owned())]);
         let root = PathBuf::from("/e/apache2.conf");
         let layout = walk(&Fake::new(&[("/e/apache2.conf", text)]), &root, variables).unwrap();
+        let findings = findings(&layout, &|program| {
+            program != Path::new("/opt/none/pipeban")
+        });
         Scan {
             root,
             layout,
-            findings: Vec::new(),
+            findings,
+            host: Host::default(),
         }
     }
 
@@ -336,7 +527,7 @@ mod tests {
             program: "/usr/bin/pipeban".into(),
             config: None,
             files,
-            deny: false,
+            deny: Some(false),
         }
     }
 
@@ -348,7 +539,7 @@ mod tests {
     }
 
     const STOCK: &str = "LogFormat \"%h %l %u %t \\\"%r\\\" %>s %O \\\"%{Referer}i\\\" \\\"%{User-Agent}i\\\"\" combined\n\
-        ErrorLog ${LOGS}/error.log\n<VirtualHost *:80>\nErrorLog logs/e%1\nCustomLog ${LOGS}/access.log combined\nCustomLog /second combined env=x\n</VirtualHost>\n";
+        ErrorLog ${LOGS}/error.log\n<VirtualHost *:80>\nErrorLog logs/e%1\nCustomLog ${LOGS}/access.log combined\nCustomLog /second combined env=x\n</VirtualHost>\nCustomLog /main combined\n";
 
     #[test]
     fn error_logs_keep_their_files_and_one_snippet_feeds_the_rest() {
@@ -374,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn with_files_each_host_has_one_access_pipe_and_there_is_no_global_one() {
+    fn with_files_each_host_has_one_access_pipe_and_no_global_one() {
         let plan = fit(&scan(STOCK), &wish(true));
         assert_eq!(
             new_lines(&plan)[2],
@@ -383,26 +574,26 @@ mod tests {
                 "CustomLog \"|/usr/bin/pipeban log access --format combined ${LOGS}/access.log\" combined"
             )
         );
-        assert_eq!(plan.edits.len(), 3);
+        assert_eq!(plan.edits.len(), 4);
         assert!(plan.link.is_empty());
     }
 
     #[test]
-    fn what_goes_elsewhere_is_left_alone_and_told() {
+    fn other_targets_are_unchanged_and_noted() {
         let plan = fit(
             &scan(
-                "ErrorLog syslog:local1\n<VirtualHost *>\nErrorLog \"|/usr/bin/rotatelogs /x 1\"\n</VirtualHost>\n<VirtualHost *>\nErrorLog /dev/null\n</VirtualHost>\n<VirtualHost *>\nErrorLog \"/a'b\"\n</VirtualHost>",
+                "ErrorLog syslog:local1:web\n<VirtualHost *>\nErrorLog \"|/usr/bin/rotatelogs /x 1\"\n</VirtualHost>\n<VirtualHost *>\nErrorLog /dev/null\n</VirtualHost>\n<VirtualHost *>\nErrorLog \"/a'b\"\n</VirtualHost>",
             ),
             &wish(false),
         );
         assert_eq!(plan.edits, []);
         assert_eq!(plan.notes.len(), 4, "{:?}", plan.notes);
-        assert!(plan.notes[1].contains("`/usr/bin/pipeban log error` in its place"));
+        assert!(plan.notes[1].contains("`/usr/bin/pipeban log error --link LINK PATH`"));
         assert!(fit(&scan(""), &wish(false)).notes[0].contains("has no ErrorLog"));
     }
 
     #[test]
-    fn a_variable_stays_unless_its_value_needs_more() {
+    fn a_variable_is_kept_unless_its_value_needs_quotes() {
         let text = "Define SUB logs\nDefine BLANK \"/a b\"\nErrorLog ${LOGS}/e\n<VirtualHost *>\nErrorLog ${SUB}/e\n</VirtualHost>\n<VirtualHost *>\nErrorLog ${BLANK}/e\n</VirtualHost>\n";
         let program = "ErrorLog \"|/usr/bin/pipeban log error";
         assert_eq!(
@@ -416,21 +607,26 @@ mod tests {
     }
 
     #[test]
-    fn the_deny_map_is_asked_where_it_is_wanted_and_until_it_is_removed() {
+    fn the_deny_map_is_linked_and_removed() {
         let deny = PathBuf::from("/e/conf-enabled/pipeban-deny.conf");
         let mut scan = scan(STOCK);
         let mut wish = wish(true);
         assert_eq!(fit(&scan, &wish).link, []);
-        wish.deny = true;
+        wish.deny = Some(true);
         let target = "../conf-available/pipeban-deny.conf".into();
         assert_eq!(fit(&scan, &wish).link, [(deny.clone(), target)]);
         scan.layout.files.insert(deny.clone());
         assert_eq!(fit(&scan, &wish).link, []);
-        assert_eq!(remove(&scan, &[]).unlink, [deny]);
+        assert!(fit(&scan, &wish).unlink.is_empty());
+        wish.deny = None;
+        assert!(fit(&scan, &wish).unlink.is_empty());
+        wish.deny = Some(false);
+        assert_eq!(fit(&scan, &wish).unlink, std::slice::from_ref(&deny));
+        assert_eq!(remove_from(&scan, &[]).unlink, [deny]);
     }
 
     #[test]
-    fn pipeban_is_told_what_a_nickname_means_and_of_an_errorlogformat() {
+    fn the_format_argument_follows_the_nickname_or_the_errorlogformat() {
         let text = STOCK.replace("%h %l", "{%h");
         let plan = fit(&scan(&text), &wish(true));
         assert_eq!(
@@ -462,8 +658,8 @@ mod tests {
     }
 
     #[test]
-    fn removing_gives_back_what_was_there() {
-        let text = "ErrorLog ${LOGS}/error.log\n<VirtualHost *:80>\nErrorLog /e%1\nCustomLog \"/a b\" \"%h \\\"%r\\\"\" env=!x\nTransferLog /t\n</VirtualHost>\n";
+    fn removing_restores_the_old_text() {
+        let text = "ErrorLog  \"${LOGS}/error.log\"\n<VirtualHost *:80>\nerrorLog\tsyslog:local1\n</VirtualHost>\n<VirtualHost *:80>\nErrorLog /e%1\nCustomLog\t\"/a b\"  \"%h \\\"%r\\\"\" env=!x\nTransferLog /t\n</VirtualHost>\n";
         for files in [false, true] {
             let fitted = edited(text, &fit(&scan(text), &wish(files)));
             assert_ne!(fitted, text);
@@ -478,30 +674,30 @@ mod tests {
                 &BTreeMap::new(),
                 Path::new("/e"),
             );
-            assert_eq!(edited(&fitted, &remove(&scan(""), &logs)), text);
+            assert_eq!(edited(&fitted, &remove_from(&scan(""), &logs)), text);
         }
     }
 
     #[test]
-    fn a_percent_stays_what_it_is_and_a_name_that_changes_is_told_when_it_no_longer_does() {
+    fn a_percent_is_kept_and_strftime_fields_are_noted_at_removal() {
         let text = "Define HALF /50%Y\nErrorLog ${HALF}/e\n";
         assert_eq!(
             new_lines(&fit(&scan(text), &wish(false))),
             [(2, "ErrorLog \"|/usr/bin/pipeban log error /50%%Y/e\"")]
         );
-        let text = "CustomLog \"|/usr/bin/pipeban log access -l /a 86400\" x\n";
+        let text = "CustomLog \"|/usr/bin/pipeban log access /a.%F\" x\n";
         let logs = logs_in(Path::new("/e/x"), text, &BTreeMap::new(), Path::new("/e"));
-        let plan = remove(&scan(""), &logs);
-        assert_eq!(edited(text, &plan), "CustomLog /a x\n");
+        let plan = remove_from(&scan(""), &logs);
+        assert_eq!(edited(text, &plan), "CustomLog /a.%F x\n");
         assert!(plan.notes[0].contains("rotatelogs"), "{:?}", plan.notes);
     }
 
     #[test]
-    fn removing_takes_out_what_only_feeds_the_matcher() {
+    fn removing_deletes_pipes_without_a_file() {
         let text = "ErrorLog \"|/usr/bin/pipeban log error\"\nGlobalLog \"|/usr/bin/pipeban log access\" pipeban\n<IfModule none>\nCustomLog \"|/usr/bin/pipeban log access /a\" x\n</IfModule>\n";
         let logs = logs_in(Path::new("/e/x"), text, &BTreeMap::new(), Path::new("/e"));
         assert_eq!(
-            edited(text, &remove(&scan(""), &logs)),
+            edited(text, &remove_from(&scan(""), &logs)),
             "<IfModule none>\nCustomLog /a x\n</IfModule>\n"
         );
         let logs = logs_in(
@@ -511,7 +707,7 @@ mod tests {
             Path::new("/e"),
         );
         assert_eq!(
-            remove(&scan(""), &logs).unlink,
+            remove_from(&scan(""), &logs).unlink,
             [PathBuf::from("/e/conf-enabled/pipeban.conf")]
         );
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::directive::words;
-use crate::pipe::Names;
+use crate::pipe::{self, Names};
 use crate::record::Kind;
 
 /// Where a log directive sends its lines.
@@ -18,7 +18,7 @@ pub enum Target {
         /// Started through a shell (`|$`).
         shell: bool,
     },
-    /// `pipeban log`.
+    /// `pipeban log`
     Pipeban(Pipe),
     /// `syslog`, `syslog:facility`, or a provider of a module.
     Other(String),
@@ -27,43 +27,29 @@ pub enum Target {
 /// A directive that pipes into `pipeban log`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pipe {
-    /// The program's path as it stands.
+    /// The program's path.
     pub program: PathBuf,
     /// Started through a shell (`|$`).
     pub shell: bool,
-    /// What the command line says; `None`: neither `access` nor `error`.
+    /// `None`: neither `access` nor `error`.
     pub kind: Option<Kind>,
-    /// The file that pipeban writes the lines to, or its name with fields of the time; `None`:
-    /// none, they only feed the matcher or go to stdout.
+    /// The file that pipeban writes, possibly with strftime fields; `None`: no file.
     pub path: Option<PathBuf>,
     /// `--format`
     pub format: Option<String>,
-    /// The file's name changes with the time.
+    /// The user in `--owner`.
+    pub(super) user: Option<String>,
+    /// The facility in `--syslog`.
+    pub(super) syslog: Option<String>,
+    /// The file's name has strftime fields.
     pub dated: bool,
-}
-
-/// Other options of `pipeban` that take a value, and may stand before PATH.
-const WITH_VALUE: [&str; 5] = ["--config", "--link", "--rotate", "--mode", "--owner"];
-/// The same among its letters: what stands behind one is its value.
-const LETTERS_WITH_VALUE: [char; 3] = ['L', 'n', 'p'];
-
-fn takes_next_word(option: &str) -> bool {
-    let letters = option
-        .strip_prefix('-')
-        .filter(|rest| !rest.starts_with('-'));
-    match letters.and_then(|letters| {
-        letters
-            .find(LETTERS_WITH_VALUE)
-            .map(|at| at + 1 == letters.len())
-    }) {
-        Some(last) => last,
-        None => WITH_VALUE.contains(&option),
-    }
+    /// What is wrong with its arguments: see [`pipe::Directive`].
+    pub wrong: Vec<String>,
 }
 
 impl Target {
-    /// Reads the first word of a log directive, variables already put in. `syslog` names are
-    /// known to `ErrorLog` only.
+    /// Reads the first word of a log directive, with variables replaced. Only `ErrorLog` has
+    /// `syslog`.
     pub(super) fn parse(word: &str, error_log: bool, server_root: &Path) -> Target {
         if let Some(command) = word.strip_prefix('|') {
             return Self::parse_command(command);
@@ -73,6 +59,15 @@ impl Target {
             return Target::Other(word.to_owned());
         }
         Target::File(server_root.join(word))
+    }
+
+    /// The lines are not kept in a file: dropped, or syslog's.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        match self {
+            Target::File(file) => file == Path::new("/dev/null"),
+            Target::Other(_) => true,
+            Target::Program { .. } | Target::Pipeban(_) => false,
+        }
     }
 
     fn parse_command(command: &str) -> Target {
@@ -85,44 +80,21 @@ impl Target {
         if program.file_name().is_none_or(|name| name != "pipeban") {
             return Target::Program { program, shell };
         }
-        let (mut plain, mut format) = (Vec::new(), None);
-        let mut rotates = false;
-        let mut rest = argv.iter().skip(1);
-        while let Some(word) = rest.next() {
-            rotates |= word.starts_with("--rotate");
-            if let Some(value) = word.strip_prefix("--format=") {
-                format = Some(value.to_owned());
-            } else if word == "--format" {
-                format = rest.next().cloned();
-            } else if takes_next_word(word) {
-                rest.next();
-            } else if word == "-" || !word.starts_with('-') {
-                plain.push(word.as_str());
-            }
-        }
-        let mut plain = plain.into_iter();
-        if plain.next() != Some("log") {
+        let Some(directive) = pipe::directive(argv.get(1..).unwrap_or_default()) else {
             return Target::Program { program, shell };
-        }
-        let kind = match plain.next() {
-            Some("access") => Some(Kind::Access),
-            Some("error") => Some(Kind::Error),
-            _ => None,
         };
-        let path = plain
-            .next()
-            .filter(|path| *path != "-" && !path.starts_with('|'))
-            .map(PathBuf::from);
-        rotates |= plain.next().is_some();
-        let names = path.map(|path| Names::new(&path, None));
+        let names = directive.path.map(|path| Names::new(&path));
         let fixed = names.as_ref().and_then(Names::fixed);
         Target::Pipeban(Pipe {
             program,
             shell,
-            kind,
-            dated: names.is_some() && (rotates || fixed.is_none()),
+            kind: directive.kind,
+            dated: names.is_some() && fixed.is_none(),
             path: fixed.or_else(|| Some(names?.path().to_owned())),
-            format,
+            format: directive.format,
+            user: directive.user,
+            syslog: directive.syslog,
+            wrong: directive.wrong,
         })
     }
 
@@ -135,7 +107,7 @@ impl Target {
         }
     }
 
-    /// The file that lines end in, as far as it can be known.
+    /// The file that gets the lines, if it is known.
     pub fn file(&self) -> Option<&Path> {
         match self {
             Target::File(file) => Some(file),
@@ -144,7 +116,7 @@ impl Target {
         }
     }
 
-    /// Started through a shell, which takes the signals meant for the program.
+    /// Whether Apache starts it through a shell, which intercepts signals for the program.
     pub fn through_shell(&self) -> bool {
         match self {
             Target::Program { shell, .. } => *shell,
@@ -159,15 +131,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_what_apache_makes_of_it() {
+    fn targets_are_read_as_apache_reads_them() {
         let with_format = |kind, path: Option<&str>, shell, format: Option<&str>| {
             Target::Pipeban(Pipe {
                 program: "/usr/bin/pipeban".into(),
                 shell,
                 kind,
                 path: path.map(PathBuf::from),
+                user: None,
+                syslog: None,
                 format: format.map(str::to_owned),
                 dated: path.is_some_and(|path| path.starts_with("/dated")),
+                wrong: Vec::new(),
             })
         };
         let pipeban = |kind, path, shell| with_format(kind, path, shell, None);
@@ -202,12 +177,12 @@ mod tests {
                 with_format(Some(Kind::Access), None, false, Some(r#"%a "%r" \t\ x"#)),
             ),
             (
-                "|/usr/bin/pipeban log access -fl -L /cur --mode 0644 /dated 86400 -60",
+                "|/usr/bin/pipeban log access -fl -L /cur --mode 0644 /fixed 86400 -60",
                 false,
-                pipeban(Some(Kind::Access), Some("/dated"), false),
+                pipeban(Some(Kind::Access), Some("/fixed"), false),
             ),
             (
-                "|/usr/bin/pipeban log access -L/cur --rotate=5M /dated.%%%Y",
+                "|/usr/bin/pipeban log access --link /cur /dated.%%%Y",
                 false,
                 pipeban(Some(Kind::Access), Some("/dated.%%%Y"), false),
             ),
@@ -247,11 +222,14 @@ mod tests {
                 },
             ),
         ] {
-            assert_eq!(
-                Target::parse(word, error_log, Path::new("/etc/apache2")),
-                expected,
-                "{word}"
-            );
+            let mut target = Target::parse(word, error_log, Path::new("/etc/apache2"));
+            if let Target::Pipeban(pipe) = &mut target {
+                let wrong = word.contains("86400") || pipe.kind.is_none();
+                assert_eq!(pipe.wrong.len(), usize::from(wrong), "{word}: {pipe:?}");
+                pipe.wrong.clear();
+                pipe.user = None;
+            }
+            assert_eq!(target, expected, "{word}");
         }
     }
 }

@@ -1,27 +1,16 @@
 //! Follows Apache's configuration from its root file, as Apache reads it.
+//!
+//! Over 500 lines because all directives that it follows act on the state of one walk.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::directive::{self, Directive, expand, words};
 use super::files::{Files, included};
+use super::place::Place;
+use super::remoteip::RemoteIp;
 use super::target::Target;
-
-/// A line of a file.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// The file, by the name under which Apache reads it.
-    pub file: PathBuf,
-    /// From 1.
-    pub line: usize,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)
-    }
-}
+use crate::record::Kind;
 
 /// Which log directive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +37,15 @@ impl LogKind {
         .find(|kind| directive.is(kind.name()))
     }
 
-    /// As it stands in a file.
+    /// The lines that it writes.
+    pub(super) fn lines(self) -> Kind {
+        match self {
+            LogKind::Error => Kind::Error,
+            LogKind::Custom | LogKind::Transfer | LogKind::Global => Kind::Access,
+        }
+    }
+
+    /// The directive's name.
     pub fn name(self) -> &'static str {
         match self {
             LogKind::Error => "ErrorLog",
@@ -68,25 +65,45 @@ pub struct LogDirective {
     pub place: Place,
     /// Its last line, where it is continued over several.
     pub last_line: usize,
-    /// Its words as they stand, variables not put in.
+    /// Its words, with `${VARIABLES}` not replaced.
     pub words: Vec<String>,
+    /// Its name with the blanks behind it, and what follows the first word, as they are written.
+    pub(super) around: (String, String),
+    /// The first word is in double quotes.
+    pub(super) quotes: bool,
     /// Where its lines go.
     pub target: Target,
-    /// Only some requests (`env=`, `expr=`).
+    /// It logs only some requests (`env=`, `expr=`).
     pub conditional: bool,
+    /// It is in a `<Macro>`, whose parameters its words still have.
+    pub in_macro: bool,
+}
+
+impl LogDirective {
+    /// Whether it pipes into pipeban.
+    pub(super) fn pipes(&self) -> bool {
+        matches!(self.target, Target::Pipeban(_))
+    }
+
+    /// `ErrorLog at FILE:LINE`
+    pub(super) fn named(&self) -> String {
+        format!("{} at {}", self.kind.name(), self.place)
+    }
 }
 
 /// The main server or a virtual host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// Where `<VirtualHost>` stands; `None`: the main server.
+    /// `<VirtualHost>`; `None`: the main server.
     pub place: Option<Place>,
     /// `ServerName`, else the addresses.
     pub name: String,
-    /// Its own log directives, in order.
+    /// The log directives in it, in order.
     pub logs: Vec<LogDirective>,
-    /// Its own `ErrorLogFormat`, as it stands.
+    /// The `ErrorLogFormat` in it.
     pub error_format: Option<String>,
+    /// What it says of mod_remoteip.
+    pub(super) remoteip: RemoteIp,
 }
 
 /// What Apache's configuration says about logs.
@@ -94,21 +111,26 @@ pub struct Server {
 pub struct Layout {
     /// The main server first, then the virtual hosts in order.
     pub servers: Vec<Server>,
-    /// `LogFormat` by nickname, as it stands.
+    /// `LogFormat` by nickname.
     pub formats: BTreeMap<String, String>,
     /// `BufferedLogs On`.
     pub buffered: Option<Place>,
     /// `HostnameLookups On` or `Double`.
     pub lookups: Option<Place>,
+    /// `Listen`: ports that other hosts may reach, each with its first place.
+    pub listens: BTreeMap<u16, Place>,
     /// Every file that was read.
     pub files: BTreeSet<PathBuf>,
-    /// What could not be followed, for the operator.
+    /// What cannot be followed, for the administrator.
     pub notes: Vec<String>,
+    /// It includes `conf-enabled`.
+    pub reads_snippets: bool,
 }
 
 /// More is a loop.
 const MOST_FILES: usize = 10_000;
 const DEEPEST: usize = 40;
+static NO_NAME: String = String::new();
 
 /// Built into Debian's Apache, beside what `LoadModule` names.
 const BUILT_IN: [&str; 12] = [
@@ -143,12 +165,14 @@ pub(super) fn walk(
         server_root: root.parent().unwrap_or(Path::new("/")).to_owned(),
         current: 0,
         budget: MOST_FILES,
+        macros: BTreeMap::new(),
         layout: Layout {
             servers: vec![Server {
                 place: None,
                 name: "the main server".into(),
                 logs: Vec::new(),
                 error_format: None,
+                remoteip: RemoteIp::default(),
             }],
             ..Layout::default()
         },
@@ -157,7 +181,7 @@ pub(super) fn walk(
     Ok(walk.layout)
 }
 
-/// The log directives of one text, in use or not: no condition is looked at, nothing included.
+/// The log directives of one text, active or not: conditions and includes are ignored.
 pub(super) fn logs_in(
     file: &Path,
     text: &str,
@@ -178,6 +202,7 @@ fn log_directive(
 ) -> Option<LogDirective> {
     let kind = LogKind::of(directive)?;
     let words = words(&directive.rest);
+    let (quotes, tail) = directive::after_first(&directive.rest);
     let first = expand(words.first()?, variables);
     let limits = |word: &String| word.starts_with("env=") || word.starts_with("expr=");
     Some(LogDirective {
@@ -190,6 +215,12 @@ fn log_directive(
         target: Target::parse(&first, kind == LogKind::Error, server_root),
         conditional: words.iter().skip(1).any(limits),
         words,
+        around: (
+            format!("{}{}", directive.name, directive.gap),
+            tail.to_owned(),
+        ),
+        quotes,
+        in_macro: false,
     })
 }
 
@@ -198,18 +229,69 @@ struct Walk<'a> {
     variables: BTreeMap<String, String>,
     modules: BTreeSet<String>,
     server_root: PathBuf,
-    /// Index of the server whose section is open.
+    /// Index of the server with the open section.
     current: usize,
     budget: usize,
+    /// By name in lower case.
+    macros: BTreeMap<String, Macro>,
     layout: Layout,
+}
+
+/// `<Macro NAME PARAMETERS>`
+#[derive(Clone)]
+struct Macro {
+    parameters: Vec<String>,
+    file: PathBuf,
+    body: Vec<Directive>,
+}
+
+impl Macro {
+    /// The text with every parameter replaced; of two that begin in one place the longer one.
+    fn replaced(&self, text: &str, arguments: &[String]) -> String {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(first) = rest.chars().next() {
+            let given = self.parameters.iter().zip(arguments);
+            let found = given
+                .filter(|(name, _)| !name.is_empty() && rest.starts_with(name.as_str()))
+                .max_by_key(|(name, _)| name.len());
+            let taken = match found {
+                Some((name, value)) => {
+                    out.push_str(value);
+                    name.len()
+                }
+                None => {
+                    out.push(first);
+                    first.len_utf8()
+                }
+            };
+            rest = rest.get(taken..).unwrap_or_default();
+        }
+        out
+    }
 }
 
 impl Walk<'_> {
     fn text(&mut self, file: &Path, text: &str, depth: usize) {
         self.layout.files.insert(file.to_owned());
-        // Sections that are open and not active, innermost last.
+        let directives = directive::directives(text);
+        self.directives(file, directives.into_iter(), None, depth);
+    }
+
+    /// `raw`: the same directives with the parameters of a macro.
+    fn directives(
+        &mut self,
+        file: &Path,
+        mut directives: impl Iterator<Item = Directive>,
+        raw: Option<&[Directive]>,
+        depth: usize,
+    ) {
+        // Open sections that are not active, innermost last.
         let mut skipping: Vec<String> = Vec::new();
-        for directive in directive::directives(text) {
+        let mut number = 0;
+        while let Some(directive) = directives.next() {
+            let raw = raw.and_then(|raw| raw.get(number));
+            number += 1;
             let place = Place {
                 file: file.to_owned(),
                 line: directive.line,
@@ -224,7 +306,7 @@ impl Walk<'_> {
                     self.current = 0;
                 }
             } else if !skipping.is_empty() {
-                // Inside of a skipped section only its own kind has to be counted.
+                // In a skipped section only sections of the same name are counted.
                 if let Some(name) = directive.name.strip_prefix('<')
                     && skipping
                         .last()
@@ -232,14 +314,57 @@ impl Walk<'_> {
                 {
                     skipping.push(name.to_owned());
                 }
+            } else if directive.is("<Macro") {
+                let body = directives.by_ref().take_while(|inner| !inner.is("</Macro"));
+                let body: Vec<Directive> = body.collect();
+                number += body.len() + 1;
+                self.define(file, &directive, body);
             } else if let Some(name) = directive.name.strip_prefix('<') {
                 if !self.enter(name, &directive, &place) {
                     skipping.push(name.to_owned());
                 }
             } else {
-                self.directive(&directive, &place, depth);
+                self.directive(&directive, raw, &place, depth);
             }
         }
+    }
+
+    fn define(&mut self, file: &Path, section: &Directive, body: Vec<Directive>) {
+        let mut words = words(&section.rest).into_iter();
+        let name = words.next().unwrap_or_default().to_lowercase();
+        let defined = Macro {
+            parameters: words.collect(),
+            file: file.to_owned(),
+            body,
+        };
+        self.macros.insert(name, defined);
+    }
+
+    /// `Use NAME ARGUMENTS`
+    fn insert(&mut self, words: &[String], place: &Place, depth: usize) {
+        let (name, arguments) = words.split_first().unwrap_or((&NO_NAME, &[]));
+        let Some(defined) = self.macros.get(&name.to_lowercase()).cloned() else {
+            return self.note(place, &format!("no macro `{name}` is known here"));
+        };
+        if depth >= DEEPEST || self.budget == 0 {
+            return self.note(
+                place,
+                "macros are nested too deep: pipeban ignores this one",
+            );
+        }
+        self.budget -= 1;
+        let body = defined.body.iter().map(|directive| Directive {
+            name: defined.replaced(&directive.name, arguments),
+            rest: defined.replaced(&directive.rest, arguments),
+            ..directive.clone()
+        });
+        let body: Vec<Directive> = body.collect();
+        self.directives(
+            &defined.file,
+            body.into_iter(),
+            Some(&defined.body),
+            depth + 1,
+        );
     }
 
     /// Opens a section; false: it is not active.
@@ -257,6 +382,7 @@ impl Walk<'_> {
                     name: rest,
                     logs: Vec::new(),
                     error_format: None,
+                    remoteip: RemoteIp::default(),
                 });
                 self.current = self.layout.servers.len() - 1;
                 true
@@ -264,23 +390,34 @@ impl Walk<'_> {
             "ifmodule" => self.modules.contains(argument) != negated,
             "ifdefine" => self.variables.contains_key(argument) != negated,
             "iffile" => self.files.exists(&self.server_root.join(argument)) != negated,
-            "macro" => {
-                self.note(place, "logs inside of `<Macro>` are not looked at");
-                false
-            }
             "ifversion" | "ifdirective" | "ifsection" => {
-                self.note(place, "this condition is taken as true");
+                self.note(place, "pipeban takes this condition as true");
                 true
             }
             _ => true,
         }
     }
 
-    fn directive(&mut self, directive: &Directive, place: &Place, depth: usize) {
+    /// `raw`: the directive as it is in its macro.
+    fn directive(
+        &mut self,
+        directive: &Directive,
+        raw: Option<&Directive>,
+        place: &Place,
+        depth: usize,
+    ) {
         let arguments = words(&expand(&directive.rest, &self.variables));
         let first = arguments.first().map_or("", String::as_str);
-        if let Some(log) = log_directive(&place.file, directive, &self.variables, &self.server_root)
+        if let Some(mut log) =
+            log_directive(&place.file, directive, &self.variables, &self.server_root)
         {
+            if let Some(raw) = raw {
+                log.words = words(&raw.rest);
+                let (quotes, tail) = directive::after_first(&raw.rest);
+                log.quotes = quotes;
+                log.around.1 = tail.to_owned();
+                log.in_macro = true;
+            }
             if let Some(server) = self.layout.servers.get_mut(self.current) {
                 server.logs.push(log);
             }
@@ -304,12 +441,16 @@ impl Walk<'_> {
             {
                 first.clone_into(&mut server.name);
             }
+        } else if directive.is("Listen") {
+            if let Some(port) = port_from_outside(first) {
+                self.layout.listens.entry(port).or_insert(place.clone());
+            }
         } else if directive.is("LogFormat") {
             if let [format, name, ..] = arguments.as_slice() {
                 self.layout.formats.insert(name.clone(), format.clone());
             }
         } else if directive.is("ErrorLogFormat") {
-            // With a word before it: lines of their own for connections or requests.
+            // Two arguments: further lines for each connection or request.
             if let ([format], Some(server)) = (
                 arguments.as_slice(),
                 self.layout.servers.get_mut(self.current),
@@ -320,32 +461,35 @@ impl Walk<'_> {
             self.layout.lookups = Some(place.clone());
         } else if directive.is("BufferedLogs") && first.eq_ignore_ascii_case("on") {
             self.layout.buffered = Some(place.clone());
+        } else if let Some(server) = self.layout.servers.get_mut(self.current)
+            && server
+                .remoteip
+                .take(directive, &arguments, place, self.files, &self.server_root)
+        {
         } else if directive.is("Use") {
-            self.note(place, "logs of a macro are not looked at");
+            self.insert(&arguments, place, depth);
         }
     }
 
     fn include(&mut self, pattern: &str, required: bool, place: &Place, depth: usize) {
         let pattern = self.server_root.join(pattern);
+        self.layout.reads_snippets |= pattern.iter().any(|name| name == "conf-enabled");
         let found = included(self.files, &pattern);
         if found.is_empty() && required {
-            self.note(place, &format!("{} includes nothing", pattern.display()));
+            self.note(place, &format!("{} matches no file", pattern.display()));
         }
         for file in found {
             if depth >= DEEPEST || self.budget == 0 {
                 self.note(
                     place,
-                    "too many files are included: the rest is not looked at",
+                    "more than 10000 files are included, or 40 levels deep: pipeban ignores the rest",
                 );
                 return;
             }
             self.budget -= 1;
             match self.files.read(&file) {
                 Ok(text) => self.text(&file, &text, depth + 1),
-                Err(error) => self.note(
-                    place,
-                    &format!("{} cannot be read: {error}", file.display()),
-                ),
+                Err(error) => self.note(place, &format!("cannot read {}: {error}", file.display())),
             }
         }
     }
@@ -353,6 +497,13 @@ impl Walk<'_> {
     fn note(&mut self, place: &Place, text: &str) {
         self.layout.notes.push(format!("{place}: {text}"));
     }
+}
+
+/// The port of `80`, `192.0.2.1:80` or `[::]:80`; `None`: on loopback only.
+fn port_from_outside(text: &str) -> Option<u16> {
+    let (address, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let loopback = address.starts_with("127.") || matches!(address, "[::1]" | "localhost");
+    port.parse().ok().filter(|_| !loopback)
 }
 
 #[cfg(test)]
@@ -382,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn every_server_has_its_own_logs() {
+    fn logs_belong_to_their_server() {
         let layout = layout(&[
             (
                 "/e/apache2.conf",
@@ -405,7 +556,7 @@ mod tests {
         );
         assert_eq!(
             layout.notes,
-            ["/e/apache2.conf:3: /e/none.conf includes nothing"]
+            ["/e/apache2.conf:3: /e/none.conf matches no file"]
         );
     }
 
@@ -425,17 +576,17 @@ mod tests {
             .map(|line| line.rsplit(' ').next().unwrap().to_owned())
             .collect();
         assert_eq!(files, ["/1", "/4", "/8"]);
-        assert_eq!(layout.notes.len(), 2);
+        assert_eq!(layout.notes.len(), 1);
     }
 
     #[test]
     fn a_file_that_includes_itself_ends() {
         let layout = layout(&[("/e/apache2.conf", "ErrorLog /1\nInclude apache2.conf\n")]);
-        assert!(layout.notes[0].contains("too many files"));
+        assert!(layout.notes[0].contains("more than 10000 files"));
     }
 
     #[test]
-    fn formats_conditions_and_buffers_are_seen() {
+    fn formats_conditions_and_buffers_are_found() {
         let layout = layout(&[(
             "/e/apache2.conf",
             "LogFormat \"%h \\\"%r\\\"\" x\nBufferedLogs On\nCustomLog /a x env=!static\n",

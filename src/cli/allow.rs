@@ -2,15 +2,15 @@
 
 use ipnet::IpNet;
 
-use super::Global;
 use super::ask::{self, Length};
 use super::exit::Exit;
+use super::global::Global;
 use crate::control::Command;
 
 /// Never ban an address or a network
 ///
-/// In force at once: bans of it are lifted. Kept in the engine's database, not in the
-/// configuration; what always holds for a jail belongs in `ignoreip`.
+/// Takes effect at once and lifts bans of the address. The allow-list is in the engine's database;
+/// put permanent exemptions of a jail in `ignoreip` of the configuration.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     pipeban allow 203.0.113.9 --for 7d --reason 'penetration test'\n  \
@@ -22,10 +22,10 @@ pub(super) struct Args {
     /// Show the allow-list
     #[arg(long, conflicts_with_all = ["net", "length", "reason"])]
     list: bool,
-    /// How long: 10m, 1h 30m, 1w, seconds [default: until `pipeban disallow`]
+    /// Duration: 10m, 1h 30m, 1w, seconds [default: until `pipeban disallow`]
     #[arg(long = "for", value_name = "TIME", value_parser = ask::length, allow_hyphen_values = true)]
     length: Option<Length>,
-    /// Why; shown by --list
+    /// Text that --list shows
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
@@ -45,10 +45,10 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
     ask::run(global, &command)
 }
 
-/// Take an address off the allow-list
+/// Remove an address from the allow-list
 ///
-/// It may be banned again from now on; what it did before counts for nothing. Exit status 1 when
-/// exactly this entry is not on the list.
+/// pipeban can ban it from now on; hits from before do not count. Exit status 1: the list has no
+/// such entry.
 #[derive(Debug, clap::Args)]
 pub(super) struct DisallowArgs {
     /// Address or network, as `pipeban allow --list` shows it

@@ -1,52 +1,55 @@
-//! One question to the engine, from a command.
+//! How a command asks the engine, prints the answer and ends.
 
 use std::io::Write;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::Global;
 use super::exit::Exit;
-use crate::config::{self, duration};
+use super::global::Global;
+use crate::config::duration;
 use crate::control::{self, AskError, Command, Reply};
+use crate::disk;
 use crate::jail::canonical;
+use crate::record::{display_json, display_lines};
 
-/// A reload checks every pattern; everything else is answered in milliseconds.
+/// A reload checks every pattern; other answers take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks, prints the answer, says how it ended.
+/// Sends a command to the engine and prints the answer.
 pub(super) fn run(global: &Global, command: &Command) -> Exit {
     match ask(global, command) {
         Ok(reply) => show(global, &reply),
-        Err(error) => {
-            complain(global, &explain(global, &error));
-            exit_of(&error)
-        }
+        Err(error) => fail(global, &error),
     }
 }
 
-/// Asks the engine of this configuration.
+/// Sends a command to the engine of this configuration.
 pub(super) fn ask(global: &Global, command: &Command) -> Result<Reply, AskError> {
-    let socket = config::paths_of(&global.config).socket();
+    let socket = disk::paths_of(&global.config).socket();
     control::ask(&socket, command, PATIENCE)
 }
 
-/// What to do when there is no answer.
+/// Why there is no answer, and what to do.
 pub(super) fn explain(global: &Global, error: &AskError) -> String {
-    let socket = config::paths_of(&global.config).socket();
+    let socket = disk::paths_of(&global.config).socket();
     let socket = socket.display();
     match error {
         AskError::NotRunning => format!(
-            "the engine is not running (nobody at {socket}): start it with `systemctl start \
-             pipeban`, or `pipeban engine` in the foreground"
+            "the engine is not running (no process listens at {socket}): start it with `systemctl \
+             start pipeban`, or `pipeban engine` in the foreground"
         ),
-        AskError::NotPermitted => format!("not permitted to ask at {socket}: try `sudo`"),
+        AskError::NotPermitted => format!(
+            "no permission to use {socket}: run this as root (`sudo`); members of the group `adm` may \
+             run the commands that only read"
+        ),
         AskError::NoAnswer(error) => format!("no answer from the engine at {socket}: {error}"),
     }
 }
 
-/// How such a command ends.
-pub(super) fn exit_of(error: &AskError) -> Exit {
+/// Prints why there is no answer.
+pub(super) fn fail(global: &Global, error: &AskError) -> Exit {
+    complain(global, &explain(global, error));
     match error {
         AskError::NotPermitted => Exit::NotPermitted,
         AskError::NotRunning | AskError::NoAnswer(_) => Exit::Failed,
@@ -81,17 +84,20 @@ pub(super) fn show(global: &Global, reply: &Reply) -> Exit {
         }
         Reply::Welcome { .. }
         | Reply::Config { .. }
+        | Reply::Watch { .. }
         | Reply::Ack { .. }
         | Reply::Bans { .. }
         | Reply::Taken { .. }
-        | Reply::Status(_) => {
-            eprintln!("pipeban: the engine gave an answer to another question");
+        | Reply::Status(_)
+        | Reply::StatusPage { .. }
+        | Reply::Known(_) => {
+            eprintln!("pipeban: the engine sent an unexpected answer");
             Exit::Failed
         }
     }
 }
 
-/// Says why something was not done; with `--json` also as an object.
+/// Prints why something was not done; with `--json` also as an object.
 pub(super) fn complain(global: &Global, text: &str) {
     if global.json {
         print(&serde_json::json!({"done": false, "text": text}).to_string());
@@ -99,7 +105,7 @@ pub(super) fn complain(global: &Global, text: &str) {
     eprintln!("pipeban: {text}");
 }
 
-/// Says that something was done, or what the answer is.
+/// Prints an answer without the engine.
 pub(super) fn answer(global: &Global, yes: bool, text: &str) -> Exit {
     let reply = Reply::Done {
         text: text.to_owned(),
@@ -109,9 +115,14 @@ pub(super) fn answer(global: &Global, yes: bool, text: &str) -> Exit {
     show(global, &reply)
 }
 
-/// A line to stdout. Nobody reading it is no error.
+/// Prints text or JSON to stdout, without characters that a terminal would obey. A closed pipe is
+/// no error.
 pub(super) fn print(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let shown = match text.starts_with('{') {
+        true => display_json(text),
+        false => display_lines(text),
+    };
+    let _ = writeln!(std::io::stdout(), "{shown}");
 }
 
 /// An address or a network; host bits are masked, `::ffff:192.0.2.7` is 192.0.2.7.
@@ -120,8 +131,8 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
         .parse::<IpNet>()
         .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
     net.map(canonical).map_err(|_| {
-        "neither an address nor a network: 203.0.113.9, 2001:db8::7, 203.0.113.0/24; names are \
-         not looked up"
+        "neither an address nor a network (like 203.0.113.9, 2001:db8::7 or 203.0.113.0/24); host \
+         names are not resolved"
             .into()
     })
 }
@@ -132,7 +143,7 @@ pub(super) struct Length(pub(super) Option<Duration>);
 
 pub(super) fn length(text: &str) -> Result<Length, String> {
     match duration::parse(text)? {
-        Some(Duration::ZERO) => Err("nothing lasts no time".into()),
+        Some(Duration::ZERO) => Err("the duration must be greater than zero".into()),
         length => Ok(Length(length)),
     }
 }

@@ -2,17 +2,17 @@
 
 use ipnet::IpNet;
 
-use super::Global;
 use super::ask::{self, Length};
 use super::exit::Exit;
+use super::global::Global;
 use crate::config::JailName;
 use crate::control::{BanTime, Command};
 
 /// Ban an address or a network
 ///
-/// In force when the command returns, and kept across restarts. An address that must never be
-/// banned (of this host, its gateways and name servers, trusted proxies, ignoreip, the allow-list)
-/// is refused, and the entry that says so is named; so is a network wider than /8 (IPv6: /19).
+/// The ban is in force when the command returns, and lasts across restarts. pipeban refuses
+/// addresses that it never bans (of this host, its gateways and name servers, trusted proxies,
+/// ignoreip, the allow-list) and networks wider than /8 (IPv6: /19), and says why.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     pipeban ban 203.0.113.9\n  \
@@ -21,13 +21,13 @@ pub(super) struct Args {
     /// Address or network; host bits are masked
     #[arg(value_name = "ADDR", value_parser = ask::network)]
     net: IpNet,
-    /// Ban on this jail's behalf: its ports and bantime [default: jail `manual`, from [defaults]]
+    /// Ban with the ports and bantime of this jail [default: jail `manual`, from [defaults]]
     #[arg(long)]
     jail: Option<JailName>,
-    /// How long: 10m, 1h 30m, 1w, seconds, permanent [default: the jail's bantime]
+    /// Duration: 10m, 1h 30m, 1w, seconds, permanent [default: the jail's bantime]
     #[arg(long = "for", value_name = "TIME", value_parser = ask::length, allow_hyphen_values = true)]
     length: Option<Length>,
-    /// Why; shown by status and in the log
+    /// Text that status and the log show
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }

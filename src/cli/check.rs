@@ -1,40 +1,44 @@
 //! `pipeban check`
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use super::exit::Exit;
-use super::{Global, hooks, problems, test};
+use super::global::Global;
+use super::{foreign, hooks, problems, test};
 use crate::apache;
-use crate::config::{self, Config, JailName, Origins, Problem};
-use crate::filter::Filter;
-use crate::filter::lint::{Finding, Linter};
+use crate::config::{self, Config, JailName, Origins, Ports, Problem};
+use crate::disk;
+use crate::filter::lint::{Finding, lint};
+use crate::filter::{Definition, Filter};
 use crate::record::Kind;
 
-/// Check configuration, filters, and what Apache pipes in
+/// Check the configuration, filters, and the logs that Apache pipes
 ///
-/// Every error is shown with file, line and column. Then come warnings, about patterns (one that a
-/// client can have ban others, with the line that proves it; one that no line can match; one that
-/// another makes needless; a slow one) and about logs that never reach pipeban; then hints.
-/// Nothing is changed. A configuration with errors ends with status 78.
+/// Shows every error with file, line and column. Then come warnings: removed settings; patterns that
+/// a client can abuse to ban others, with a line that proves it; other faults of patterns; logs that
+/// do not reach pipeban; ports of Apache that a ban leaves open. Hints come last. Nothing changes. A
+/// configuration with errors ends with status 78, and so does Apache's if it starts `pipeban log` with
+/// wrong arguments or for a file that pipeban does not open, or if any client can name the address that Apache logs (RemoteIPHeader without a
+/// list of proxies).
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Print this jail as it is in force, each key with the file and line it comes from
+    /// Print the settings in force for this jail, each with its file and line
     #[arg(long, value_name = "JAIL")]
     show: Option<JailName>,
-    /// Only this filter: a name, or a file in fail2ban's format, with options as fail2ban writes
-    /// them: `name[mode="aggressive"]`
+    /// Check only this filter: a name, or a file in fail2ban's format, with options as in
+    /// `name[mode="aggressive"]`
     #[arg(long, value_name = "FILTER", conflicts_with_all = ["show", "apache_config"])]
     filter: Option<String>,
-    /// Apache's configuration, where it is not in the usual place
+    /// The first file of Apache's configuration, if it is not in a usual place
     #[arg(long, value_name = "FILE")]
     apache_config: Option<PathBuf>,
 }
 
-/// Something that is allowed and works, and is hardly meant.
+/// Something that works and is probably a mistake.
 struct Warning {
     text: String,
     json: Value,
@@ -44,7 +48,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
     if let Some(name) = &args.filter {
         return check_filter(name, global);
     }
-    let (config, origins) = match config::load_with_origins(&global.config) {
+    let (config, origins) = match disk::load_with_origins(&global.config) {
         Ok(loaded) => loaded,
         Err(found) => {
             if global.json {
@@ -63,19 +67,42 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
         return show(&config, &origins, name);
     }
     let mut warnings = filter_warnings(&config);
+    warnings.extend(foreign::warnings(&config).into_iter().map(|text| Warning {
+        json: json!({"severity": "warning", "message": &text}),
+        text,
+    }));
+    if enabled(&config) == 0 {
+        let text = "no jail is enabled, so pipeban bans no client".to_owned();
+        let json = json!({"severity": "warning", "message": &text});
+        warnings.push(Warning { text, json });
+    }
     warnings.extend(
-        hooks::warnings(&config, &origins)
+        disk::changeable_by_others(&global.config)
             .iter()
+            .map(|problem| Warning {
+                text: format!("{problem}; until then the engine, which is root, refuses it"),
+                json: problem_json("warning", problem),
+            }),
+    );
+    warnings.extend(
+        config
+            .warnings
+            .iter()
+            .chain(&hooks::warnings(&config, &origins))
             .map(|problem| Warning {
                 text: problem.to_string(),
                 json: problem_json("warning", problem),
             }),
     );
+    let mut apache_errors: Vec<String> = Vec::new();
     match apache::scan(args.apache_config.as_deref()) {
         Ok(scan) => {
-            let mut found = scan.warnings();
+            let errors = scan.findings.iter().filter(|finding| finding.is_error());
+            apache_errors.extend(errors.map(ToString::to_string));
+            let mut found = scan.grouped_warnings();
             found.extend(dead_by_vhost(&config, &scan));
-            // What could not be followed may hide a log.
+            found.extend(open_ports(&config, &scan));
+            // What pipeban cannot follow can hide a log.
             found.extend(scan.layout.notes);
             warnings.extend(found.into_iter().map(|text| Warning {
                 json: json!({"severity": "warning", "message": &text}),
@@ -89,36 +116,57 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
         }
     }
     let hints = hints(&config, &origins);
+    let begin = match apache_errors.len() {
+        0 => "OK".to_owned(),
+        errors => count(errors, "error"),
+    };
     let (text, summary) = (
         format!(
-            "OK: {} ({} enabled), {}, {}, {}",
+            "{begin}: {} ({} enabled), {}, {}, {}",
             count(config.jails.len(), "jail"),
             enabled(&config),
             count(config.filters.len(), "filter"),
             count(warnings.len(), "warning"),
             count(hints.len(), "hint")
         ),
-        json!({"event": "summary", "jails": config.jails.len(), "enabled": enabled(&config), "filters": config.filters.len(), "warnings": warnings.len(), "hints": hints.len()}),
+        json!({"event": "summary", "jails": config.jails.len(), "enabled": enabled(&config), "filters": config.filters.len(), "errors": apache_errors.len(), "warnings": warnings.len(), "hints": hints.len()}),
     );
-    print(global, &warnings, &hints, &text, &summary)
+    print_errors(global, &apache_errors);
+    let exit = print(global, &warnings, &hints, &text, &summary);
+    match apache_errors.is_empty() {
+        true => exit,
+        false => Exit::Config,
+    }
+}
+
+/// Errors in Apache's configuration.
+fn print_errors(global: &Global, errors: &[String]) {
+    let mut out = std::io::stdout().lock();
+    let _ = lines(
+        &mut out,
+        errors.iter().map(|error| match global.json {
+            true => json!({"severity": "error", "message": error}).to_string(),
+            false => format!("error: {error}"),
+        }),
+    );
 }
 
 /// `--filter`
 fn check_filter(name: &str, global: &Global) -> Exit {
-    // A filter is checked whatever the configuration is like.
-    let config = config::load(&global.config).ok();
+    // A broken configuration does not matter here.
+    let config = disk::load(&global.config).ok();
     let definition = match test::named(name, global, config.as_ref()) {
         Ok(definition) => definition,
-        Err(failure) => return failure.tell(),
+        Err(failure) => return failure.report(),
     };
     if let Err(found) = Filter::compile(&definition) {
-        return test::Failure::Config(found).tell();
+        return test::Failure::Config(found).report();
     }
     let mut logs = config.map_or_else(Vec::new, |config| logs_of(&config, name));
     if logs.is_empty() {
         logs = vec![Kind::Error, Kind::Access];
     }
-    let findings = Linter::default().lint(&definition, &logs);
+    let findings = lint(&definition, &logs);
     let warnings: Vec<Warning> = findings.into_iter().map(warning).collect();
     let patterns = definition.failregex.len();
     let text = format!(
@@ -131,27 +179,42 @@ fn check_filter(name: &str, global: &Global) -> Exit {
     print(global, &warnings, &[], &text, &summary)
 }
 
-/// The logs whose jails name this filter.
+/// The logs of the jails with this filter.
 fn logs_of(config: &Config, filter: &str) -> Vec<Kind> {
     let jails = config.jails.values().filter(|jail| jail.filter == filter);
     let logs: BTreeSet<Kind> = jails.filter_map(|jail| jail.log.kind()).collect();
     logs.into_iter().collect()
 }
 
-/// What is wrong with the patterns of every jail's filter, also of disabled ones.
+/// What is wrong with the patterns of every jail's filter.
 fn filter_warnings(config: &Config) -> Vec<Warning> {
-    let linter = Linter::default();
     let filters = config.filters.iter();
     let mut findings: Vec<Finding> = filters
-        .flat_map(|(name, definition)| linter.lint(definition, &logs_of(config, name)))
+        .flat_map(|(name, definition)| lint(definition, &logs_of(config, name)))
         .collect();
-    // Jails may share a filter and give it different options.
+    // Jails can share a filter with different options.
     findings.sort_by(|a, b| {
         let place = |f: &Finding| (f.file.clone(), f.line, f.column, f.lint);
         place(a).cmp(&place(b))
     });
     findings.dedup();
-    findings.into_iter().map(warning).collect()
+    let hidden = config.filters.values().filter_map(hidden);
+    findings.into_iter().map(warning).chain(hidden).collect()
+}
+
+/// A file in fail2ban's format that a native filter of the same name hides.
+fn hidden(filter: &Definition) -> Option<Warning> {
+    let other = filter.file.with_extension("conf");
+    if filter.native.is_empty() || !other.exists() {
+        return None;
+    }
+    let text = format!(
+        "{}: this file is not used, because {} has the same name: delete or rename one",
+        other.display(),
+        filter.file.display()
+    );
+    let json = json!({"severity": "warning", "file": other, "message": &text});
+    Some(Warning { text, json })
 }
 
 fn warning(finding: Finding) -> Warning {
@@ -190,7 +253,7 @@ fn print(
     summary: &Value,
 ) -> Exit {
     let mut out = std::io::stdout().lock();
-    // A reader that has seen enough is no error.
+    // A closed pipe is not an error.
     let _ = if global.json {
         let warnings = warnings.iter().map(|warning| warning.json.to_string());
         let hints = hints
@@ -232,7 +295,10 @@ fn show(config: &Config, origins: &Origins, name: &JailName) -> Exit {
         return Exit::Yes;
     }
     let known: Vec<_> = config.jails.keys().map(JailName::as_str).collect();
-    eprintln!("pipeban: no jail `{name}`; there are: {}", known.join(", "));
+    eprintln!(
+        "pipeban: no jail `{name}`; the jails are {}",
+        known.join(", ")
+    );
     Exit::No
 }
 
@@ -256,7 +322,7 @@ fn problem_json(severity: &str, problem: &Problem) -> serde_json::Value {
     })
 }
 
-/// Jails for some virtual hosts, and logs that do not name theirs.
+/// Jails for some virtual hosts, and logs without the virtual host.
 fn dead_by_vhost(config: &Config, scan: &apache::Scan) -> Vec<String> {
     let mut jails = config
         .jails
@@ -268,25 +334,55 @@ fn dead_by_vhost(config: &Config, scan: &apache::Scan) -> Vec<String> {
     let logs = scan.without_vhost().into_iter();
     logs.map(|log| {
         format!(
-            "jail `{name}` counts only some virtual hosts, and {} at {} does not name them: nothing of it counts there; put %v into its format, like `vhost_combined`",
-            log.kind.name(),
-            log.place
+            "{}: the format of this {} lacks the virtual host, so jail `{name}` ignores its lines: add %v, as in `vhost_combined`",
+            log.place,
+            log.kind.name()
         )
     })
     .collect()
 }
 
-/// What is allowed and perhaps not meant.
+/// Ports of Apache that jails leave open to the clients they ban.
+fn open_ports(config: &Config, scan: &apache::Scan) -> Vec<String> {
+    let mut jails: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (name, jail) in config.jails.iter().filter(|(_, jail)| jail.enabled) {
+        let Ports::List { tcp, .. } = &jail.port else {
+            continue;
+        };
+        let open = scan
+            .layout
+            .listens
+            .keys()
+            .filter(|port| !tcp.contains(port));
+        let open: Vec<String> = open.map(u16::to_string).collect();
+        if !open.is_empty() {
+            jails
+                .entry(open.join(", "))
+                .or_default()
+                .push(name.as_str());
+        }
+    }
+    let each = jails.into_iter().map(|(open, jails)| {
+        format!(
+            "a client banned by jail `{}` can still reach Apache on port {open}: set `port = \
+             \"apache\"`, or add that port",
+            jails.join("`, `")
+        )
+    });
+    each.collect()
+}
+
+/// Settings that work and are possibly a mistake.
 fn hints(config: &Config, origins: &Origins) -> Vec<Problem> {
     let mut hints = Vec::new();
     for (name, jail) in &config.jails {
-        let only_disabled = !jail.enabled && origins.own_keys(name.as_str()) == ["enabled"];
+        let only_disabled = !jail.enabled && origins.keys_in_jail(name.as_str()) == ["enabled"];
         if only_disabled && let Some((file, place)) = origins.header(name.as_str()) {
             hints.push(Problem {
                 file: file.clone(),
                 place: Some(*place),
                 message: format!(
-                    "jail `{name}` is switched off here and defined nowhere: is its name right?"
+                    "jail `{name}` is disabled here and defined nowhere: check its name"
                 ),
             });
         }

@@ -8,7 +8,7 @@ pub enum Exit {
     Yes = 0,
     /// The answer is no: nothing matched, not banned.
     No = 1,
-    /// It could not be done.
+    /// An error kept it from being done.
     Failed = 2,
     /// The command line is wrong.
     Usage = 64,

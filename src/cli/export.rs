@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 
-use super::Global;
 use super::ask;
 use super::exit::Exit;
+use super::global::Global;
 use crate::config::JailName;
 use crate::control::{Command, Exported, Reply};
+use crate::record::display_json;
 
-/// Addresses in one `banip`: a line that any shell takes.
+/// Addresses in one `banip`, so that the line is not too long for a shell.
 const IN_ONE_LINE: usize = 50;
 
-/// Write out who is banned
+/// Print the bans, for `pipeban import` or other programs
 ///
-/// Everything `pipeban import` needs to ban the same clients until the same moment, here or on
-/// another host; a list of addresses for other tools; or commands for fail2ban, whose jails have
-/// their own bantime. Bans that are only observed (enforce = false) are left out.
+/// Formats: json, which `pipeban import` reads to ban the same clients until the same time, here or
+/// on another host; a list of addresses; or commands for fail2ban, which apply the bantime of
+/// fail2ban's jails. Jails that only observe (enforce = false) have no bans to export.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     pipeban export > bans.json\n  \
@@ -26,8 +27,8 @@ pub(super) struct Args {
     /// Only this jail's bans
     #[arg(long)]
     jail: Option<JailName>,
-    /// json: one object a line; list: one address or network a line; fail2ban: `fail2ban-client
-    /// set JAIL banip ...`
+    /// json: one object per line; list: one address or network per line; fail2ban:
+    /// `fail2ban-client set JAIL banip ...`
     #[arg(long, value_enum, default_value_t = Format::Json, hide_possible_values = true)]
     format: Format,
 }
@@ -51,10 +52,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
         let jail = args.jail.clone();
         let reply = match ask::ask(global, &Command::Export { jail, after }) {
             Ok(reply) => reply,
-            Err(error) => {
-                eprintln!("pipeban: {}", ask::explain(global, &error));
-                return ask::exit_of(&error);
-            }
+            Err(error) => return ask::fail(global, &error),
         };
         let Reply::Bans { bans, next } = reply else {
             return ask::show(global, &reply);
@@ -67,10 +65,10 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
         match written {
             Ok(()) if next.is_some() => after = next,
             Ok(()) => return Exit::Yes,
-            // Nobody reads on.
+            // The reader closed the pipe.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Exit::Yes,
             Err(error) => {
-                eprintln!("pipeban: standard output: {error}");
+                eprintln!("pipeban: cannot write to standard output: {error}");
                 return Exit::Failed;
             }
         }
@@ -80,9 +78,9 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
 struct Writer<W: Write> {
     out: W,
     format: Format,
-    /// The last host of a list: bans of one host by several jails follow each other.
+    /// The last host of a list: bans of one host are next to each other.
     last: String,
-    /// What waits for a line of its jail to be full.
+    /// Hosts of each jail that wait for a full line.
     by_jail: BTreeMap<JailName, Vec<String>>,
 }
 
@@ -90,8 +88,8 @@ impl<W: Write> Writer<W> {
     fn write(&mut self, ban: Exported) -> io::Result<()> {
         match self.format {
             Format::Json => {
-                serde_json::to_writer(&mut self.out, &ban)?;
-                writeln!(self.out)
+                let json = serde_json::to_string(&ban)?;
+                writeln!(self.out, "{}", display_json(&json))
             }
             Format::List if ban.host == self.last => Ok(()),
             Format::List => {

@@ -1,11 +1,14 @@
-//! What people who come from fail2ban type, and the command they mean.
+//! Translates commands of fail2ban-client to those of pipeban.
 
 use super::test::habit;
 
-/// The command that was meant; `None`: nobody's word. `words` are the arguments without options.
+/// The command of pipeban; `None`: no command of fail2ban. `words` are the arguments without options.
 pub(super) fn meant(words: &[String]) -> Option<String> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let said = match words.as_slice() {
+    let command = match words.as_slice() {
+        ["get" | "set" | "start" | "stop" | "add", option, ..] if option.starts_with('-') => {
+            return None;
+        }
         ["set", jail, "banip", who @ ..] if !who.is_empty() => {
             each("pipeban ban", who, &format!(" --jail {jail}"))
         }
@@ -38,14 +41,17 @@ pub(super) fn meant(words: &[String]) -> Option<String> {
             format!("the keys of [jails.{jail}] in /etc/pipeban/pipeban.toml, then: pipeban reload")
         }
         ["set" | "get"] => "pipeban status, or pipeban check --show JAIL".to_owned(),
+        ["get", "dbfile" | "dbpurgeage" | "dbmaxmatches", ..] => {
+            "state under [paths], and keep under [store], in /etc/pipeban/pipeban.toml".to_owned()
+        }
+        ["get", "loglevel" | "logtarget" | "syslogsocket", ..] => {
+            "[syslog] in /etc/pipeban/pipeban.toml".to_owned()
+        }
         ["get", jail, "banned" | "banip", ..] => format!("pipeban status {jail}"),
         ["get", jail, ..] => format!("pipeban check --show {jail}"),
         ["banned" | "ping" | "stats" | "statistics", ..] => "pipeban status".to_owned(),
         ["status", "--all", ..] => "pipeban status".to_owned(),
         ["reload", first, ..] if is_reload_word(first) => "pipeban reload".to_owned(),
-        ["unban", who @ ..] if who.len() > 1 && who.iter().all(|who| !who.starts_with('-')) => {
-            each("pipeban unban", who, "")
-        }
         ["banip", who @ ..] if !who.is_empty() => each("pipeban ban", who, ""),
         ["unbanip", who @ ..] if !who.is_empty() => each("pipeban unban", who, ""),
         ["start", jail] => format!(
@@ -55,7 +61,8 @@ pub(super) fn meant(words: &[String]) -> Option<String> {
             "enabled = false under [jails.{jail}] in /etc/pipeban/pipeban.toml, then: pipeban reload"
         ),
         ["start"] => "systemctl start pipeban".to_owned(),
-        ["stop"] => "pipeban off (lifts every ban), or systemctl stop pipeban".to_owned(),
+        ["stop"] => "systemctl stop pipeban (bans stay in force), or pipeban off (lifts every ban)"
+            .to_owned(),
         ["restart", ..] => "pipeban reload, or systemctl restart pipeban".to_owned(),
         ["add", jail, ..] => {
             format!("[jails.{jail}] in /etc/pipeban/pipeban.toml, then: pipeban reload")
@@ -64,12 +71,11 @@ pub(super) fn meant(words: &[String]) -> Option<String> {
             habit::meant(words).unwrap_or_else(|| "pipeban test --filter FILTER FILE".to_owned())
         }
         ["test", words @ ..] => habit::meant(words)?,
-        ["flushlogs", ..] => "nothing: log_file is opened anew when it was rotated".to_owned(),
+        ["flushlogs", ..] => "nothing: log_file is reopened when it was rotated".to_owned(),
         ["version"] => "pipeban --version".to_owned(),
-        ["help", ..] => "pipeban --help".to_owned(),
         _ => return None,
     };
-    Some(said)
+    Some(command)
 }
 
 /// fail2ban-client reloads one jail, or with these options.
@@ -85,7 +91,7 @@ fn each(command: &str, who: &[&str], rest: &str) -> String {
     commands.join(" && ")
 }
 
-/// As a shell takes it for one word.
+/// Quoted for a shell.
 pub(super) fn quoted(word: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-:,@".contains(&b);
     if !word.is_empty() && word.bytes().all(plain) {
@@ -100,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_habit_is_answered_with_the_command_that_was_meant() {
+    fn each_command_of_fail2ban_has_one_of_pipeban() {
         for (typed, answer) in [
             (
                 "set sshd unbanip 192.0.2.7",
@@ -145,7 +151,9 @@ mod tests {
             ),
             (
                 "stop",
-                Some("pipeban off (lifts every ban), or systemctl stop pipeban"),
+                Some(
+                    "systemctl stop pipeban (bans stay in force), or pipeban off (lifts every ban)",
+                ),
             ),
             (
                 "restart",
@@ -156,9 +164,14 @@ mod tests {
             ("reload --unban a", Some("pipeban reload")),
             ("reload --jsn", None),
             (
-                "unban 192.0.2.7 192.0.2.8",
-                Some("pipeban unban 192.0.2.7 && pipeban unban 192.0.2.8"),
+                "get dbfile",
+                Some("state under [paths], and keep under [store], in /etc/pipeban/pipeban.toml"),
             ),
+            (
+                "get logtarget",
+                Some("[syslog] in /etc/pipeban/pipeban.toml"),
+            ),
+            ("start --help", None),
             ("unban --all 192.0.2.7", None),
             ("get a bantime", Some("pipeban check --show a")),
             (

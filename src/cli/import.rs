@@ -1,76 +1,87 @@
 //! `pipeban import`
 
 mod lines;
+mod lists;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use super::Global;
+use serde::Serialize;
+
 use super::ask;
 use super::exit::Exit;
+use super::global::Global;
 use crate::config::JailName;
-use crate::control::{Command, Fate, Offered, Reply};
+use crate::control::{Command, Fate, Offered, Reply, Until};
+use crate::jail::show_net;
 use crate::record::display;
 use lines::{Line, Reader};
 
-/// Bans given to the engine at once: a hit that comes meanwhile waits for no more than these.
+/// Bans in one message at most: a hit waits for no more than these.
 const BATCH: usize = 500;
 
-/// Bytes of them, well below what one message may have.
+/// Bytes in one message at most, well below the engine's bound.
 const BATCH_BYTES: usize = 128 << 10;
 
-/// Lines told one by one, of those that are wrong and of those that are left out each.
-const TOLD: usize = 20;
+/// Messages about single lines, of each kind.
+const SHOWN: u64 = 20;
 
-/// Bytes shown of what is said of one line.
-const SHOWN: usize = 300;
+/// Bytes shown of a message about one line.
+const SHOWN_BYTES: usize = 300;
 
-/// Take over bans
+/// Import bans from a file
 ///
-/// Reads what `pipeban export` wrote, json or list, or any list of addresses and networks, one a
-/// line. Bans keep their ends, whatever time has passed; those that are over are left out, and so
-/// is whoever must never be banned (of this host, its gateways and name servers, trusted proxies,
-/// ignoreip, the allow-list): told with the reason. A ban that is there already is never
-/// shortened, so the same file can be taken in twice. A list names no ends: the jail's bantime
-/// counts from now.
+/// Reads the output of `pipeban export` (json or list), or any list of addresses and networks, one
+/// per line. Bans keep their ends; a list has none, so the jail's bantime starts now. An import
+/// never shortens a ban, so you can import the same file twice.
 ///
-/// A line that makes no sense is told with its number and left out, all others are taken in; the
-/// exit status is 2 then.
+/// pipeban skips bans that are over, and addresses that it never bans (of this host, its gateways
+/// and name servers, trusted proxies, ignoreip, the allow-list) with a message. It also skips
+/// malformed lines with a message that has the line number; the exit status is then 2.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     pipeban import bans.json\n  \
     pipeban import --jail manual addresses.txt\n  \
     ssh web1 pipeban export | pipeban import")]
 pub(super) struct Args {
-    /// Where to read; - is standard input
+    /// File to read; - is standard input
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
-    /// On this jail's behalf, whatever the file says; a list names none
+    /// Give all bans to this jail; needed for a list
     #[arg(long)]
     jail: Option<JailName>,
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Exit {
-    let input: Box<dyn BufRead> = if args.file == Path::new("-") {
-        Box::new(io::stdin().lock())
+    let path = args.file.display().to_string();
+    let (name, input): (String, Box<dyn BufRead>) = if args.file == Path::new("-") {
+        ("standard input".to_owned(), Box::new(io::stdin().lock()))
     } else {
         match File::open(&args.file) {
-            Ok(file) => Box::new(BufReader::with_capacity(64 << 10, file)),
+            Ok(file) => (path, Box::new(BufReader::with_capacity(64 << 10, file))),
             Err(error) => {
-                ask::complain(global, &format!("{}: {error}", args.file.display()));
+                ask::complain(global, &format!("cannot read {path}: {error}"));
                 return Exit::Failed;
             }
         }
     };
-    let name = match args.file.to_str() {
-        Some("-") => "standard input".to_owned(),
-        _ => args.file.display().to_string(),
-    };
+    read(global, name, input, args.jail.as_ref(), false)
+}
+
+/// Imports the bans of an input with this name in messages. `listed`: shows each imported ban.
+pub(super) fn read(
+    global: &Global,
+    name: String,
+    input: Box<dyn BufRead>,
+    jail: Option<&JailName>,
+    listed: bool,
+) -> Exit {
     let mut import = Import {
         global,
-        jail: args.jail.as_ref(),
+        jail,
         name,
+        listed,
         batch: Vec::new(),
         bytes: 0,
         sums: Sums::default(),
@@ -79,10 +90,12 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
     match import.all(input) {
         Ok(()) => import.end(),
         Err(exit) => {
-            let done = &import.sums;
-            if done.new + done.longer > 0 {
-                let text = "what was taken in before that stays; import it again for the rest";
-                eprintln!("pipeban: {}: {text}", done.taken());
+            let imported = import.sums.new + import.sums.longer;
+            if imported > 0 {
+                eprintln!(
+                    "pipeban: imported {} before this error; run the import again for the rest",
+                    count(imported, "ban", "bans")
+                );
             }
             exit
         }
@@ -92,23 +105,27 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
 struct Import<'a> {
     global: &'a Global,
     jail: Option<&'a JailName>,
-    /// What is read, for messages.
+    /// The input's name, for messages.
     name: String,
-    /// Each with the number of its line.
+    listed: bool,
+    /// Bans to send, each with its line number.
     batch: Vec<(u64, Offered)>,
     bytes: usize,
     sums: Sums,
-    /// What the firewall refused.
+    /// Why imported bans are not in force.
     trouble: Option<String>,
 }
 
-#[derive(Default)]
+/// Bans by fate; also the answer with `--json`.
+#[derive(Default, Serialize)]
 struct Sums {
+    /// Nothing was refused or malformed, and all bans are in force.
+    done: bool,
     new: u64,
     longer: u64,
     known: u64,
     over: u64,
-    spared: u64,
+    never_banned: u64,
     refused: u64,
     malformed: u64,
 }
@@ -117,144 +134,145 @@ impl Import<'_> {
     fn all(&mut self, input: Box<dyn BufRead>) -> Result<(), Exit> {
         let mut lines = Reader::new(input);
         loop {
-            let line = match lines.next(self.jail) {
-                Ok(line) => line,
-                Err(error) => {
-                    self.flush()?;
-                    ask::complain(self.global, &format!("{}: {error}", self.name));
-                    return Err(Exit::Failed);
-                }
-            };
-            match line {
-                Line::End => return self.flush(),
-                Line::Empty => {}
-                Line::Wrong { column, why } => {
+            match lines.next(self.jail) {
+                Ok(Line::End) => return self.send(),
+                Ok(Line::Empty) => {}
+                Ok(Line::Malformed { column, why }) => {
+                    let column = column.map(|column| format!(":{column}"));
+                    let place = format!("{}{}", lines.number(), column.unwrap_or_default());
                     self.sums.malformed += 1;
-                    let place = match column {
-                        Some(column) => format!("{}:{column}", lines.number()),
-                        None => lines.number().to_string(),
-                    };
-                    if self.sums.malformed <= TOLD as u64 {
-                        self.tell(&place, &why);
-                    }
+                    self.show(self.sums.malformed, &place, &why);
                 }
-                Line::Ban(offered) => {
+                Ok(Line::Ban(offered)) => {
                     self.bytes += serde_json::to_vec(&offered).map_or(0, |text| text.len() + 1);
                     self.batch.push((lines.number(), *offered));
                     if self.batch.len() >= BATCH || self.bytes >= BATCH_BYTES {
-                        self.flush()?;
+                        self.send()?;
                     }
+                }
+                Err(error) => {
+                    self.send()?;
+                    ask::complain(self.global, &format!("cannot read {}: {error}", self.name));
+                    return Err(Exit::Failed);
                 }
             }
         }
     }
 
-    fn tell(&self, place: &str, what: &str) {
-        let what = display(what.as_bytes(), SHOWN);
-        eprintln!("{}:{place}: {what}", self.name);
-    }
-
-    /// Gives the engine what has been read.
-    fn flush(&mut self) -> Result<(), Exit> {
+    /// Sends the batch to the engine.
+    fn send(&mut self) -> Result<(), Exit> {
         if self.batch.is_empty() {
             return Ok(());
         }
         self.bytes = 0;
         let (numbers, bans): (Vec<u64>, Vec<Offered>) = self.batch.drain(..).unzip();
-        let hosts: Vec<_> = bans.iter().map(|ban| ban.net).collect();
+        let hosts: Vec<String> = bans.iter().map(|ban| show_net(&ban.net)).collect();
+        let shown: Vec<String> = bans.iter().filter(|_| self.listed).map(shown).collect();
         let jail = self.jail.cloned();
-        let reply = match ask::ask(self.global, &Command::Import { jail, bans }) {
-            Ok(reply) => reply,
-            Err(error) => {
-                ask::complain(self.global, &ask::explain(self.global, &error));
-                return Err(ask::exit_of(&error));
+        let (fates, trouble) = match ask::ask(self.global, &Command::Import { jail, bans }) {
+            Ok(Reply::Taken { fates, trouble }) => (fates, trouble),
+            Ok(reply) => return Err(ask::show(self.global, &reply)),
+            Err(error) => return Err(ask::fail(self.global, &error)),
+        };
+        self.trouble = trouble.or(self.trouble.take());
+        for (line, fate) in shown.iter().zip(&fates) {
+            if matches!(fate, Fate::New | Fate::Longer) && !self.global.json {
+                ask::print(line);
             }
-        };
-        let Reply::Taken { fates, trouble } = reply else {
-            return Err(ask::show(self.global, &reply));
-        };
-        if trouble.is_some() {
-            self.trouble = trouble;
         }
-        for ((number, net), fate) in numbers.into_iter().zip(hosts).zip(fates) {
-            self.count(number, &crate::jail::show_net(&net), fate);
+        for ((number, host), fate) in numbers.into_iter().zip(hosts).zip(fates) {
+            self.count(&number.to_string(), &host, fate);
         }
         Ok(())
     }
 
-    fn count(&mut self, number: u64, host: &str, fate: Fate) {
+    fn count(&mut self, line: &str, host: &str, fate: Fate) {
         let sums = &mut self.sums;
-        let (sum, text) = match fate {
-            Fate::New => (&mut sums.new, None),
-            Fate::Longer => (&mut sums.longer, None),
-            Fate::Known => (&mut sums.known, None),
-            Fate::Over => (&mut sums.over, None),
+        match fate {
+            Fate::New => sums.new += 1,
+            Fate::Longer => sums.longer += 1,
+            Fate::Known => sums.known += 1,
+            Fate::Over => sums.over += 1,
             Fate::Spared(why) => {
+                sums.never_banned += 1;
                 let text = format!("{host} is never banned: {why}");
-                (&mut sums.spared, Some(text))
+                self.show(self.sums.never_banned, line, &text);
             }
             Fate::Refused(why) => {
+                sums.refused += 1;
                 let text = format!("{host} is not banned: {why}");
-                (&mut sums.refused, Some(text))
+                self.show(self.sums.refused, line, &text);
             }
-        };
-        *sum += 1;
-        if let Some(text) = text
-            && *sum <= TOLD as u64
-        {
-            self.tell(&number.to_string(), &text);
         }
     }
 
-    fn end(&self) -> Exit {
-        let sums = &self.sums;
-        let untold = |sum: u64| sum.saturating_sub(TOLD as u64);
-        let more = untold(sums.spared) + untold(sums.refused) + untold(sums.malformed);
-        if more > 0 {
-            eprintln!("{}: and {more} lines more like these", self.name);
+    /// Shows the `nth` message of a kind, up to a bound.
+    fn show(&self, nth: u64, place: &str, text: &str) {
+        if nth <= SHOWN {
+            let text = display(text.as_bytes(), SHOWN_BYTES);
+            eprintln!("{}:{place}: {text}", self.name);
+        }
+    }
+
+    fn end(mut self) -> Exit {
+        let sums = &mut self.sums;
+        let hidden = [sums.never_banned, sums.refused, sums.malformed]
+            .map(|sum| sum.saturating_sub(SHOWN))
+            .iter()
+            .sum();
+        if hidden > 0 {
+            let lines = count(hidden, "more line", "more lines");
+            eprintln!("{}: {lines} with such problems", self.name);
         }
         if let Some(trouble) = &self.trouble {
             eprintln!("pipeban: {trouble}");
         }
-        let wrong = sums.refused + sums.malformed > 0 || self.trouble.is_some();
-        if self.global.json {
-            ask::print(&sums.json(!wrong).to_string());
+        sums.done = sums.refused + sums.malformed == 0 && self.trouble.is_none();
+        ask::print(&if self.global.json {
+            serde_json::json!(sums).to_string()
         } else {
-            ask::print(&sums.text());
-        }
-        if wrong { Exit::Failed } else { Exit::Yes }
+            sums.text()
+        });
+        if sums.done { Exit::Yes } else { Exit::Failed }
     }
 }
 
 impl Sums {
-    fn taken(&self) -> String {
-        format!("{} bans taken in", self.new + self.longer)
-    }
-
     fn text(&self) -> String {
-        let others = [
-            (self.longer, "of them in place of a shorter one"),
-            (self.known, "were there already"),
-            (self.over, "are over"),
-            (self.spared, "must never be"),
-            (self.refused, "cannot be"),
-            (self.malformed, "lines make no sense"),
+        let mut text = format!("imported {}", count(self.new + self.longer, "ban", "bans"));
+        if self.longer > 0 {
+            text += &format!(" ({} longer than before)", self.longer);
+        }
+        let skipped = [
+            (self.known, "known ban", "known bans"),
+            (self.over, "expired ban", "expired bans"),
+            (self.never_banned, "exempt address", "exempt addresses"),
+            (self.refused, "refused ban", "refused bans"),
+            (self.malformed, "malformed line", "malformed lines"),
         ];
-        let others = others.iter().filter(|(count, _)| *count > 0);
-        let others = others.map(|(count, what)| format!("; {count} {what}"));
-        self.taken() + &others.collect::<String>()
+        let skipped = skipped.iter().filter(|(number, ..)| *number > 0);
+        let skipped: Vec<String> = skipped.map(|(n, one, more)| count(*n, one, more)).collect();
+        if let Some((last, others)) = skipped.split_last() {
+            text += "; skipped ";
+            if !others.is_empty() {
+                text += &format!("{} and ", others.join(", "));
+            }
+            text += last;
+        }
+        text
     }
+}
 
-    fn json(&self, done: bool) -> serde_json::Value {
-        serde_json::json!({
-            "done": done,
-            "new": self.new,
-            "longer": self.longer,
-            "known": self.known,
-            "over": self.over,
-            "never_banned": self.spared,
-            "refused": self.refused,
-            "malformed": self.malformed,
-        })
-    }
+/// A ban with its end.
+fn shown(ban: &Offered) -> String {
+    let end = match ban.until {
+        Until::Jail => "for the jail's bantime".to_owned(),
+        Until::ForEver => "for ever".to_owned(),
+        Until::At(end) => format!("until {end}"),
+    };
+    format!("{} by {} {end}", show_net(&ban.net), ban.jail)
+}
+
+fn count(number: u64, one: &str, more: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { more })
 }

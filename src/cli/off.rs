@@ -4,21 +4,22 @@ use std::io;
 
 use jiff::Timestamp;
 
-use super::Global;
 use super::ask::{self, Length};
 use super::exit::Exit;
-use crate::config::{self, Backend};
+use super::global::Global;
+use crate::config::Backend;
 use crate::control::{AskError, Command};
+use crate::disk;
 use crate::engine;
 
-/// Emergency stop: lift every ban, ban nobody
+/// Emergency stop: lift all bans and make no new ones
 ///
-/// Lines still pass and are counted. Survives restarts and reboots until `pipeban on`, and works
-/// without a running engine. The bans are kept and their time runs on: `pipeban on` puts back
-/// those that are not over; `pipeban unban --all` before that starts clean.
+/// Log lines still pass and are counted. The stop lasts across restarts and reboots until
+/// `pipeban on`, and works without a running engine. `pipeban on` restores the bans that are not
+/// over by then; to drop them, run `pipeban unban --all` first.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// End by itself after: 10m, 1h 30m, seconds [default: until `pipeban on`]
+    /// End the stop after this time: 10m, 1h 30m, seconds [default: until `pipeban on`]
     #[arg(long = "for", value_name = "TIME", value_parser = ask::length)]
     length: Option<Length>,
 }
@@ -28,15 +29,12 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
     let seconds = length.map(|length| length.as_secs());
     match ask::ask(global, &Command::Off { seconds }) {
         Ok(reply) => ask::show(global, &reply),
-        Err(error @ AskError::NotPermitted) => {
-            ask::complain(global, &ask::explain(global, &error));
-            Exit::NotPermitted
-        }
+        Err(error @ AskError::NotPermitted) => ask::fail(global, &error),
         Err(AskError::NotRunning) => without_engine(global, length),
         Err(error @ AskError::NoAnswer(_)) => {
-            // Not an answer yet: no JSON.
+            // The answer, perhaps JSON, follows.
             eprintln!(
-                "pipeban: {}; doing it without",
+                "pipeban: {}; pipeban lifts the bans without it",
                 ask::explain(global, &error)
             );
             without_engine(global, length)
@@ -45,25 +43,23 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
 }
 
 fn without_engine(global: &Global, length: Option<std::time::Duration>) -> Exit {
-    let paths = config::paths_of(&global.config);
+    let paths = disk::paths_of(&global.config);
     let off = engine::off::from_now(Timestamp::now(), length);
     if let Err(error) = engine::off::write(&paths, &off) {
         return failed(global, &paths.off_file(), &error);
     }
-    let whose = if engine::is_held(&paths.state.join("engine.lock")) {
-        "an engine that could not be asked sees it within a second"
+    let engine_state = if engine::is_held(&paths.state.join("engine.lock")) {
+        "the engine, which does not answer, notices within a second"
     } else {
         "no engine was running"
     };
     let in_use = engine::configuration_in_use(&global.config);
-    // Only the engine knows whom it gave to a program.
+    // Only the engine knows the bans of the back end `command`.
     let by_command = in_use
         .as_ref()
         .is_some_and(|config| config.firewall.has(Backend::Command));
     let but = match by_command {
-        true => {
-            "\nbut bans of the back end `command` stay until an engine starts: it lifts them first"
-        }
+        true => "\nbut bans of the back end `command` stay until an engine starts and lifts them",
         false => "",
     };
     match engine::off::clear_firewall(in_use.as_ref()) {
@@ -75,15 +71,14 @@ fn without_engine(global: &Global, length: Option<std::time::Duration>) -> Exit 
                 ask::print(&json.to_string());
             } else {
                 ask::print(&format!(
-                    "nobody is banned any more: the own table and {rules} ufw rules are gone; \
-                     {whose}{but}"
+                    "all bans are lifted: pipeban's nftables table is gone, {rules} ufw rules are \
+                     removed; {engine_state}{but}"
                 ));
             }
             Exit::Yes
         }
         Err(error) => {
-            let text =
-                format!("nobody new is banned, but not everything could be lifted: {error}{but}");
+            let text = format!("no new bans are made, but some bans are not lifted: {error}{but}");
             ask::complain(global, &text);
             Exit::Failed
         }
@@ -92,7 +87,7 @@ fn without_engine(global: &Global, length: Option<std::time::Duration>) -> Exit 
 
 /// End the emergency stop
 ///
-/// Puts back the bans whose time is not over.
+/// Restores the bans that are not over.
 #[derive(Debug, clap::Args)]
 pub(super) struct OnArgs {}
 
@@ -100,20 +95,18 @@ pub(super) fn run_on(_args: &OnArgs, global: &Global) -> Exit {
     match ask::ask(global, &Command::On) {
         Ok(reply) => ask::show(global, &reply),
         Err(AskError::NotRunning) => {
-            let paths = config::paths_of(&global.config);
+            let paths = disk::paths_of(&global.config);
             match engine::off::remove(&paths) {
                 Ok(true) => {
-                    let text = "the emergency stop is over; bans are back when the engine starts";
+                    let text =
+                        "the emergency stop is off; the engine restores the bans when it starts";
                     ask::answer(global, true, text)
                 }
                 Ok(false) => ask::answer(global, false, "the emergency stop is not on"),
                 Err(error) => failed(global, &paths.off_file(), &error),
             }
         }
-        Err(error) => {
-            ask::complain(global, &ask::explain(global, &error));
-            ask::exit_of(&error)
-        }
+        Err(error) => ask::fail(global, &error),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Configuration problems for people: the place, the line, a caret.
+//! Configuration problems with their place, the line and a caret.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_and_a_caret_stand_below_the_message() {
+    fn the_line_and_a_caret_are_below_the_message() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("p.toml");
         std::fs::write(&file, "[defaults]\nx = \"é\"\nmax_retry = 3\n").unwrap();

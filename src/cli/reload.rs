@@ -1,15 +1,15 @@
 //! `pipeban reload`
 
-use super::Global;
 use super::ask;
 use super::exit::Exit;
+use super::global::Global;
 use crate::control::Command;
 
 /// Read the configuration again
 ///
-/// Engine and workers take the files into use, without a restart of Apache; bans and counters
-/// stay. A broken configuration is refused with its problems (exit status 78), and the old one
-/// stays in use. [paths] and [firewall] take effect when the engine is restarted.
+/// The engine and the workers use the new files without a restart of Apache; bans and counters
+/// stay. A broken configuration is refused with a list of its problems (exit status 78), and the old
+/// one stays in use. [paths] and [firewall] take effect after a restart of the engine.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
 

@@ -1,38 +1,46 @@
 //! `pipeban setup`
 
+use std::fmt::Display;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::Global;
 use super::exit::Exit;
+use super::global::Global;
 use crate::apache::{self, Applied, Plan, Scan, Wish};
 use crate::config::{self, Backend};
+use crate::disk;
 use crate::engine;
+use crate::firewall;
 
-/// Fit pipeban into this host's Apache, or take it out
+/// Add pipeban to this host's Apache configuration, or remove it
 ///
-/// Lists every server whose own ErrorLog bypasses the pipe, and the line that mends it: the same
-/// file is written, by pipeban, so that no log gains or loses a line. Access lines come from one
-/// GlobalLog (conf-enabled/pipeban.conf), which writes no file. With the back end `apache` it also
-/// enables conf-enabled/pipeban-deny.conf. Without --write nothing is changed;
-/// status 1 says that something would be. Apache is tested, never reloaded.
+/// Shows each ErrorLog that does not reach pipeban, and the line that replaces it. pipeban then
+/// writes the same file, so no log gains or loses a line. Apache keeps writing the access logs; one
+/// GlobalLog (conf-enabled/pipeban.conf) sends a copy of every request to pipeban, which writes no
+/// file. Directives of pipeban with wrong arguments, or with another format than Apache writes, are
+/// corrected. With the back end `apache`, setup also enables conf-enabled/pipeban-deny.conf, and without
+/// it disables that. Without
+/// --write nothing changes, and status 1 means that there is something to change. Apache tests the
+/// new configuration; it is not reloaded.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Change the files: with backups, tested by Apache, put back when it refuses them
+    /// Change the files: make backups, let Apache test the result, and restore the files if it
+    /// refuses them
     #[arg(long)]
     write: bool,
-    /// Take every directive that names pipeban out again, of sites not enabled too
+    /// Remove every directive that names pipeban, also from sites that are not enabled
     #[arg(long, conflicts_with = "files")]
     remove: bool,
-    /// Have pipeban write the access logs too, one pipe each, instead of one GlobalLog
+    /// Let pipeban write the access logs too, one pipe each, instead of one GlobalLog
     #[arg(long)]
     files: bool,
-    /// Apache's configuration, where it is not in the usual place
+    /// The first file of Apache's configuration, if it is not in a usual place
     #[arg(long, value_name = "FILE")]
     apache_config: Option<PathBuf>,
-    /// The program that directives name
+    /// The path of pipeban in the directives
     #[arg(long, value_name = "PATH", default_value = "/usr/bin/pipeban")]
     program: PathBuf,
 }
@@ -40,7 +48,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, global: &Global) -> Exit {
     let scan = match apache::scan(args.apache_config.as_deref()) {
         Ok(scan) => scan,
-        // Without an Apache there is nothing to take out.
+        // Without Apache there is nothing to remove.
         Err(apache::ScanError::None) if args.remove => return Exit::Yes,
         Err(error) => {
             eprintln!("pipeban: {error}");
@@ -48,7 +56,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
         }
     };
     let plan = if args.remove {
-        apache::remove(&scan, &scan.everything())
+        apache::remove(&scan)
     } else {
         match wish(args, global) {
             Ok(wish) => apache::fit(&scan, &wish),
@@ -59,10 +67,26 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
         }
     };
     if args.write && !plan.is_empty() {
-        return write(&plan, &scan, args, global);
+        return write(&plan, &scan, global);
     }
     print_plan(&plan, &scan, args, global);
-    if plan.is_empty() { Exit::Yes } else { Exit::No }
+    let error = !args.remove && scan.left().any(apache::Finding::is_error);
+    match plan.is_empty() && !error {
+        true => Exit::Yes,
+        false => Exit::No,
+    }
+}
+
+/// Whether `pipeban setup --write` would change something.
+pub(super) fn changes(scan: &Scan, global: &Global) -> bool {
+    let args = Args {
+        write: false,
+        remove: false,
+        files: false,
+        apache_config: None,
+        program: PathBuf::from("/usr/bin/pipeban"),
+    };
+    wish(&args, global).is_ok_and(|wish| !apache::fit(scan, &wish).is_empty())
 }
 
 fn wish(args: &Args, global: &Global) -> Result<Wish, String> {
@@ -73,9 +97,15 @@ fn wish(args: &Args, global: &Global) -> Result<Wish, String> {
             program.display()
         ));
     }
+    if program.file_name().is_none_or(|name| name != "pipeban") {
+        return Err(format!(
+            "--program {}: the file must be named pipeban, or its directives are not recognized",
+            program.display()
+        ));
+    }
     if args.write && !program.is_file() {
         return Err(format!(
-            "{} does not exist, and Apache would end at its next reload: install pipeban first",
+            "{} does not exist, so Apache would end at its next reload: install pipeban first",
             program.display()
         ));
     }
@@ -92,22 +122,27 @@ fn wish(args: &Args, global: &Global) -> Result<Wish, String> {
             .contains([' ', '\t', '"', '\'', '\\'])
     };
     if !plain(program) || config.as_deref().is_some_and(|config| !plain(config)) {
-        return Err("--program and --config must be paths without spaces and quotes".into());
+        return Err(
+            "the paths of --program and --config cannot have spaces, quotes or backslashes".into(),
+        );
     }
     Ok(Wish {
         program: program.clone(),
         config,
         files: args.files,
-        deny: engine::configuration_in_use(&global.config)
-            .is_some_and(|config| config.firewall.has(Backend::Apache)),
+        // As it is written, also before `reload`.
+        deny: disk::load(&global.config)
+            .ok()
+            .or_else(|| engine::configuration_in_use(&global.config))
+            .map(|config| config.firewall.has(Backend::Apache)),
     })
 }
 
-fn write(plan: &Plan, scan: &Scan, args: &Args, global: &Global) -> Exit {
-    let backups = config::paths_of(&global.config).state.join("apache-backup");
+fn write(plan: &Plan, scan: &Scan, global: &Global) -> Exit {
+    let backups = disk::paths_of(&global.config).state.join("apache-backup");
     match apache::apply(plan, &scan.root, &backups) {
         Ok(applied) => {
-            print_applied(&applied, plan, args, global);
+            print_applied(&applied, plan, global);
             Exit::Yes
         }
         Err(error) => {
@@ -122,51 +157,93 @@ fn write(plan: &Plan, scan: &Scan, args: &Args, global: &Global) -> Exit {
     }
 }
 
-fn print_applied(applied: &Applied, plan: &Plan, args: &Args, global: &Global) {
-    let mut out = String::new();
-    for (file, backup) in &applied.files {
-        out += &if global.json {
-            format!(
-                "{}\n",
-                json!({"event": "changed", "file": file, "backup": backup})
-            )
-        } else {
-            format!(
-                "changed {} (as it was: {})\n",
-                file.display(),
-                backup.display()
-            )
-        };
-    }
-    for link in &applied.links {
-        out += &if global.json {
-            format!(
-                "{}\n",
-                json!({"event": if args.remove {"disabled"} else {"enabled"}, "file": link})
-            )
-        } else {
-            format!(
-                "{} {}\n",
-                if plan.unlink.contains(link) {
-                    "disabled"
-                } else {
-                    "enabled"
-                },
-                link.display()
-            )
-        };
-    }
-    if !global.json {
-        for note in &plan.notes {
-            out += &format!("note: {note}\n");
-        }
-        out += "Apache finds the change in order. To take it into use: systemctl reload apache2\n";
-    }
-    let _ = std::io::stdout().lock().write_all(out.as_bytes());
+/// Prints lines of text, or with `--json` one object per line.
+struct Output {
+    json: bool,
+    text: String,
 }
 
-/// This command line again, and `--write`.
-fn the_same_with_write(args: &Args, global: &Global) -> String {
+impl Output {
+    fn new(global: &Global) -> Output {
+        Output {
+            json: global.json,
+            text: String::new(),
+        }
+    }
+
+    fn event(&mut self, object: Value, text: impl Display) {
+        self.text += &if self.json {
+            format!("{object}\n")
+        } else {
+            format!("{text}\n")
+        };
+    }
+
+    /// A line that `--json` omits.
+    fn text(&mut self, text: impl Display) {
+        if !self.json {
+            self.text += &format!("{text}\n");
+        }
+    }
+
+    fn print(self) {
+        let _ = std::io::stdout().lock().write_all(self.text.as_bytes());
+    }
+}
+
+fn print_applied(applied: &Applied, plan: &Plan, global: &Global) {
+    let mut out = Output::new(global);
+    for (file, backup) in &applied.files {
+        let object = json!({"event": "changed", "file": file, "backup": backup});
+        let text = format!("changed {} (backup: {})", file.display(), backup.display());
+        out.event(object, text);
+    }
+    for link in &applied.links {
+        let event = if plan.unlink.contains(link) {
+            "disabled"
+        } else {
+            "enabled"
+        };
+        let object = json!({"event": event, "file": link});
+        out.event(object, format_args!("{event} {}", link.display()));
+    }
+    for note in &plan.notes {
+        out.text(format_args!("note: {note}"));
+    }
+    for line in administrators() {
+        out.text(line);
+    }
+    out.text("Apache accepts the change. To apply it: systemctl reload apache2");
+    out.print();
+}
+
+/// The addresses that administrators probably come from, with the lines to type.
+fn administrators() -> Vec<String> {
+    let mut lines = Vec::new();
+    let session = ["SSH_CONNECTION", "SSH_CLIENT"].into_iter();
+    let session = session.filter_map(|name| std::env::var(name).ok());
+    let session = session.filter_map(|value| value.split(' ').next()?.parse::<IpAddr>().ok());
+    if let Some(addr) = session.into_iter().next() {
+        lines.push(format!(
+            "To never ban the address of this ssh session: pipeban allow {addr}"
+        ));
+    }
+    let rules = ["/etc/ufw/user.rules", "/etc/ufw/user6.rules"];
+    let rules = rules.map(|file| std::fs::read_to_string(file).unwrap_or_default());
+    let allowed = firewall::allowed_by_ufw(&rules.concat());
+    if !allowed.is_empty() {
+        let commands = allowed.iter().map(|net| format!("pipeban allow {net}"));
+        let commands: Vec<String> = commands.collect();
+        lines.push(format!(
+            "To never ban the addresses that ufw allows: {}",
+            commands.join(" && ")
+        ));
+    }
+    lines
+}
+
+/// This command line with `--write`.
+fn with_write(args: &Args, global: &Global) -> String {
     let mut line = "pipeban".to_owned();
     let mut path = |name: &str, path: &Path| line += &format!(" {name} {}", path.display());
     if global.config != Path::new(config::DEFAULT_FILE) {
@@ -187,41 +264,47 @@ fn the_same_with_write(args: &Args, global: &Global) -> String {
 }
 
 fn print_plan(plan: &Plan, scan: &Scan, args: &Args, global: &Global) {
-    let mut out = String::new();
+    let mut out = Output::new(global);
     for edit in &plan.edits {
-        out += &if global.json {
-            format!(
-                "{}\n",
-                json!({"event": "edit", "file": edit.place.file, "line": edit.place.line, "directive": edit.directive, "new": edit.new})
-            )
-        } else {
-            match &edit.new {
-                Some(new) => format!("{}: {} becomes\n    {new}\n", edit.place, edit.directive),
-                None => format!("{}: {} goes\n", edit.place, edit.directive),
-            }
+        let (place, directive) = (&edit.place, edit.directive);
+        let object = json!({"event": "edit", "file": place.file, "line": place.line, "directive": directive, "new": edit.new});
+        let text = match &edit.new {
+            Some(new) => format!("{place}: change {directive} to\n    {new}"),
+            None => format!("{place}: delete {directive}"),
         };
+        out.event(object, text);
+    }
+    if let Some((file, line)) = &plan.append {
+        let object = json!({"event": "append", "file": file, "new": line});
+        let text = format!("{}: add at the end\n    {line}", file.display());
+        out.event(object, text);
     }
     let links = plan.link.iter().map(|(link, _)| ("enable", link));
     for (event, link) in links.chain(plan.unlink.iter().map(|link| ("disable", link))) {
-        out += &if global.json {
-            format!("{}\n", json!({"event": event, "file": link}))
-        } else {
-            format!("{event} {}\n", link.display())
-        };
+        let object = json!({"event": event, "file": link});
+        out.event(object, format_args!("{event} {}", link.display()));
     }
     for note in plan.notes.iter().chain(&scan.layout.notes) {
-        out += &if global.json {
-            format!("{}\n", json!({"event": "note", "text": note}))
-        } else {
-            format!("note: {note}\n")
-        };
+        let object = json!({"event": "note", "text": note});
+        out.event(object, format_args!("note: {note}"));
     }
-    if !global.json {
-        out += &match (plan.is_empty(), args.remove) {
-            (true, true) => "No directive of Apache names pipeban.\n".to_owned(),
-            (true, false) => "Every log that can be piped is piped: nothing to do.\n".to_owned(),
-            (false, _) => format!("To change it: {}\n", the_same_with_write(args, global)),
-        };
+    for line in administrators().into_iter().filter(|_| !args.remove) {
+        out.text(line);
     }
-    let _ = std::io::stdout().lock().write_all(out.as_bytes());
+    let left: Vec<_> = scan.left().filter(|_| !args.remove).collect();
+    for finding in &left {
+        let severity = if finding.is_error() { "error" } else { "note" };
+        let object = json!({"event": severity, "text": finding.to_string()});
+        out.event(object, format_args!("{severity}: {finding}"));
+    }
+    let left = !left.is_empty() || !plan.notes.is_empty();
+    out.text(match (plan.is_empty(), args.remove) {
+        (true, true) => "No directive of Apache names pipeban.".to_owned(),
+        (true, false) if left => "pipeban can change nothing more.".to_owned(),
+        (true, false) => {
+            "Every site's error lines and requests reach pipeban: nothing to do.".to_owned()
+        }
+        (false, _) => format!("To make these changes: {}", with_write(args, global)),
+    });
+    out.print();
 }

@@ -2,59 +2,69 @@
 
 use ipnet::IpNet;
 
-use super::Global;
 use super::ask;
 use super::exit::Exit;
+use super::global::Global;
 use crate::config::JailName;
 use crate::control::Command;
 use crate::jail::BanId;
 
 /// End bans
 ///
-/// Lifts every ban of the address, of what lies in the network, and of the IPv6 prefix that the
-/// address lies in; or, by its id, one ban alone; and starts the client's counters again at nothing. Exit status 1 when nobody
-/// was banned there.
+/// Lifts every ban of the address, of any address in the network, and of the IPv6 prefix that
+/// contains the address; or one ban by its id. Resets the client's counters. Exit status 1: there
+/// was no such ban.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    pipeban unban 203.0.113.9\n  \
+    pipeban unban 203.0.113.9 2001:db8::7\n  \
     pipeban unban b17\n  \
     pipeban unban --all --jail apache-auth\n\n\
-    To keep somebody from being banned again: pipeban allow ADDR")]
+    To never ban a client again: pipeban allow ADDR")]
 pub(super) struct Args {
-    /// Address, network, or the id of one ban as `status` shows it (b17)
-    #[arg(value_name = "ADDR", value_parser = whom, required_unless_present = "all")]
-    whom: Option<Whom>,
-    /// Everybody
-    #[arg(long, conflicts_with = "whom")]
+    /// Addresses, networks, or the ids of single bans as `status` shows them (b17)
+    #[arg(value_name = "ADDR", value_parser = target, required_unless_present = "all")]
+    targets: Vec<Target>,
+    /// All bans
+    #[arg(long, conflicts_with = "targets")]
     all: bool,
     /// Only this jail's bans
     #[arg(long)]
     jail: Option<JailName>,
-    /// Take the ban out of its history too: the next one is not longer because of it
+    /// Remove the ban from the history too, so that it does not make the next one longer
     #[arg(long)]
     forget: bool,
 }
 
-/// Whose ban.
 #[derive(Debug, Clone)]
-enum Whom {
+enum Target {
     Net(IpNet),
     Ban(BanId),
 }
 
-fn whom(text: &str) -> Result<Whom, String> {
+fn target(text: &str) -> Result<Target, String> {
     match text.parse() {
-        Ok(id) => Ok(Whom::Ban(id)),
-        Err(_) => ask::network(text).map(Whom::Net),
+        Ok(id) => Ok(Target::Ban(id)),
+        Err(_) => ask::network(text).map(Target::Net),
     }
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Exit {
-    let (net, id) = match args.whom {
-        Some(Whom::Net(net)) => (Some(net), None),
-        Some(Whom::Ban(id)) => (None, Some(id.to_string())),
-        None => (None, None),
-    };
+    if args.all {
+        return unban((None, None), args, global);
+    }
+    let each = args.targets.iter().map(|target| match target {
+        Target::Net(net) => unban((Some(*net), None), args, global),
+        Target::Ban(id) => unban((None, Some(id.to_string())), args, global),
+    });
+    // The first that failed.
+    let failed = each.fold(None, |failed, exit| match exit {
+        Exit::Yes => failed,
+        exit => failed.or(Some(exit)),
+    });
+    failed.unwrap_or(Exit::Yes)
+}
+
+fn unban((net, id): (Option<IpNet>, Option<String>), args: &Args, global: &Global) -> Exit {
     let command = Command::Unban {
         net,
         id,

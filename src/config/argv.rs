@@ -1,24 +1,20 @@
-//! Programs with their arguments, in which `{host}` and the like are put; no shell looks at them.
-
-use std::time::Duration;
+//! Programs with arguments in which `{host}` and other placeholders are replaced. No shell runs.
 
 use super::document::{Located, Value};
-use super::schema::{Faults, absolute, finite, text};
+use super::row::Faults;
+use super::values::{absolute, text};
 
-/// What stands for what in the arguments of `[firewall.command]`.
+/// Placeholders in the arguments of `[firewall.command]`.
 pub const COMMAND_PLACEHOLDERS: [&str; 8] = [
     "host", "net", "family", "jail", "seconds", "until", "tcp", "udp",
 ];
 
-/// What stands for what in those of `on_ban` and `on_unban`.
+/// Placeholders in the arguments of `on_ban` and `on_unban`.
 pub const HOOK_PLACEHOLDERS: [&str; 8] = [
     "host", "net", "family", "jail", "seconds", "until", "failures", "id",
 ];
 
-/// No program is waited for longer.
-const LONGEST: Duration = Duration::from_secs(300);
-
-/// The words with every `{name}` replaced by its value, once: a value is never looked at again.
+/// The arguments with every `{name}` replaced by its value. A value is inserted as it is.
 pub fn fill(argv: &[String], values: &[(&str, String)]) -> Vec<String> {
     argv.iter().map(|word| filled(word, values)).collect()
 }
@@ -38,17 +34,16 @@ fn filled(word: &str, values: &[(&str, String)]) -> String {
     filled
 }
 
-/// A program and its arguments, with these placeholders.
+/// Reads a program and its arguments.
 pub(super) fn argv(
     value: &Located,
     placeholders: &[&str],
     faults: &mut Faults<'_>,
 ) -> Option<Vec<String>> {
     let Value::List(words) = &value.value else {
-        faults.expected(
-            "a list: the program and each of its arguments, like [\"/usr/local/sbin/block\", \"{host}\"]",
-            value,
-        );
+        let what =
+            "a list of a program and its arguments, like [\"/usr/local/sbin/block\", \"{host}\"]";
+        faults.expected(what, value);
         return None;
     };
     let Some(program) = words.first() else {
@@ -56,55 +51,35 @@ pub(super) fn argv(
         return None;
     };
     absolute(program, faults)?;
-    let mut argv = Vec::new();
-    for word in words {
-        let text = text(word, faults)?;
-        if text.contains('\0') {
-            faults.at(word.place, "an argument cannot hold a NUL character");
-            return None;
-        }
-        if let Some(unknown) = unknown_placeholder(text, placeholders) {
-            let known: Vec<String> = placeholders
-                .iter()
-                .map(|name| format!("{{{name}}}"))
-                .collect();
-            faults.at(
-                word.place,
-                format!(
-                    "unknown placeholder `{{{}}}`: there are {}",
-                    unknown.escape_debug(),
-                    known.join(", ")
-                ),
-            );
-            return None;
-        }
-        argv.push(text.to_owned());
-    }
-    Some(argv)
+    let argv = words
+        .iter()
+        .map(|word| argument(word, placeholders, faults));
+    argv.collect()
 }
 
-/// How long a program may run.
-pub(super) fn patience(value: &Located, faults: &mut Faults<'_>) -> Option<Duration> {
-    let patience = finite(value, faults)?;
-    if patience > LONGEST {
-        faults.expected("a duration of 5 minutes at most", value);
+fn argument(word: &Located, known: &[&str], faults: &mut Faults<'_>) -> Option<String> {
+    let text = text(word, faults)?;
+    if text.contains('\0') {
+        faults.at(word.place, "an argument cannot contain a NUL character");
         return None;
     }
-    Some(patience)
+    let mut names = text.split('{').skip(1).filter_map(placeholder);
+    if let Some((unknown, _)) = names.find(|(name, _)| !known.contains(name)) {
+        let known: Vec<String> = known.iter().map(|name| format!("{{{name}}}")).collect();
+        let known = known.join(", ");
+        let message = format!("unknown placeholder `{{{unknown}}}`: the placeholders are {known}");
+        faults.at(word.place, message);
+        return None;
+    }
+    Some(text.to_owned())
 }
 
-/// The name at the beginning of `rest`, which follows a `{`, and what follows its `}`; `None`: the
-/// brace is a brace, as in `{ {host} }`.
+/// The name at the beginning of `rest`, which follows a `{`, and what follows its `}`. `None`: it
+/// is a plain brace, as in `{ {host} }`.
 fn placeholder(rest: &str) -> Option<(&str, &str)> {
     let (name, after) = rest.split_once('}')?;
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase());
     is_name.then_some((name, after))
-}
-
-fn unknown_placeholder<'t>(text: &'t str, known: &[&str]) -> Option<&'t str> {
-    let mut names = text.split('{').skip(1).filter_map(placeholder);
-    let unknown = names.find(|(name, _)| !known.contains(name))?;
-    Some(unknown.0)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! TOML text into values that know where they stand.
+//! TOML text into values with their places.
 
 use std::fmt;
 use std::ops::Range;
@@ -32,7 +32,7 @@ pub(super) enum Value {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Member {
     pub(super) key: String,
-    /// Where the key stands (its value has a place of its own).
+    /// The place of the key; the value has another.
     pub(super) place: Place,
     pub(super) value: Located,
 }
@@ -52,7 +52,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// All of a file's values, and all that its syntax has wrong.
+/// All values of a file, and all its syntax errors.
 pub(super) fn parse(text: &str) -> (Vec<Member>, Vec<(Option<Place>, String)>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let problems = errors
@@ -82,7 +82,7 @@ fn located(text: &str, value: &DeValue<'_>, span: &Range<usize>) -> Located {
     let value = match value {
         DeValue::String(value) => Value::Text(value.to_string()),
         DeValue::Integer(value) => i64::from_str_radix(value.as_str(), value.radix())
-            // Only what no key accepts can be that large.
+            // No key accepts a number this large.
             .map_or(Value::Float(f64::MAX), Value::Integer),
         DeValue::Float(value) => Value::Float(value.as_str().parse().unwrap_or(f64::NAN)),
         DeValue::Boolean(value) => Value::Boolean(*value),
@@ -101,7 +101,7 @@ fn located(text: &str, value: &DeValue<'_>, span: &Range<usize>) -> Located {
     }
 }
 
-/// Columns count characters, as editors do.
+/// A column counts characters, as editors do.
 fn place(text: &str, span: &Range<usize>) -> Place {
     let mut end = span.start.min(text.len());
     while !text.is_char_boundary(end) {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn every_syntax_error_is_told_not_only_the_first() {
+    fn every_syntax_error_is_reported_not_only_the_first() {
         let (_, problems) = parse("a = \nb = 1\nc = [1\nd = 'x\n");
         let lines: Vec<_> = problems
             .iter()

@@ -1,12 +1,12 @@
-//! Durations as fail2ban's users write them.
+//! Durations as fail2ban's users write them: `10m`, `1h 30m`, `1w`.
 
 use std::time::Duration;
 
-/// Longest finite duration: longer ones overflow calendars, and mean "for ever" anyway.
+/// The longest finite duration; longer ones overflow calendars.
 const LONGEST: u64 = 100 * 365 * DAY;
 const DAY: u64 = 86_400;
 
-/// Units, longest first. A month and a year are fixed spans, as fail2ban has them.
+/// Units, longest first. A month and a year have a fixed length, as in fail2ban.
 const UNITS: &[(&str, u64)] = &[
     ("y", 365 * DAY),
     ("mo", 30 * DAY),
@@ -17,35 +17,12 @@ const UNITS: &[(&str, u64)] = &[
     ("s", 1),
 ];
 
-/// Spellings beyond those of [`UNITS`].
-const SPELLINGS: &[(&str, &str)] = &[
-    ("sec", "s"),
-    ("secs", "s"),
-    ("second", "s"),
-    ("seconds", "s"),
-    ("min", "m"),
-    ("mins", "m"),
-    ("minute", "m"),
-    ("minutes", "m"),
-    ("hour", "h"),
-    ("hours", "h"),
-    ("day", "d"),
-    ("days", "d"),
-    ("week", "w"),
-    ("weeks", "w"),
-    ("mon", "mo"),
-    ("month", "mo"),
-    ("months", "mo"),
-    ("year", "y"),
-    ("years", "y"),
-];
-
-/// `10m`, `1h 30m`, `1d12h`, `1w`, `1mo`, bare seconds; `-1` and `permanent` are `None`: for ever.
+/// `10m`, `1h 30m`, `1d12h`, `1w`, `1mo`, bare seconds; `-1` and `permanent` are `None`.
 ///
 /// `m` is minutes, `mo` months of 30 days. At most 100 years.
 ///
 /// # Errors
-/// What is wrong and what would be right, for the operator.
+/// What is wrong, and what to write.
 pub fn parse(text: &str) -> Result<Option<Duration>, String> {
     let text = text.trim();
     if matches!(text, "-1" | "permanent") {
@@ -53,7 +30,7 @@ pub fn parse(text: &str) -> Result<Option<Duration>, String> {
     }
     let wrong = || {
         format!(
-            "`{}` is no duration: write `10m`, `1h 30m`, `1w`, seconds, or `permanent`",
+            "`{}` is not a duration: write `10m`, `1h 30m`, `1w`, seconds, or `permanent`",
             text.escape_debug()
         )
     };
@@ -70,7 +47,7 @@ pub fn parse(text: &str) -> Result<Option<Duration>, String> {
         let (unit, next) = after.split_at(letters);
         let number: u64 = number.parse().map_err(|_| wrong())?;
         let next = next.trim_start();
-        // A number without a unit is seconds, but only when it stands alone or last.
+        // A number without a unit is seconds, but only alone or at the end.
         let factor = if unit.is_empty() && next.is_empty() {
             1
         } else {
@@ -91,17 +68,22 @@ pub fn parse(text: &str) -> Result<Option<Duration>, String> {
 }
 
 fn unit_seconds(unit: &str) -> Option<u64> {
-    let unit = SPELLINGS
-        .iter()
-        .find_map(|(long, short)| (*long == unit).then_some(*short))
-        .unwrap_or(unit);
-    UNITS
-        .iter()
-        .find_map(|(name, seconds)| (*name == unit).then_some(*seconds))
+    let unit = match unit {
+        "sec" | "secs" | "second" | "seconds" => "s",
+        "min" | "mins" | "minute" | "minutes" => "m",
+        "hour" | "hours" => "h",
+        "day" | "days" => "d",
+        "week" | "weeks" => "w",
+        "mon" | "month" | "months" => "mo",
+        "year" | "years" => "y",
+        unit => unit,
+    };
+    let found = UNITS.iter().find(|(name, _)| *name == unit);
+    found.map(|(_, seconds)| *seconds)
 }
 
-/// `10m`, `1h 30m`, `1w`, `for ever`; what [`parse`] reads gives the same duration again
-/// (`for ever` excepted). Parts below a second are left out.
+/// `10m`, `1h 30m`, `1w`, which [`parse`] reads again, or `for ever`. Parts of a second are
+/// omitted.
 pub fn show(duration: Option<Duration>) -> String {
     let Some(duration) = duration else {
         return "for ever".into();
@@ -109,7 +91,7 @@ pub fn show(duration: Option<Duration>) -> String {
     let mut rest = duration.as_secs();
     let mut parts = Vec::new();
     for (name, seconds) in UNITS {
-        // 30 days stay `30d`, a year `365d`: people write and search them so.
+        // 30 days are `30d` and a year is `365d`, as people write and search for them.
         if matches!(*name, "mo" | "y") || (*name == "w" && rest % seconds != 0) {
             continue;
         }
@@ -160,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_duration() {
+    fn refuses_other_text() {
         for text in [
             "",
             "m",

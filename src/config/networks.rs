@@ -1,4 +1,4 @@
-//! Text into networks: a list's file, and the words that stand beside networks.
+//! Reads networks: a file of them, and the entries of `ignoreip`.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use ipnet::IpNet;
 
 use super::document::Place;
 
-/// Networks in one file at most.
+/// The largest number of networks in one file.
 pub(super) const MOST_NETWORKS: usize = 200_000;
 
-/// What `ignoreip` may name.
+/// An entry of `ignoreip`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ignored {
     Network(IpNet),
@@ -18,7 +18,7 @@ pub(super) enum Ignored {
     Name(String),
 }
 
-/// An address or a network, masked; an IPv4 address inside IPv6 unmapped.
+/// An address or a network, masked; an IPv4 address mapped into IPv6 becomes IPv4.
 pub(super) fn network(text: &str) -> Option<IpNet> {
     let network = match text.parse::<IpNet>() {
         Ok(network) => network,
@@ -50,7 +50,7 @@ pub(super) fn ignored(text: &str) -> Option<Ignored> {
     host_name(text).map(Ignored::Name)
 }
 
-/// A host's name in lower case. One that ends in a number is a mistyped address.
+/// A host's name in lower case. A name that ends in a number is a mistyped address.
 fn host_name(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text);
     let label = |label: &str| {
@@ -62,32 +62,32 @@ fn host_name(text: &str) -> Option<String> {
     (name.len() <= 253 && named && name.split('.').all(label)).then(|| name.to_ascii_lowercase())
 }
 
-/// One address or network a line; what follows `#` or `;` is a comment.
+/// One address or network per line; `#` and `;` begin a comment.
 ///
 /// # Errors
-/// Line and column, from 1, of everything else, and what it is.
+/// The first 20 lines that are something else.
 pub(super) fn list(text: &str) -> Result<Vec<IpNet>, Vec<(Place, String)>> {
     let mut networks = Vec::new();
     let mut wrong = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        let said = line.split(['#', ';']).next().unwrap_or("");
-        let word = said.trim();
+        let entry = line.split(['#', ';']).next().unwrap_or("");
+        let word = entry.trim();
         if word.is_empty() {
             continue;
         }
         match network(word) {
             Some(network) if networks.len() < MOST_NETWORKS => networks.push(network),
             found => {
-                let column = said.chars().take_while(|c| c.is_whitespace()).count() + 1;
+                let column = entry.chars().take_while(|c| c.is_whitespace()).count() + 1;
                 let message = match found {
                     Some(_) => format!("more than {MOST_NETWORKS} networks"),
                     None => format!(
-                        "`{}` is no address or network: write one a line, like `192.0.2.0/24`",
+                        "`{}` is not an address or network: write one per line, like `192.0.2.0/24`",
                         word.chars().take(60).collect::<String>().escape_debug()
                     ),
                 };
                 wrong.push(((index + 1, column), message));
-                // A file of another kind would be wrong in each line.
+                // Every line of another kind of file is wrong.
                 if wrong.len() >= 20 {
                     break;
                 }
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_ignored_is_told_apart() {
+    fn entries_of_ignoreip_are_distinguished() {
         let net = |text: &str| Some(Ignored::Network(text.parse().unwrap()));
         let file = |text: &str| Some(Ignored::File(text.into()));
         let name = |text: &str| Some(Ignored::Name(text.into()));
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_has_one_network_a_line_and_every_fault_its_place() {
+    fn a_list_has_one_network_per_line_and_every_error_has_a_place() {
         let text = "# from https://example.net/ips\n192.0.2.0/24\n\n  2001:db8::/32 # six\n";
         let read: Vec<String> = list(text).unwrap().iter().map(IpNet::to_string).collect();
         assert_eq!(read, ["192.0.2.0/24", "2001:db8::/32"]);

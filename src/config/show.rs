@@ -1,21 +1,29 @@
-//! A checked jail back into text: what is in force, and where each key comes from.
+//! Shows the settings in force, and describes every key.
 
-use super::{Config, Increment, Jail, JailName, Log, Origins, Ports, duration, jail_keys};
+use super::jail::Log;
+use super::jail_rows::{INCREMENT, JAIL};
+use super::origins::Origins;
+use super::row::Row;
+use super::sections::{COMMAND, FIREWALL, METRICS, PATHS, PROXIES, STORE, SYSLOG};
+use super::settings::Config;
+use super::values::quote;
+use crate::jail_name::JailName;
 
-/// The jail as TOML that [`super::load`] reads again to the same jail; behind each key the file
-/// and line it comes from. `None`: no such jail.
+/// The jail as TOML that reads as the same jail; behind each key its file and line. `None`: no such
+/// jail.
 pub fn show_jail(config: &Config, origins: &Origins, name: &JailName) -> Option<String> {
     let jail = config.jails.get(name)?;
     let mut text = format!("[jails.{}]\n", quoted_key(name.as_str()));
-    // Bans are counted without a filter.
-    let keys = jail_keys().filter(|key| jail.log != Log::Bans || *key != "filter");
-    for key in keys {
-        let from = origins
-            .of(name.as_str(), key)
-            .map_or("built in".to_owned(), |(file, place)| {
-                format!("{}:{}", file.display(), place.0)
-            });
-        let line = format!("{key} = {}", value(jail, key));
+    for row in JAIL {
+        // Jails that count bans have no filter.
+        if jail.log == Log::Bans && row.name == "filter" {
+            continue;
+        }
+        let from = match origins.of(name.as_str(), row.name) {
+            Some((file, place)) => format!("{}:{}", file.display(), place.0),
+            None => "built in".to_owned(),
+        };
+        let line = format!("{} = {}", row.name, (row.show)(jail));
         text.push_str(&format!("{line:<40} # {from}\n"));
     }
     if let Some(filter) = config.filters.get(&jail.filter) {
@@ -24,171 +32,51 @@ pub fn show_jail(config: &Config, origins: &Origins, name: &JailName) -> Option<
     Some(text)
 }
 
-/// A bare key must not have dots in it.
+/// A bare key cannot have dots.
 fn quoted_key(name: &str) -> String {
     if name.contains('.') {
-        format!("\"{name}\"")
+        quote(name)
     } else {
         name.to_owned()
     }
 }
 
-fn value(jail: &Jail, key: &str) -> String {
-    match key {
-        "enabled" => jail.enabled.to_string(),
-        "enforce" => jail.enforce.to_string(),
-        "log" => text(&jail.log.to_string()),
-        "filter" => text(&jail.filter),
-        "maxretry" => jail.maxretry.to_string(),
-        "findtime" => text(&duration::show(Some(jail.findtime))),
-        "bantime" => text(
-            &jail
-                .bantime
-                .map_or("permanent".into(), |time| duration::show(Some(time))),
-        ),
-        "port" => ports(&jail.port),
-        "ignoreip" => list(
-            jail.ignoreip
-                .iter()
-                .map(ToString::to_string)
-                .chain(
-                    jail.ignore_files
-                        .iter()
-                        .map(|file| file.display().to_string()),
-                )
-                .chain(jail.ignore_names.iter().cloned()),
-        ),
-        "ignoreself" => jail.ignoreself.to_string(),
-        "ignore_ssh_logins" => jail
-            .ignore_ssh_logins
-            .map_or("false".into(), |time| text(&duration::show(Some(time)))),
-        "ipv4_prefix" => jail.ipv4_prefix.to_string(),
-        "ipv6_prefix" => jail.ipv6_prefix.to_string(),
-        "ban_private" => jail.ban_private.to_string(),
-        "weight" => jail.weight.to_string(),
-        "bans_per_minute" => jail.bans_per_minute.to_string(),
-        "vhost" => list(jail.vhost.iter().cloned()),
-        "not_vhost" => list(jail.not_vhost.iter().cloned()),
-        "increment" => jail.increment.as_ref().map_or("false".into(), increment),
-        "on_ban" => list(jail.hooks.on_ban.iter().cloned()),
-        "on_unban" => list(jail.hooks.on_unban.iter().cloned()),
-        "hook_timeout" => text(&duration::show(Some(jail.hooks.timeout))),
-        _ => String::new(),
-    }
+/// One key of the configuration, for the manual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyHelp {
+    /// `paths`, `firewall`, `firewall.command`, `syslog`, `metrics`, `proxies`, `defaults` (the keys of each
+    /// jail) or `increment`.
+    pub section: &'static str,
+    /// Its name.
+    pub key: &'static str,
+    /// As in a file; in words for `log` and `filter`.
+    pub default: &'static str,
+    /// One line.
+    pub help: &'static str,
 }
 
-/// Options of a filter may hold quotes and backslashes, arguments of a program anything.
-fn text(value: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in value.chars() {
-        match c {
-            '\\' | '"' => quoted.extend(['\\', c]),
-            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => quoted.push(c),
-        }
-    }
-    quoted + "\""
+/// Every key, by section, in the order of the manual.
+pub fn keys() -> Vec<KeyHelp> {
+    [
+        described("paths", PATHS),
+        described("firewall", FIREWALL),
+        described("firewall.command", COMMAND),
+        described("syslog", SYSLOG),
+        described("metrics", METRICS),
+        described("store", STORE),
+        described("proxies", PROXIES),
+        described("defaults", JAIL),
+        described("increment", INCREMENT),
+    ]
+    .concat()
 }
 
-fn list(items: impl Iterator<Item = String>) -> String {
-    format!(
-        "[{}]",
-        items.map(|item| text(&item)).collect::<Vec<_>>().join(", ")
-    )
-}
-
-fn increment(increment: &Increment) -> String {
-    let time = |time| text(&duration::show(Some(time)));
-    let mut parts = Vec::new();
-    parts.extend(increment.factor.map(|factor| format!("factor = {factor}")));
-    if !increment.multipliers.is_empty() {
-        parts.push(format!("multipliers = {:?}", increment.multipliers));
-    }
-    parts.push(format!("maxtime = {}", time(increment.maxtime)));
-    if !increment.rndtime.is_zero() {
-        parts.push(format!("rndtime = {}", time(increment.rndtime)));
-    }
-    if increment.overalljails {
-        parts.push("overalljails = true".into());
-    }
-    parts.push(format!("memory = {}", time(increment.memory)));
-    format!("{{ {} }}", parts.join(", "))
-}
-
-fn ports(ports: &Ports) -> String {
-    let (tcp, udp) = match ports {
-        Ports::All => return "[\"all\", \"ssh\"]".into(),
-        Ports::AllButSsh => return "[\"all\"]".into(),
-        Ports::List { tcp, udp } => (tcp, udp),
+fn described<T>(section: &'static str, rows: &[Row<T>]) -> Vec<KeyHelp> {
+    let describe = |row: &Row<T>| KeyHelp {
+        section,
+        key: row.name,
+        default: row.default,
+        help: row.help,
     };
-    let words = tcp.iter().map(|port| match port {
-        80 => text("http"),
-        443 if udp.contains(&443) => text("https"),
-        22 => text("ssh"),
-        port => port.to_string(),
-    });
-    format!("[{}]", words.collect::<Vec<_>>().join(", "))
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::merge::{Layer, Source, merge};
-    use super::*;
-
-    fn read(text: &str) -> (Config, Origins) {
-        let source = Source {
-            layer: Layer::Main,
-            file: "p.toml".into(),
-            text: text.into(),
-        };
-        let (config, origins, problems) = merge(&[source]);
-        assert_eq!(problems, [], "{text}");
-        (config, origins)
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_shown_is_read_again_to_the_same_jail(
-            (maxretry, findtime, bantime, prefix) in (1..1000u32, 1..10_000_000u64, proptest::option::of(1..10_000_000u64), 48..=128u8),
-            port in prop::sample::select(vec!["\"all\"", "[\"ssh\", \"all\"]", "[8080, 443, \"http\"]", "[\"https\", 22]"]),
-            (factor, increments) in (1.0..1000.0f64, any::<bool>()),
-            (access, enforce) in (any::<bool>(), any::<bool>()),
-        ) {
-            let log = if access { "access\"\nvhost = [\"a.example\", \"*.b\"]\nnot_vhost = \"c" } else { "error" };
-            let increment = match (increments, enforce) {
-                (true, true) => format!("{{ factor = {factor} }}"),
-                (true, false) => "{ multipliers = \"1 5 30\", rndtime = \"90\", overalljails = true }".into(),
-                _ => "false".into(),
-            };
-            let bantime = bantime.map_or("-1".to_owned(), |time| time.to_string());
-            let (config, origins) = read(&format!(
-                "[jails.\"a.b\"]\nlog = \"{log}\"\nmaxretry = {maxretry}\nfindtime = {findtime}\nbantime = {bantime}\nipv6_prefix = {prefix}\nport = {port}\nincrement = {increment}\nenforce = {enforce}\nignoreip = \"192.0.2.1 2001:db8::/32 /a office.example\"\nignore_ssh_logins = \"7d\"\nfilter = 'x[mode=\"a\\b\"]'\non_ban = [\"/b\", \"{{host}}\\n\\\\\\u0085\"]\nhook_timeout = 90\n"
-            ));
-            let name = "a.b".parse().unwrap();
-            let shown = show_jail(&config, &origins, &name).unwrap();
-            prop_assert_eq!(&read(&shown).0.jails[&name], &config.jails[&name], "{}", shown);
-        }
-    }
-
-    #[test]
-    fn each_key_names_its_file_and_line() {
-        let (config, origins) = read("[jails.a]\nlog = \"error\"\n[defaults]\nweight = 2\n");
-        let shown = show_jail(&config, &origins, &"a".parse().unwrap()).unwrap();
-        for (start, end) in [
-            ("log = \"error\" ", "# p.toml:2"),
-            ("weight = 2 ", "# p.toml:4"),
-            ("maxretry = 5 ", "# built in"),
-        ] {
-            assert!(
-                shown
-                    .lines()
-                    .any(|line| line.starts_with(start) && line.ends_with(end)),
-                "{shown}"
-            );
-        }
-        assert_eq!(show_jail(&config, &origins, &"b".parse().unwrap()), None);
-        assert_eq!(shown.lines().count(), 1 + jail_keys().count());
-    }
+    rows.iter().map(describe).collect()
 }

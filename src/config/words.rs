@@ -1,145 +1,131 @@
-//! Keys that people bring from elsewhere, and what was probably meant.
+//! Words that people write and mean something else: removed settings, fail2ban's keys, typing errors.
 
-/// What to use instead of a key that this section does not have; `None`: nobody's word.
-pub(super) fn advice(section: &str, key: &str) -> Option<&'static str> {
-    let known = |table: &[(&str, &'static str)]| {
-        table
-            .iter()
-            .find(|(name, _)| *name == key)
-            .map(|(_, advice)| *advice)
-    };
-    if section == "defaults" || section.starts_with("jails.") {
-        known(JAIL)
-    } else if section == "firewall" {
-        known(FIREWALL)
-    } else {
-        None
-    }
-}
+pub(super) use crate::nearest::nearest;
 
-const ACTION: &str = "what a ban does is `backend` in `[firewall]`, the same for every jail; a \
-                      program that is told of bans is `on_ban = [\"/PROGRAM\", \"{host}\"]`";
-
-/// fail2ban's keys of a jail that are something else here, or nothing.
-const JAIL: &[(&str, &str)] = &[
-    ("action", ACTION),
-    ("action_", ACTION),
-    ("allports", "write `port = \"all\"`"),
-    (
-        "backend",
-        "nothing is tailed or polled here: Apache pipes its lines in. What a ban does is `backend` in `[firewall]`",
-    ),
-    (
-        "banaction",
-        "what a ban does is `backend` in `[firewall]`, the same for every jail",
-    ),
-    (
-        "banaction_allports",
-        "write `port = \"all\"`; what a ban does is `backend` in `[firewall]`",
-    ),
-    (
-        "bantime.increment",
-        "write `increment = { factor = 2, maxtime = \"1w\" }`; it also knows multipliers, rndtime, overalljails and memory",
-    ),
-    ("chain", "the firewall needs no chain: leave it out"),
-    (
-        "datepattern",
-        "lines count when they arrive, so no date is read: leave it out",
-    ),
-    (
-        "destemail",
-        "no mail is sent: follow syslog or the log file, or have a program of yours send it, as `on_ban = [\"/PROGRAM\", \"{host}\"]`",
-    ),
-    (
-        "failregex",
-        "patterns stand in a filter: put it into filters.d/NAME.conf and write `filter = \"NAME\"`",
-    ),
-    (
-        "ignorecommand",
-        "no program is asked: `ignoreip` takes addresses, names and files, which are read again when they change",
-    ),
-    (
-        "ignoreregex",
-        "patterns stand in a filter: put it into filters.d/NAME.conf and write `filter = \"NAME\"`",
-    ),
-    (
-        "journalmatch",
-        "Apache pipes its lines in: write `log = \"access\"` or `log = \"error\"`",
-    ),
-    (
-        "logencoding",
-        "lines are bytes, in any encoding: leave it out",
-    ),
-    (
-        "logpath",
-        "Apache pipes its lines in: write `log = \"access\"` or `log = \"error\"`",
-    ),
-    (
-        "maxlines",
-        "it stands in the filter's file; only `pipeban test --kind raw` takes such a filter",
-    ),
-    ("maxmatches", "leave it out"),
-    (
-        "mode",
-        "write it behind the filter's name: `filter = 'name[mode=\"aggressive\"]'`",
-    ),
-    ("name", "the name is the one in `[jails.NAME]`"),
-    ("observe", "write `enforce = false`"),
-    (
-        "protocol",
-        "leave it out: a ban closes tcp, and udp 443 with https",
-    ),
-    ("sender", "no mail is sent: leave it out"),
-    (
-        "usedns",
-        "only Apache's client field counts, which is an address: leave it out",
-    ),
+/// Settings of earlier versions: accepted without effect, with a warning, for one release.
+/// The section (`jail` for `[defaults]` and every jail), the key or `key = "value"`, what to do.
+#[rustfmt::skip] // a table
+const REMOVED: &[(&str, &str, &str)] = &[
+    ("paths", "wtmp",
+        "pipeban reads no logins; delete this line, and list trusted addresses in `ignoreip`"),
+    ("firewall", "backend = \"ipset\"",
+        "pipeban uses `nftables` instead; write `backend = \"nftables\"`"),
+    ("jail", "ignore_ssh_logins",
+        "delete this line; list trusted addresses in `ignoreip`, or run `pipeban allow ADDRESS`"),
+    ("jail", "datepattern",
+        "delete this line; pipeban counts a line at the time it arrives and reads no date"),
 ];
 
-const FIREWALL: &[(&str, &str)] = &[
-    ("banaction", "write `backend = \"ufw\"`"),
-    ("action", "write `backend = \"ufw\"`"),
-    ("chain", "the firewall needs no chain: leave it out"),
-    ("port", "ports belong into `[defaults]` or a jail"),
+const ACTION: &str = "set `backend` in `[firewall]`, for all jails; to run a program at each ban, \
+                      set `on_ban = [\"/PROGRAM\", \"{host}\"]`";
+const BACKEND: &str = "set `backend` in `[firewall]`, for all jails";
+const LOG: &str =
+    "Apache pipes its lines to pipeban: write `log = \"access\"` or `log = \"error\"`";
+const MAIL: &str = "pipeban sends no mail: follow syslog or the log file, or let a program send it \
+                    with `on_ban = [\"/PROGRAM\", \"{host}\"]`";
+const PATTERNS: &str =
+    "patterns are in a filter: write filters.d/NAME.conf and `filter = \"NAME\"`";
+const CHAIN: &str = "delete it; pipeban needs no chain";
+
+/// Keys of fail2ban and their equivalent; by section, `jail` as in [`REMOVED`].
+#[rustfmt::skip] // a table
+const FOREIGN: &[(&str, &str, &str)] = &[
+    ("firewall", "action", "write `backend = \"ufw\"`"),
+    ("firewall", "banaction", "write `backend = \"ufw\"`"),
+    ("firewall", "chain", CHAIN),
+    ("firewall", "port", "set `port` in `[defaults]` or in a jail"),
+    ("jail", "action", ACTION),
+    ("jail", "action_", ACTION),
+    ("jail", "allports", "write `port = \"all\"`"),
+    ("jail", "backend",
+        "delete it; Apache pipes its lines to pipeban. `backend` in `[firewall]` is what enforces bans"),
+    ("jail", "banaction", BACKEND),
+    ("jail", "banaction_allports", "write `port = \"all\"`, and set `backend` in `[firewall]`"),
+    ("jail", "bantime.increment",
+        "for longer repeated bans, write `increment = { factor = 2, maxtime = \"1w\" }`; further \
+        keys are multipliers, rndtime, overalljails and memory"),
+    ("jail", "chain", CHAIN),
+    ("jail", "destemail", MAIL),
+    ("jail", "failregex", PATTERNS),
+    ("jail", "ignorecommand",
+        "pipeban runs no such program; `ignoreip` takes addresses, names, and files, which are read \
+        again when they change"),
+    ("jail", "ignoreregex", PATTERNS),
+    ("jail", "journalmatch", LOG),
+    ("jail", "logencoding", "delete it; pipeban matches bytes in any encoding"),
+    ("jail", "logpath", LOG),
+    ("jail", "maxlines",
+        "delete it; pipeban matches each line alone, keep fail2ban for filters that need several lines"),
+    ("jail", "maxmatches", "delete it"),
+    ("jail", "mode", "write it behind the filter's name: `filter = 'name[mode=\"aggressive\"]'`"),
+    ("jail", "name", "the name is the one in `[jails.NAME]`"),
+    ("jail", "observe", "write `enforce = false`"),
+    ("jail", "protocol", "delete it; a ban closes tcp, and udp 443 with https"),
+    ("jail", "sender", MAIL),
+    ("jail", "usedns", "delete it; pipeban bans the address in Apache's client field"),
 ];
 
-/// The known word that `word` was probably meant to be: at most a third of it mistyped.
-pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    if word.len() > 40 {
-        return None;
-    }
-    let plain = |text: &str| text.to_lowercase().replace('-', "_");
-    let word = plain(word);
-    let most = (word.chars().count() / 3).max(1);
-    known
-        .map(|candidate| (distance(&word, &plain(candidate)), candidate))
-        .filter(|(distance, _)| *distance <= most)
-        .min()
-        .map(|(_, candidate)| candidate)
-}
+/// Keys that only fail2ban has.
+const FAIL2BANS: [&str; 9] = [
+    "action",
+    "backend",
+    "banaction",
+    "destemail",
+    "failregex",
+    "logpath",
+    "mta",
+    "sender",
+    "usedns",
+];
 
-/// Letters to insert, delete, change or swap with their neighbour.
-fn distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().collect();
-    let b: Vec<char> = b.chars().collect();
-    let mut before: Vec<usize> = Vec::new();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    let at = |row: &[usize], index: usize| row.get(index).copied().unwrap_or(usize::MAX / 2);
-    for (i, x) in a.iter().enumerate() {
-        let mut next = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let mut best = (at(&row, j) + usize::from(x != y))
-                .min(at(&row, j + 1) + 1)
-                .min(at(&next, j) + 1);
-            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
-            if swapped {
-                best = best.min(at(&before, j - 1) + 1);
+/// The line, from 1, of the first section with fail2ban's keys that is none of pipeban's.
+pub(super) fn fail2bans_header(text: &str) -> Option<usize> {
+    let mut section = None;
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(']'))
+        {
+            let is_foreign = !name.contains(['.', '[', ',', '"'])
+                && ![
+                    "paths", "firewall", "syslog", "proxies", "defaults", "jails",
+                ]
+                .contains(&name);
+            section = is_foreign.then_some(number);
+            if name == "DEFAULT" {
+                return section;
             }
-            next.push(best);
+        } else if section.is_some() {
+            let key = line.split(['=', ':']).next().unwrap_or_default().trim();
+            if FAIL2BANS.contains(&key) {
+                return section;
+            }
         }
-        before = std::mem::replace(&mut row, next);
     }
-    at(&row, b.len())
+    None
+}
+
+/// What to do about a setting that was removed: a key, or `key = "value"`.
+pub(super) fn removed(section: &str, setting: &str) -> Option<&'static str> {
+    find(REMOVED, section, setting)
+}
+
+/// What to write instead of a key of fail2ban.
+pub(super) fn advice(section: &str, key: &str) -> Option<&'static str> {
+    find(FOREIGN, section, key)
+}
+
+fn find(
+    table: &[(&'static str, &'static str, &'static str)],
+    section: &str,
+    key: &str,
+) -> Option<&'static str> {
+    let in_jail = section == "defaults" || section.starts_with("jails.");
+    let section = if in_jail { "jail" } else { section };
+    let mut rows = table.iter();
+    rows.find(|row| row.0 == section && row.1 == key)
+        .map(|row| row.2)
 }
 
 #[cfg(test)]
@@ -165,8 +151,9 @@ mod tests {
     }
 
     #[test]
-    fn words_of_fail2ban_are_sorted_and_each_answered() {
-        assert!(JAIL.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    fn keys_of_fail2ban_are_sorted_and_answered() {
+        let sorted = |rows: &[(&str, &str, &str)]| (rows[0].0, rows[0].1) < (rows[1].0, rows[1].1);
+        assert!(FOREIGN.windows(2).all(sorted));
         assert!(advice("jails.x", "logpath").is_some_and(|text| text.contains("log =")));
         assert!(advice("defaults", "banaction").is_some());
         assert!(advice("syslog", "banaction").is_none());

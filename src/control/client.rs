@@ -1,4 +1,4 @@
-//! One question to the engine, from a command.
+//! A command's connection to the engine.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -7,21 +7,21 @@ use std::time::Duration;
 
 use super::{Command, Reply, Request, encode};
 
-/// An answer longer than this is not the engine's.
+/// Bytes of an answer at most.
 const MAX_REPLY: u64 = 1 << 30;
 
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum AskError {
-    /// Nobody listens at the socket.
+    /// No process listens at the socket.
     NotRunning,
-    /// The socket may not be used.
+    /// This user has no permission to use the socket.
     NotPermitted,
-    /// The engine was there but gave no (understandable) answer.
+    /// The engine gave no valid answer.
     NoAnswer(io::Error),
 }
 
-/// Asks the engine and waits for its answer, `patience` at most for each step.
+/// Sends a command and waits for the answer, at most `patience` for each step.
 ///
 /// # Errors
 /// See [`AskError`].
@@ -37,7 +37,7 @@ pub fn ask(socket: &Path, command: &Command, patience: Duration) -> Result<Reply
 fn converse(mut stream: UnixStream, command: &Command, patience: Duration) -> io::Result<Reply> {
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    // An engine that refuses the caller answers and closes without reading: its answer counts.
+    // An engine that refuses the caller answers and closes without reading.
     let sent = stream.write_all(&encode(&Request::Command(command.clone())));
     let mut line = Vec::new();
     let read = BufReader::new(stream)

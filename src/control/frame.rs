@@ -34,11 +34,6 @@ impl Lines {
         }
     }
 
-    /// Changes the bound, also for what has arrived already.
-    pub fn set_max(&mut self, max: usize) {
-        self.max = max;
-    }
-
     /// Takes in what arrived.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.start > 0 {

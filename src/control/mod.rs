@@ -6,29 +6,45 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::JailName;
 use crate::filter::PatternAt;
-use crate::record::{Kind, display};
+use crate::record::{ClientSource, Kind};
+use crate::sys::sandbox::Confined;
 
 mod client;
 mod frame;
+mod known;
+mod ports;
+mod status;
 mod transfer;
+mod worker;
 
 pub use client::{AskError, ask};
 pub use frame::{Lines, TooLong, encode};
+pub use known::{Known, KnownBan, KnownCounter, KnownExempt};
+pub use ports::PortsStatus;
+pub use status::{
+    BanStatus, EngineStatus, FailingStatus, JailStatus, ListedBan, OffStatus, Status, WorkerStatus,
+};
 pub use transfer::{Exported, Fate, Offered, Until};
+pub use worker::{Counters, MAX_UNREAD, Reading, SlowestFilter, Unread};
 
-/// Version of this protocol. An engine refuses another one, and says so; lines still pass.
-pub const VERSION: u32 = 1;
+/// Version of this protocol. The engine refuses and logs any other; lines still pass.
+pub const VERSION: u32 = 3;
 
-/// Longest message a worker may send, in bytes with its newline; more ends the connection.
+/// Bytes of a worker's message at most, with its newline; a longer one ends the connection.
 pub const MAX_WORKER_MESSAGE: usize = 256 * 1024;
 
-/// Patterns in one [`Request::Undecided`]; the others come with the next.
+/// Clients in one [`Reply::Watch`] or [`Request::Seen`] at most.
+pub const MAX_WATCHED: usize = 200;
+
+/// Patterns in one [`Request::Undecided`] at most; the next one has the others.
 pub const MAX_UNDECIDED: usize = 20;
+
+/// How long a ban of [`Command::Prove`] lasts at most.
+pub const PROOF_SECONDS: u64 = 30;
 
 /// Names a configuration: the first 16 hex digits of the SHA-256 of its JSON.
 pub fn config_hash(text: impl AsRef<[u8]>) -> String {
@@ -37,11 +53,12 @@ pub fn config_hash(text: impl AsRef<[u8]>) -> String {
     digest.iter().take(8).map(|b| format!("{b:02x}")).collect()
 }
 
-/// What is said to the engine.
+/// A message to the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
-    /// First message of a worker. Answer: [`Reply::Welcome`].
+    /// First message on a worker's connection; its keeper (uid 0) sends it, and then hands the
+    /// connection to the worker. Answer: [`Reply::Welcome`].
     Worker(WorkerHello),
     /// First message of a keeper (uid 0). Answer: [`Reply::Config`], again at every reload.
     Keeper {
@@ -51,42 +68,53 @@ pub enum Request {
     /// Hits of a worker, in stream order. Answer, when committed: [`Reply::Ack`]; one for several
     /// messages that came together.
     Hits(Vec<LineHit>),
-    /// A worker's counters, about once a second while they change.
+    /// A worker's counters, about once per second while they change.
     Counters(Counters),
     /// How a worker reads its lines, when that changes.
     Reading(Reading),
-    /// With the counters: the filter that takes most of a worker's time.
+    /// What a worker gave up, once per connection.
+    Confined(Confined),
+    /// Sent with the counters: the filter that takes most of a worker's time.
     Slowest(SlowestFilter),
-    /// Patterns of a worker that gave up on lines since it last said so, in the order of the
-    /// configuration; at most once a second, at most [`MAX_UNDECIDED`].
+    /// Patterns that gave up on lines since the last such message, in the order of the
+    /// configuration; at most once per second, at most [`MAX_UNDECIDED`].
     Undecided(Vec<Undecided>),
     /// A worker saw enough good requests by different browsers from one address (`shared`).
     Shared {
-        /// Whose.
+        /// The shared address.
         addr: IpAddr,
+    },
+    /// Access records of these clients were seen, as [`Reply::Watch`] requested; at most
+    /// [`MAX_WATCHED`].
+    Seen {
+        /// The clients.
+        clients: Vec<IpAddr>,
     },
     /// First and only message of a command.
     Command(Command),
 }
 
-/// Who a worker is.
+/// A keeper introduces its worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkerHello {
     /// [`VERSION`]
     pub version: u32,
-    /// Names the pipe (the keeper drew it at random); a worker started again has the same.
+    /// The pipe's random number; a restarted worker has the same.
     pub stream: u64,
     /// Process id of the worker.
     pub pid: u32,
-    /// Which log.
+    /// Kind of log.
     pub kind: Kind,
     /// Where lines are written; `None` when they only feed the matcher.
     pub path: Option<PathBuf>,
     /// Hash of the configuration the worker matches with; `None`: it only passes lines through.
     pub config: Option<String>,
+    /// The command line of the Apache that started the logger; empty: not known.
+    #[serde(default)]
+    pub apache: Vec<String>,
 }
 
-/// All that one line hit. Identified by (stream, offset): the same line sent again counts once.
+/// All hits of one line. Identified by (stream, offset): a line sent twice counts once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LineHit {
     /// Byte offset of the line's first byte in its stream.
@@ -97,164 +125,78 @@ pub struct LineHit {
     pub client: IpAddr,
     /// The connection's peer, where the format carries it and it is not the client.
     pub peer: Option<IpAddr>,
-    /// The jails whose filter matched, with the pattern's number.
-    pub jails: Vec<(JailName, u32)>,
+    /// The virtual host, where the format carries it, escaped and cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vhost: Option<String>,
+    /// How the line shows whether the client is the peer.
+    #[serde(default)]
+    pub source: ClientSource,
+    /// The jails whose filter matched, with the pattern's number and what the hit counts.
+    pub jails: Vec<(JailName, u32, u32)>,
     /// Hash of the configuration that matched.
     pub config: String,
     /// The line, escaped for display and cut.
     pub evidence: String,
 }
 
-/// A pattern that a bound on steps or length kept from an answer.
+/// A pattern that reached its bound on steps or length.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Undecided {
-    /// The filter, as jails name it.
+    /// The filter's name.
     pub filter: String,
-    /// Which of its patterns.
+    /// The pattern's place in the filter.
     pub pattern: PatternAt,
-    /// How often.
+    /// Number of lines.
     pub times: u64,
 }
 
-/// A worker's counters since Apache started its pipe; a worker that is started again goes on with
-/// them. At any moment, also in the middle of a load,
-///
-/// - `lines = lines_written + lines_lost + lines_waiting` and
-///   `bytes = written + lost + waiting`, where the log has a path;
-/// - `lines = matched + unparsed + torn + shed + pending`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Counters {
-    /// Lines read from the pipe. A line counts when its end is there.
-    pub lines: u64,
-    /// Bytes read from the pipe.
-    pub bytes: u64,
-    /// Lines written to the log file.
-    pub lines_written: u64,
-    /// Bytes written to the log file.
-    pub written: u64,
-    /// Lines that could not be written and were given up.
-    pub lines_lost: u64,
-    /// Bytes that could not be written and were given up.
-    pub lost: u64,
-    /// Lines that wait to be written.
-    pub lines_waiting: u64,
-    /// Bytes that wait to be written.
-    pub waiting: u64,
-    /// Lines that the filters saw, whatever came of it.
-    pub matched: u64,
-    /// Lines no parser understood.
-    pub unparsed: u64,
-    /// Lines that are too long to be matched.
-    pub torn: u64,
-    /// Lines that were not matched: matching was behind, had crashed on them, or is off.
-    pub shed: u64,
-    /// Lines that wait to be matched.
-    pub pending: u64,
-    /// Of the matched: only with an address that is not Apache's client field.
-    pub spoofed: u64,
-    /// Of the matched: lines that hit.
-    pub hits: u64,
-    /// Of the hits: given up, because the engine did not answer.
-    pub unsent: u64,
-    /// Times a pattern that looks around or back gave up on a line: such a line hits nobody.
-    pub undecided: u64,
-    /// Times the worker was started again.
-    pub restarts: u64,
-    /// Whether lines are matched at all (false: crash loop or no configuration).
-    pub matching: bool,
-}
-
-/// Unread lines that are kept as examples.
-pub const MAX_UNREAD: usize = 3;
-
-/// How a worker reads its lines.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Reading {
-    /// The name of the format, or its string; `None`: no line has decided yet.
-    #[serde(default)]
-    pub format: Option<String>,
-    /// Why no line of this format can ban anybody.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub doubt: Option<String>,
-    /// The last of those that no parser understood, at most [`MAX_UNREAD`].
-    #[serde(default)]
-    pub unparsed_lines: Vec<Unread>,
-}
-
-/// A line that no parser understood.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unread {
-    /// Its number among the lines that this worker was given to match, from 1.
-    pub line: u64,
-    /// Its first bytes, escaped for display.
-    pub begins: String,
-    /// What is wrong with it.
-    pub why: String,
-}
-
-impl Reading {
-    /// Cut to what an honest worker sends, and escaped anew.
-    pub fn bounded(mut self) -> Reading {
-        let cut = |text: &mut String, most| *text = display(text.as_bytes(), most);
-        self.unparsed_lines.truncate(MAX_UNREAD);
-        for unread in &mut self.unparsed_lines {
-            cut(&mut unread.begins, 200);
-            cut(&mut unread.why, 200);
-        }
-        for text in [&mut self.format, &mut self.doubt].into_iter().flatten() {
-            cut(text, 1000);
-        }
-        self
-    }
-}
-
-/// The filter that takes most of a worker's time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SlowestFilter {
-    /// Its name.
-    pub filter: String,
-    /// Percent of the time of all filters.
-    pub share: u64,
-    /// Nanoseconds for one line that it looked at.
-    pub nanos: u64,
-}
-
-/// What a person asks for. Answer: [`Reply::Done`] or [`Reply::Refused`], where nothing else is said.
+/// A command. Answer: [`Reply::Done`] or [`Reply::Refused`], where no other is given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Command {
-    /// `pipeban status [JAIL]`
+    /// `pipeban status [JAIL]`. Answer: [`Reply::Status`].
     Status {
         /// Only this jail.
         jail: Option<JailName>,
+        /// Bans at most, the newest ones.
+        #[serde(default)]
+        newest: usize,
+    },
+    /// All bans of `pipeban status`, a page of them. Answer: [`Reply::StatusPage`].
+    StatusPage {
+        /// Only this jail's bans.
+        jail: Option<JailName>,
+        /// Only enforced ones (`false`), or those of jails with `enforce = false`.
+        observed: Option<bool>,
+        /// Only those of networks after this one; `None`: the first page.
+        after: Option<IpNet>,
     },
     /// `pipeban ban ADDR`
     Ban {
-        /// Whom.
+        /// Address or network.
         net: IpNet,
-        /// On whose behalf; `None`: jail `manual`, with `[defaults]`.
+        /// The jail; `None`: `manual`, with `[defaults]`.
         jail: Option<JailName>,
-        /// How long.
+        /// Length of the ban.
         bantime: BanTime,
-        /// Shown in history.
+        /// The text that `status` and the log show.
         reason: Option<String>,
     },
     /// `pipeban unban ADDR|--all`
     Unban {
         /// `None`: all.
         net: Option<IpNet>,
-        /// The one ban of this name instead, like `b17`.
+        /// Only the ban with this id, like `b17`.
         #[serde(default)]
         id: Option<String>,
         /// Only this jail's bans.
         jail: Option<JailName>,
-        /// Take the ban out of its history too.
+        /// Remove the bans from the history too.
         forget: bool,
     },
     /// `pipeban allow ADDR`
     Allow {
-        /// Whom.
+        /// Address or network.
         net: IpNet,
         /// Seconds; `None`: for ever.
         seconds: Option<u64>,
@@ -263,7 +205,7 @@ pub enum Command {
     },
     /// `pipeban disallow ADDR`
     Disallow {
-        /// Whom.
+        /// Address or network.
         net: IpNet,
     },
     /// `pipeban allow --list`
@@ -279,15 +221,32 @@ pub enum Command {
     Export {
         /// Only this jail's bans.
         jail: Option<JailName>,
-        /// Only those of networks behind this one; `None`: the first page.
+        /// Only those of networks after this one; `None`: the first page.
         after: Option<IpNet>,
     },
     /// `pipeban import`, some of it. Answer: [`Reply::Taken`].
     Import {
-        /// The jail that all are given to; nothing is done where there is none of that name.
+        /// The jail that gets all of them; unknown: the command is refused.
         jail: Option<JailName>,
-        /// The bans, each with the jail it goes to.
+        /// The bans, each with its jail.
         bans: Vec<Offered>,
+    },
+    /// `pipeban purge ADDR`
+    Purge {
+        /// Address or network.
+        net: IpNet,
+    },
+    /// `pipeban explain ADDR`. Answer: [`Reply::Known`].
+    Explain {
+        /// Address or network.
+        net: IpNet,
+    },
+    /// `pipeban doctor`: a ban by hand that lasts for [`PROOF_SECONDS`] and runs no hook.
+    Prove {
+        /// An address that belongs to no client.
+        net: IpNet,
+        /// The ban is to end now, and to leave no history.
+        end: bool,
     },
     /// `pipeban reload`
     Reload,
@@ -295,68 +254,83 @@ pub enum Command {
     Stop,
 }
 
-/// How long a ban by hand lasts.
+/// The length of a ban that a person makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BanTime {
     /// The jail's bantime, without escalation.
     Jail,
-    /// So many seconds.
+    /// Seconds.
     Seconds(u64),
     /// For ever.
     ForEver,
 }
 
-/// What the engine says.
+/// A message of the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
-    /// To a worker: hits up to and with this offset are known already.
+    /// To a worker: the engine has the hits up to this offset.
     Welcome {
         /// [`VERSION`]
         version: u32,
-        /// High-water mark of the worker's stream.
+        /// Offset of the last line; `None`: the stream is new.
         high_water: Option<u64>,
     },
-    /// To a keeper: match with this.
+    /// To a keeper: the configuration to match with.
     Config {
-        /// Names it.
+        /// Its hash.
         hash: String,
         /// JSON of [`crate::config::Config`].
         text: String,
     },
-    /// To a worker: counters and high-water mark are committed up to and with this offset.
+    /// To a worker of an access log: report whether these clients had a record in the last 5
+    /// seconds, or have one in the next 60; at most [`MAX_WATCHED`].
+    Watch {
+        /// The clients.
+        clients: Vec<IpAddr>,
+    },
+    /// To a worker: hits up to this offset are committed.
     Ack {
         /// Offset of the last line.
         offset: u64,
-        /// What came of those hits, one log line each, for a rehearsal by hand.
-        told: Vec<String>,
+        /// The log lines of those hits, for `pipeban log` on a terminal.
+        log_lines: Vec<String>,
     },
     /// To a command: done.
     Done {
-        /// For people.
+        /// The answer as text.
         text: String,
-        /// With `--json`: objects to print, one a line.
+        /// The answer with `--json`: objects, one per line.
         json: Vec<serde_json::Value>,
-        /// False: exit status 1, the answer is no.
+        /// False: the answer is no, exit status 1.
         yes: bool,
     },
     /// To [`Command::Export`].
     Bans {
         /// In the order of their networks.
         bans: Vec<Exported>,
-        /// Behind which network the next page begins; `None`: there is none.
+        /// The next page has the networks after this one; `None`: there is none.
         next: Option<IpNet>,
     },
     /// To [`Command::Import`].
     Taken {
-        /// Of each ban, in order.
+        /// The fate of each ban, in order.
         fates: Vec<Fate>,
-        /// Why some of them are not in force, though they are kept.
+        /// Why imported bans are not in force.
         trouble: Option<String>,
     },
-    /// To `pipeban status`.
+    /// To [`Command::Status`].
     Status(Box<Status>),
+    /// To [`Command::Explain`].
+    Known(Box<Known>),
+    /// To [`Command::StatusPage`].
+    StatusPage {
+        /// In the order of their networks.
+        bans: Vec<ListedBan>,
+        /// The next page has the networks after this one; `None`: there is none.
+        next: Option<IpNet>,
+    },
     /// To a command: not done.
     Refused {
         /// Exit status: 1, 2, 64, 77 or 78.
@@ -364,111 +338,4 @@ pub enum Reply {
         /// Why, and what to do.
         text: String,
     },
-}
-
-/// `pipeban status`. Printed as JSON as it stands (see the man page for the contract).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
-    /// The engine.
-    pub engine: EngineStatus,
-    /// Connected workers.
-    pub workers: Vec<WorkerStatus>,
-    /// Jails.
-    pub jails: Vec<JailStatus>,
-    /// What is wrong now, each with what to do; also told to syslog.
-    pub warnings: Vec<String>,
-}
-
-/// The engine itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EngineStatus {
-    /// Process id.
-    pub pid: u32,
-    /// Since when.
-    pub since: Timestamp,
-    /// Program version.
-    pub version: String,
-    /// Hash of the configuration in use.
-    pub config: String,
-    /// Back end.
-    pub backend: String,
-    /// Emergency stop on; `None`: off is not on.
-    pub off: Option<OffStatus>,
-}
-
-/// The emergency stop.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct OffStatus {
-    /// Since when.
-    pub since: Timestamp,
-    /// Until when; `None`: until `pipeban on`.
-    pub until: Option<Timestamp>,
-}
-
-/// One worker.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WorkerStatus {
-    /// Process id.
-    pub pid: u32,
-    /// Which log.
-    pub kind: Kind,
-    /// Where lines go.
-    pub path: Option<PathBuf>,
-    /// Counters.
-    #[serde(flatten)]
-    pub counters: Counters,
-    /// How it reads lines.
-    #[serde(flatten)]
-    pub reading: Reading,
-    /// The filter that takes most of its time; `None` while too little is known.
-    #[serde(default)]
-    pub slowest: Option<SlowestFilter>,
-}
-
-/// One jail.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct JailStatus {
-    /// Name.
-    pub name: JailName,
-    /// Whether it is enabled.
-    pub enabled: bool,
-    /// Whether its bans reach a firewall.
-    pub enforce: bool,
-    /// Clients with hits in the window.
-    pub currently_failed: u64,
-    /// Hits ever.
-    pub total_failed: u64,
-    /// Bans now.
-    pub currently_banned: u64,
-    /// Bans ever.
-    pub total_banned: u64,
-    /// The bans now.
-    pub banned: Vec<BanStatus>,
-    /// With `enforce = false`: who would be banned now.
-    pub observed: Vec<BanStatus>,
-}
-
-/// One ban.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct BanStatus {
-    /// Its short name, like `b17`.
-    #[serde(default)]
-    pub id: String,
-    /// An address, or a network where more than one is banned.
-    pub host: String,
-    /// Since when.
-    pub since: Timestamp,
-    /// Until when; `None`: for ever.
-    pub until: Option<Timestamp>,
-    /// What the firewall says; `None`: it cannot be told.
-    pub in_force: Option<bool>,
-    /// With ufw: `present`, `queued`, `capped`, `short`, `removed`, `inactive`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ufw: Option<String>,
-    /// The peer the client stands behind: the firewall cannot keep it out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub behind: Option<IpAddr>,
-    /// What the operator said, or the shared-address rule.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Bans on their way out of one engine and into another.
+//! Exported and imported bans.
 
 use std::net::IpAddr;
 
@@ -8,77 +8,80 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::JailName;
 
-/// One ban as `pipeban export --format json` writes it, one object a line.
+/// A ban as `pipeban export` prints it, one object per line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Exported {
-    /// Its name here; of no meaning elsewhere.
+    /// Its id on this host.
     pub id: String,
     /// An address, or a network where more than one is banned.
     pub host: String,
-    /// Who banned.
+    /// The jail that banned.
     pub jail: JailName,
-    /// Since when.
+    /// When it began.
     pub since: Timestamp,
-    /// Until when; `None`: for ever.
+    /// When it ends; `None`: never.
     pub until: Option<Timestamp>,
-    /// Weight that led to it; 0 by hand.
+    /// Weight that led to it; 0 where a person banned.
     pub failures: u32,
-    /// What the operator said, or the shared-address rule.
+    /// Why it exists: `jail`, `shared`, `unconfirmed`, `manual`, `imported` or `adopted`.
+    #[serde(default)]
+    pub cause: String,
+    /// The same in words, where the jail's rule does not say it all.
     pub reason: Option<String>,
-    /// The peer the client stands behind.
+    /// The proxy that the client is behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<IpAddr>,
 }
 
-/// One ban to be taken in.
+/// A ban to import.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Offered {
-    /// Whom.
+    /// Address or network.
     pub net: IpNet,
-    /// On whose behalf.
+    /// The jail that gets it.
     pub jail: JailName,
-    /// Since when; `None`: from now on.
+    /// When it began; `None`: now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// Until when.
+    /// When it ends.
     pub until: Until,
-    /// Weight that led to it; 0 by hand.
+    /// Weight that led to it; 0 where a person banned.
     #[serde(default)]
     pub failures: u32,
-    /// Shown as the ban's reason.
+    /// The text that `status` shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The peer the client stands behind.
+    /// The proxy that the client is behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<IpAddr>,
 }
 
-/// When an offered ban is over.
+/// When an imported ban ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Until {
-    /// After the jail's bantime; a ban that is there already stays as it is.
+    /// After the jail's bantime; an existing ban keeps its end.
     Jail,
-    /// Then.
+    /// At this time.
     At(Timestamp),
     /// Never.
     ForEver,
 }
 
-/// What became of an offered ban.
+/// What became of an imported ban.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fate {
     /// It is in force.
     New,
-    /// The jail had banned it already, and now does for longer.
+    /// It extends the jail's ban.
     Longer,
-    /// The jail has banned it already, as long or longer.
+    /// The jail's ban lasts as long or longer.
     Known,
-    /// Its time is over.
+    /// It ended before the import.
     Over,
-    /// It would hit somebody who is never banned: why.
+    /// It contains an exempt address: why.
     Spared(String),
-    /// It cannot be: why.
+    /// It cannot be made: why.
     Refused(String),
 }

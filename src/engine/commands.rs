@@ -1,389 +1,376 @@
-//! What people ask for.
+//! Decides what a command of an administrator does, and what it answers.
 
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::hub::{Engine, Then, now};
-use super::perform::{BAN_REFUSED, SETTLE_REFUSED, UNBAN_REFUSED, Work};
+use super::decider::Decider;
+use super::decision::Decision;
+use super::transfer;
 use crate::alert::{Severity, words};
-use crate::config::{Backend, JailName, duration};
-use crate::control::{BanTime, Command, Reply};
+use crate::config::{Config, JailName, MANUAL_JAIL, duration};
+use crate::control::{BanTime, Command, PROOF_SECONDS, Reply};
 use crate::jail::{
-    Action, BanId, Mode, Now, Refusal, WIDEST_V4, WIDEST_V6, canonical, overlap, show_net,
+    Action, BanId, Jails, Mode, Now, Refusal, WIDEST_V4, WIDEST_V6, canonical, is_ban_of, overlap,
+    show_net,
 };
+use crate::record::display;
 use crate::store::{Allowed, Op};
 
-/// What is kept of a reason.
+/// Bytes kept of a reason.
 const MAX_REASON: usize = 200;
 
-impl Engine {
-    /// Does what a command asks; its answer follows the commit.
-    pub(super) fn command(&mut self, id: u64, command: Command) {
-        let now = now();
-        let mut work = Work::default();
-        let reply = match command {
-            Command::Status { jail } => return self.answer_status(id, jail.as_ref()),
-            Command::Ban {
-                net,
-                jail,
-                bantime,
-                reason,
-            } => self.ban(&mut work, (net, jail), bantime, reason, now),
-            Command::Unban {
-                net,
-                id,
-                jail,
-                forget,
-            } => match id {
-                Some(id) => self.unban_named(&mut work, &id, jail, forget),
-                None => self.unban(&mut work, net, jail.as_ref(), forget),
-            },
-            Command::Allow {
-                net,
-                seconds,
-                reason,
-            } => self.allow(&mut work, net, seconds, reason, now),
-            Command::Disallow { net } => self.disallow(&mut work, net),
-            Command::AllowList => self.allow_list(now),
-            Command::Off { seconds } => self.switch_off(&mut work, seconds, now),
-            Command::On => self.on(&mut work),
-            Command::Export { jail, after } => {
-                let reply = self.export(jail.as_ref(), after);
-                let connection = id;
-                return self.follow(Then::Answer { connection, reply });
-            }
-            Command::Import { jail, bans } => self.import(&mut work, jail.as_ref(), bans, now),
-            Command::Reload => return self.reload(id),
-            Command::Stop => {
-                self.stopping = true;
-                done("stopped; bans stay in force", Vec::new(), true)
-            }
-        };
-        // Before the answer, which depends on it.
-        let touched = std::mem::take(&mut work.touched);
-        let asked: Vec<_> = touched.iter().cloned().collect();
-        self.enforce(touched, now);
-        if std::mem::take(&mut work.clear) {
-            self.settle();
-        }
-        let refused = asked.iter().any(|key| self.undone.contains(key))
-            || self.troubles.contains_key(SETTLE_REFUSED);
-        let reply = if refused { self.not_done(reply) } else { reply };
-        let connection = id;
-        self.perform(work, now, vec![Then::Answer { connection, reply }]);
-    }
-
-    /// What was asked is remembered, but the firewall refuses it.
-    fn not_done(&self, reply: Reply) -> Reply {
-        let keys = [BAN_REFUSED, UNBAN_REFUSED, SETTLE_REFUSED];
-        let troubles = keys.iter().filter_map(|key| self.troubles.get(key));
-        let troubles = troubles.map(|trouble| trouble.text.as_str());
-        match reply {
-            Reply::Done { text, .. } => {
-                let but = troubles.map(|trouble| format!("\nbut {trouble}"));
-                let text = text + &but.collect::<String>();
-                Reply::Refused { exit: 2, text }
-            }
-            Reply::Taken { fates, .. } => {
-                let trouble = Some(troubles.collect::<Vec<_>>().join("\n"));
-                Reply::Taken { fates, trouble }
-            }
-            reply => reply,
-        }
-    }
-
-    fn ban(
-        &mut self,
-        work: &mut Work,
-        (net, jail): (IpNet, Option<JailName>),
-        bantime: BanTime,
-        reason: Option<String>,
-        now: Now,
-    ) -> Reply {
-        if let Some(refusal) = self.refused_while_off() {
-            return refusal;
-        }
-        let bantime = match bantime {
-            BanTime::Jail => None,
-            BanTime::Seconds(seconds) => Some(Some(Duration::from_secs(seconds))),
-            BanTime::ForEver => Some(None),
-        };
-        let exempt = self.exempt();
-        let reason = reason.map(short);
-        let made = self
-            .parts
-            .jails
-            .ban_by_hand(jail.as_ref(), net, bantime, reason, now, &exempt);
-        let actions = match made {
-            Ok(actions) => actions,
-            Err(Refusal::Exempt(reason)) => {
-                let host = show_net(&canonical(net));
-                return refused(2, format!("{host} is never banned: {reason}"));
-            }
-            Err(refusal) => return refused(2, self.why_not(&refusal)),
-        };
-        let made = actions.iter().find_map(|action| match action {
-            Action::Ban(ban) => Some(ban.clone()),
-            _ => None,
-        });
-        let text = said(&actions);
-        let json = made.iter().map(|ban| {
-            json!({
-                "id": ban.id.to_string(),
-                "host": show_net(&ban.net),
-                "jail": ban.jail,
-                "until": ban.until.map(|until| now.wall_of(until)),
-                "enforced": ban.mode == Mode::Enforced,
-            })
-        });
-        let json = json.collect();
-        work.take(actions);
-        if let Some(ban) = &made {
-            self.store_counters(work, ban.jail.clone(), []);
-        }
-        done(text, json, true)
-    }
-
-    /// Ends the one ban of that name.
-    fn unban_named(
-        &mut self,
-        work: &mut Work,
-        id: &str,
-        jail: Option<JailName>,
-        forget: bool,
-    ) -> Reply {
-        let id = match id.parse::<BanId>() {
-            Ok(id) => id,
-            Err(message) => return refused(64, message),
-        };
-        let named = self.parts.jails.ban_named(id);
-        let meant = named.is_some_and(|ban| jail.is_none_or(|jail| jail == ban.jail));
-        let ended = meant.then(|| self.parts.jails.unban_named(id)).flatten();
-        let Some((action, (jail, client))) = ended else {
-            let text = format!("no ban is named {id} (any more)");
-            return done(text, Vec::new(), false);
-        };
-        let actions = vec![action];
-        let (text, json) = (said(&actions), ended_bans(&actions));
-        if forget && let [Action::Unban { ban, .. }] = actions.as_slice() {
-            self.parts.jails.forget_one(ban);
-        }
-        work.take(actions);
-        if forget {
-            work.ops.push(Op::ForgetOne(id));
-        }
-        self.store_counters(work, jail, [client]);
-        done(text, json, true)
-    }
-
-    fn unban(
-        &mut self,
-        work: &mut Work,
-        net: Option<IpNet>,
-        jail: Option<&JailName>,
-        forget: bool,
-    ) -> Reply {
-        if let Some(jail) = jail
-            && self.parts.jails.settings(jail).is_none()
-            && !self.parts.jails.names().contains(jail)
-        {
-            return refused(2, self.no_such_jail(jail));
-        }
-        let net = net.map(canonical);
-        let (actions, reset) = self.parts.jails.unban(net, jail);
-        let text = said(&actions);
-        let json = ended_bans(&actions);
-        work.take(actions);
-        for (jail, client) in reset {
-            self.store_counters(work, jail, [client]);
-        }
-        if forget {
-            self.parts.jails.forget(net, jail);
-            let jail = jail.cloned();
-            work.ops.push(Op::Forget { net, jail });
-        }
-        if !json.is_empty() {
-            return done(text, json, true);
-        }
-        let wide = net.and_then(|net| {
-            let bans = self.parts.jails.bans();
-            let mut around = bans.overlapping(&net).into_iter();
-            around.next().map(|(_, wide)| show_net(&wide))
-        });
-        let text = match (net, wide) {
-            (Some(net), Some(wide)) => format!(
-                "{} is banned as part of {wide}: `pipeban unban {wide}` lifts all of it",
-                show_net(&net)
-            ),
-            (Some(net), None) => format!("{} is not banned", show_net(&net)),
-            (None, _) => "nobody is banned".into(),
-        };
-        done(text, json, false)
-    }
-
-    fn allow(
-        &mut self,
-        work: &mut Work,
-        net: IpNet,
-        seconds: Option<u64>,
-        reason: Option<String>,
-        now: Now,
-    ) -> Reply {
-        let net = canonical(net);
-        let length = seconds.map(Duration::from_secs);
-        let entry = Allowed {
+/// Decides about one command. `status`, `reload` and `engine --stop` are the loop's.
+pub(super) fn decide(decider: &mut Decider, command: Command, now: Now) -> (Decision, Reply) {
+    let mut decision = Decision::default();
+    let reply = match command {
+        Command::Ban {
             net,
-            since: now.wall,
-            until: length.map(|length| now.boot.plus(length)),
-            reason: reason.map(short),
-        };
-        work.ops.push(Op::Allow(entry.clone()));
-        self.allowed.insert(net, entry);
-        self.exemptions_changed();
-        let exempt = self.exempt();
-        let actions = self.parts.jails.release(&exempt);
-        let how_long = match length {
-            None => duration::show(None),
-            some => format!("for {}", duration::show(some)),
-        };
-        let mut text = format!("{} is never banned, {how_long}", show_net(&net));
-        if !actions.is_empty() {
-            text = format!("{text}\n{}", said(&actions));
-        }
-        work.take(actions);
-        let line = format!("{} is on the allow-list {how_long}", show_net(&net));
-        work.say(Severity::Notice, line);
-        let json =
-            json!({"host": show_net(&net), "until": length.map(|l| now.wall_of(now.boot.plus(l)))});
-        done(text, vec![json], true)
-    }
-
-    fn disallow(&mut self, work: &mut Work, net: IpNet) -> Reply {
-        let net = canonical(net);
-        if self.allowed.remove(&net).is_some() {
-            self.exemptions_changed();
-            work.ops.push(Op::Disallow(net));
-            let text = format!("{} is off the allow-list", show_net(&net));
-            work.say(Severity::Notice, text.clone());
-            return done(text, vec![json!({"host": show_net(&net)})], true);
-        }
-        let near: Vec<String> = self
-            .allowed
-            .keys()
-            .filter(|entry| overlap(entry, &net))
-            .map(show_net)
-            .collect();
-        let mut text = format!("{} is not on the allow-list", show_net(&net));
-        if !near.is_empty() {
-            text = format!("{text}; {} is", near.join(", "));
-        }
-        done(text, Vec::new(), false)
-    }
-
-    fn allow_list(&self, now: Now) -> Reply {
-        let entries = self.allowed.values();
-        let json: Vec<Value> = entries
-            .map(|entry| {
-                json!({
-                    "host": show_net(&entry.net),
-                    "since": entry.since,
-                    "until": entry.until.map(|until| now.wall_of(until)),
-                    "reason": entry.reason,
-                })
-            })
-            .collect();
-        let lines = self.allowed.values().map(|entry| {
-            let left = entry.until.map(|until| until.since(now.boot));
-            let left = match left {
-                None => duration::show(None),
-                some => format!("for {}", duration::show(some)),
+            jail,
+            bantime,
+            reason,
+        } => ban(decider, &mut decision, (net, jail), bantime, reason, now),
+        Command::Unban {
+            id: Some(id),
+            jail,
+            forget,
+            ..
+        } => unban_by_id(decider, &mut decision, &id, jail, forget),
+        Command::Unban {
+            net, jail, forget, ..
+        } => unban(decider, &mut decision, net, jail.as_ref(), forget),
+        Command::Prove { net, end } => {
+            let reply = match end {
+                false => {
+                    let bantime = BanTime::Seconds(PROOF_SECONDS);
+                    let reason = Some("pipeban doctor".to_owned());
+                    ban(decider, &mut decision, (net, None), bantime, reason, now)
+                }
+                true => {
+                    let manual = MANUAL_JAIL.parse().ok();
+                    unban(decider, &mut decision, Some(net), manual.as_ref(), true)
+                }
             };
-            let reason = entry.reason.as_ref().map(|reason| format!(" ({reason})"));
-            format!(
-                "{} {left}{}",
-                show_net(&entry.net),
-                reason.unwrap_or_default()
-            )
-        });
-        let lines: Vec<String> = lines.collect();
-        done(lines.join("\n"), json, true)
-    }
+            decision.drop_hooks();
+            reply
+        }
+        Command::Allow {
+            net,
+            seconds,
+            reason,
+        } => allow(decider, &mut decision, net, seconds, reason, now),
+        Command::Disallow { net } => disallow(decider, &mut decision, net),
+        Command::AllowList => allow_list(decider, now),
+        Command::Purge { net } => purge(decider, &mut decision, net),
+        Command::Off { seconds } => switch_off(decider, &mut decision, seconds, now),
+        Command::On => switch_on(decider, &mut decision),
+        Command::Export { jail, after } => transfer::export(decider, jail.as_ref(), after, now),
+        Command::Import { jail, bans } => {
+            transfer::import(decider, &mut decision, jail.as_ref(), bans, now)
+        }
+        Command::Status { .. }
+        | Command::StatusPage { .. }
+        | Command::Explain { .. }
+        | Command::Reload
+        | Command::Stop => refused(2, "not a command of the decider"),
+    };
+    (decision, reply)
+}
 
-    fn switch_off(&mut self, work: &mut Work, seconds: Option<u64>, now: Now) -> Reply {
-        let length = seconds.map(Duration::from_secs);
-        let (off, written) = self.parts.off.begin(&self.parts.paths, length, now);
-        self.tell_off(&off);
-        work.clear = true;
-        let lifted = self.parts.jails.bans().holds().count();
-        let mut text = format!(
-            "nobody is banned any more: {lifted} bans lifted. `pipeban on` puts back those whose \
-             time is not over; `pipeban unban --all` before that starts clean"
+fn ban(
+    decider: &mut Decider,
+    decision: &mut Decision,
+    (net, jail): (IpNet, Option<JailName>),
+    bantime: BanTime,
+    reason: Option<String>,
+    now: Now,
+) -> Reply {
+    if let Some(refusal) = refused_while_off(decider) {
+        return refusal;
+    }
+    let bantime = match bantime {
+        BanTime::Jail => None,
+        BanTime::Seconds(seconds) => Some(Some(Duration::from_secs(seconds))),
+        BanTime::ForEver => Some(None),
+    };
+    let exempt = decider.exemptions.current();
+    let reason = reason.map(short);
+    let made = decider
+        .jails
+        .ban_by_hand(jail.as_ref(), net, bantime, reason, now, &exempt);
+    let actions = match made {
+        Ok(actions) => actions,
+        Err(Refusal::Exempt(reason)) => {
+            let host = show_net(&canonical(net));
+            return refused(2, format!("{host} is never banned: {reason}"));
+        }
+        Err(refusal) => return refused(2, why_not(&decider.config, &refusal)),
+    };
+    let made = actions.iter().find_map(|action| match action {
+        Action::Ban(ban) => Some(ban.clone()),
+        _ => None,
+    });
+    let text = lines(&actions);
+    let json = made.iter().map(|ban| {
+        json!({
+            "id": ban.id.to_string(),
+            "host": show_net(&ban.net),
+            "jail": ban.jail,
+            "until": ban.until.map(|until| now.wall_of(until)),
+            "enforced": ban.mode == Mode::Enforced,
+        })
+    });
+    let json = json.collect();
+    decision.add(actions);
+    if let Some(ban) = &made {
+        decider.store_counters(decision, ban.jail.clone(), []);
+    }
+    done(text, json, true)
+}
+
+fn unban_by_id(
+    decider: &mut Decider,
+    decision: &mut Decision,
+    id: &str,
+    jail: Option<JailName>,
+    forget: bool,
+) -> Reply {
+    let id = match id.parse::<BanId>() {
+        Ok(id) => id,
+        Err(message) => return refused(64, message),
+    };
+    let jails = &mut decider.jails;
+    let found = jails.ban_named(id);
+    let found = found.is_some_and(|ban| jail.is_none_or(|jail| jail == ban.jail));
+    let ended = found.then(|| jails.unban_named(id)).flatten();
+    let Some((action, (jail, client))) = ended else {
+        let text = format!("no ban is named {id} (any more)");
+        return done(text, Vec::new(), false);
+    };
+    let actions = [action];
+    let (text, json) = (lines(&actions), ended_bans(&actions));
+    if forget {
+        if let [Action::Unban { ban, .. }] = &actions {
+            jails.forget_one(ban);
+        }
+        decision.add(actions);
+        decision.ops.push(Op::ForgetOne(id));
+    } else {
+        decision.add(actions);
+    }
+    decider.store_counters(decision, jail, [client]);
+    done(text, json, true)
+}
+
+fn unban(
+    decider: &mut Decider,
+    decision: &mut Decision,
+    net: Option<IpNet>,
+    jail: Option<&JailName>,
+    forget: bool,
+) -> Reply {
+    if let Some(jail) = jail.filter(|jail| !is_known(&decider.jails, jail)) {
+        return refused(2, no_such_jail(&decider.config, jail));
+    }
+    let net = net.map(canonical);
+    let (actions, reset) = decider.jails.unban(net, jail);
+    let text = lines(&actions);
+    let json = ended_bans(&actions);
+    decision.add(actions);
+    for (jail, client) in reset {
+        decider.store_counters(decision, jail, [client]);
+    }
+    if forget {
+        decider.jails.forget(net, jail);
+        let jail = jail.cloned();
+        decision.ops.push(Op::Forget { net, jail });
+    }
+    if !json.is_empty() {
+        return done(text, json, true);
+    }
+    let text = match net {
+        None => "no client is banned".to_owned(),
+        Some(net) => {
+            let host = show_net(&net);
+            match decider.jails.bans().overlapping(&net).into_iter().next() {
+                Some((_, wide)) => {
+                    let wide = show_net(&wide);
+                    format!(
+                        "{host} is banned as part of {wide}: `pipeban unban {wide}` lifts that ban"
+                    )
+                }
+                None => format!("{host} is not banned"),
+            }
+        }
+    };
+    done(text, Vec::new(), false)
+}
+
+fn allow(
+    decider: &mut Decider,
+    decision: &mut Decision,
+    net: IpNet,
+    seconds: Option<u64>,
+    reason: Option<String>,
+    now: Now,
+) -> Reply {
+    let net = canonical(net);
+    let length = seconds.map(Duration::from_secs);
+    let entry = Allowed {
+        net,
+        since: now.wall,
+        until: length.map(|length| now.boot.plus(length)),
+        reason: reason.map(short),
+    };
+    let until = entry.until.map(|until| now.wall_of(until));
+    decision.ops.push(Op::Allow(entry.clone()));
+    decider.exemptions.allow([entry]);
+    let exempt = decider.exemptions.current();
+    let actions = decider.jails.release(&exempt);
+    let (host, how_long) = (show_net(&net), how_long(length));
+    let mut text = format!("{host} is never banned, {how_long}");
+    if !actions.is_empty() {
+        text = format!("{text}\n{}", lines(&actions));
+    }
+    decision.add(actions);
+    let line = format!("{host} is on the allow-list {how_long}");
+    decision.log(Severity::Notice, line);
+    done(text, vec![json!({"host": host, "until": until})], true)
+}
+
+fn disallow(decider: &mut Decider, decision: &mut Decision, net: IpNet) -> Reply {
+    let net = canonical(net);
+    let host = show_net(&net);
+    if decider.exemptions.disallow(&net) {
+        decision.ops.push(Op::Disallow(net));
+        let text = format!("{host} is off the allow-list");
+        decision.log(Severity::Notice, text.clone());
+        return done(text, vec![json!({"host": host})], true);
+    }
+    let entries = decider.exemptions.allowed().keys();
+    let near: Vec<String> = entries
+        .filter(|entry| overlap(entry, &net))
+        .map(show_net)
+        .collect();
+    let mut text = format!("{host} is not on the allow-list");
+    if !near.is_empty() {
+        text = format!("{text}; {} is", near.join(", "));
+    }
+    done(text, Vec::new(), false)
+}
+
+fn purge(decider: &mut Decider, decision: &mut Decision, net: IpNet) -> Reply {
+    let net = canonical(net);
+    let host = show_net(&net);
+    decider.jails.forget(Some(net), None);
+    decider.forget_evidence(&net);
+    decision.ops.push(Op::Purge(net));
+    let mut text = format!("deleted the ended bans of {host} and the evidence against it");
+    let bans = decider.jails.bans().iter();
+    let active = bans.filter(|ban| is_ban_of(&net, &ban.net, ban.failures));
+    let active = active.count();
+    if active > 0 {
+        text = format!(
+            "{text}; active bans that stay: {active}; to delete them too, run `pipeban unban {host}`, \
+             then `pipeban purge {host}`"
         );
-        if lifted > 0 && self.has_ufw_rules() {
-            text.push_str(
-                "\nufw's rules of them stop acting within a second or two; they leave its list \
-                 one after the other",
-            );
-        }
-        if let Err(error) = written {
-            let path = self.parts.paths.off_file();
-            let more = format!(
-                "{} cannot be written ({error}): the stop ends with this engine",
-                path.display()
-            );
-            text = format!("{text}\n{more}");
-            self.trouble("off-file", Severity::Err, more);
-        }
-        done(text, vec![json!({"off": off, "lifted": lifted})], true)
     }
+    done(
+        text,
+        vec![json!({"host": host, "active_bans": active})],
+        true,
+    )
+}
 
-    pub(super) fn has_ufw_rules(&self) -> bool {
-        let firewall = &self.parts.accepted.config.firewall;
-        firewall.has(Backend::Ufw) && firewall.mirror && firewall.max_rules > 0
+fn allow_list(decider: &Decider, now: Now) -> Reply {
+    let (mut text, mut json) = (Vec::new(), Vec::new());
+    for entry in decider.exemptions.allowed().values() {
+        let host = show_net(&entry.net);
+        let left = how_long(entry.until.map(|until| until.since(now.boot)));
+        text.push(match &entry.reason {
+            Some(reason) => format!("{host} {left} ({reason})"),
+            None => format!("{host} {left}"),
+        });
+        json.push(json!({
+            "host": host,
+            "since": entry.since,
+            "until": entry.until.map(|until| now.wall_of(until)),
+            "reason": entry.reason,
+        }));
     }
+    done(text.join("\n"), json, true)
+}
 
-    fn on(&mut self, work: &mut Work) -> Reply {
-        if !self.parts.off.is_on() {
-            return done("the emergency stop is not on", Vec::new(), false);
-        }
-        self.switch_on(work);
-        let back = self.parts.jails.bans().holds().count();
-        let text = format!("clients are banned again; {back} bans are back in force");
-        done(text, vec![json!({"back": back})], true)
+fn how_long(length: Option<Duration>) -> String {
+    match length {
+        None => duration::show(None),
+        some => format!("for {}", duration::show(some)),
     }
+}
 
-    pub(super) fn refused_while_off(&self) -> Option<Reply> {
-        let text = "the emergency stop is on, nobody is banned: `pipeban on` ends it";
-        self.parts.off.is_on().then(|| refused(2, text))
+fn switch_off(
+    decider: &mut Decider,
+    decision: &mut Decision,
+    seconds: Option<u64>,
+    now: Now,
+) -> Reply {
+    let length = seconds.map(Duration::from_secs);
+    let error = decider.switch_off(length, now, decision);
+    let lifted = decider.jails.bans().holds().count();
+    let mut text = format!(
+        "no client is banned any more: {lifted} bans lifted. `pipeban on` restores those whose \
+         time is not over; to start clean, run `pipeban unban --all` before"
+    );
+    if lifted > 0 && decider.has_ufw_rules() {
+        text.push_str(
+            "\ntheir ufw rules stop acting within a second or two; ufw removes them from its list \
+             one after the other",
+        );
     }
+    if let Some(error) = error {
+        text = format!("{text}\n{error}");
+    }
+    let json = json!({"off": decider.stop.status(), "lifted": lifted});
+    done(text, vec![json], true)
+}
 
-    pub(super) fn why_not(&self, refusal: &Refusal) -> String {
-        match refusal {
-            Refusal::NoSuchJail(jail) => self.no_such_jail(jail),
-            Refusal::Exempt(reason) => reason.to_string(),
-            Refusal::TooWide(net) => format!(
-                "{net} is too wide, half the world would be hit: a ban takes /{WIDEST_V4} of IPv4 \
-                 and /{WIDEST_V6} of IPv6 at most"
-            ),
-        }
+fn switch_on(decider: &mut Decider, decision: &mut Decision) -> Reply {
+    if !decider.stop.is_on() {
+        return done("the emergency stop is not on", Vec::new(), false);
     }
+    decider.switch_on(decision);
+    let back = decider.jails.bans().holds().count();
+    let text = format!("clients are banned again; {back} bans are back in force");
+    done(text, vec![json!({"back": back})], true)
+}
 
-    pub(super) fn no_such_jail(&self, jail: &JailName) -> String {
-        let names: Vec<String> = self
-            .parts
-            .accepted
-            .config
-            .jails
-            .keys()
-            .map(JailName::to_string)
-            .collect();
-        if names.is_empty() {
-            return format!("there is no jail `{jail}`, nor any other");
-        }
-        format!("there is no jail `{jail}`; there are: {}", names.join(", "))
+pub(super) fn refused_while_off(decider: &Decider) -> Option<Reply> {
+    let text = "the emergency stop is on, no client is banned: `pipeban on` ends it";
+    decider.stop.is_on().then(|| refused(2, text))
+}
+
+/// Whether the jail is configured, or has bans or totals of an earlier configuration.
+pub(super) fn is_known(jails: &Jails, jail: &JailName) -> bool {
+    jails.settings(jail).is_some() || jails.names().contains(jail)
+}
+
+pub(super) fn why_not(config: &Config, refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::NoSuchJail(jail) => no_such_jail(config, jail),
+        Refusal::Exempt(reason) => reason.to_string(),
+        Refusal::TooWide(net) => format!(
+            "{net} is too wide: a ban covers at most /{WIDEST_V4} of IPv4 or /{WIDEST_V6} of IPv6"
+        ),
     }
+}
+
+pub(super) fn no_such_jail(config: &Config, jail: &JailName) -> String {
+    let names: Vec<&str> = config.jails.keys().map(JailName::as_str).collect();
+    if names.is_empty() {
+        return format!("there is no jail `{jail}`, nor any other");
+    }
+    format!("there is no jail `{jail}`; there are: {}", names.join(", "))
 }
 
 pub(super) fn refused(exit: u8, text: impl Into<String>) -> Reply {
@@ -408,22 +395,18 @@ fn ended_bans(actions: &[Action]) -> Vec<Value> {
     ended.collect()
 }
 
-/// The very lines that syslog gets, each with its ban's id.
-fn said(actions: &[Action]) -> String {
-    let lines: Vec<String> = actions
-        .iter()
-        .filter_map(|action| {
-            let (_, line) = words(action)?;
-            Some(match action {
-                Action::Ban(ban) | Action::Unban { ban, .. } => format!("{line} {}", ban.id),
-                _ => line,
-            })
+/// The lines that syslog gets, each with its ban's id.
+fn lines(actions: &[Action]) -> String {
+    let lines = actions.iter().filter_map(|action| {
+        let (_, line) = words(action)?;
+        Some(match action {
+            Action::Ban(ban) | Action::Unban { ban, .. } => format!("{line} {}", ban.id),
+            _ => line,
         })
-        .collect();
-    lines.join("\n")
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 pub(super) fn short(reason: String) -> String {
-    let shown = reason.chars().filter(|c| !c.is_control());
-    shown.take(MAX_REASON).collect()
+    display(reason.as_bytes(), MAX_REASON)
 }

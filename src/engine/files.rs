@@ -1,12 +1,12 @@
-//! Small files of the state directory, replaced as a whole or not at all.
+//! Small files of the state directory, each replaced as a whole.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Replaces `path`, 0640, so that a reader sees the old or the new text whole, also after a loss
-/// of power.
+/// Replaces `path`, mode 0640: a reader sees the whole old or the whole new text, also after a power
+/// failure.
 pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
@@ -24,17 +24,4 @@ pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
     }
-}
-
-/// Makes a directory (and its parents) where there is none.
-pub(super) fn directory(path: &Path, mode: u32) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    // The umask must not keep workers from the socket.
-    DirBuilder::new().mode(mode).create(path)?;
-    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
 }

@@ -1,42 +1,39 @@
 //! One engine per state directory and per network namespace.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use super::Failure;
 
-/// Abstract, so that it lives in the network namespace, whose firewall it stands for.
-const NAMESPACE: &str = "pipeban-engine";
+/// Each network namespace has one firewall, and needs one engine.
+const NAMESPACE: &str = "/proc/thread-self/ns/net";
 
 /// Held as long as the engine runs.
 #[derive(Debug)]
 pub(super) struct Locks {
     _state: Flock<File>,
-    /// Its connections are accepted and dropped, or its queue would fill.
-    pub(super) namespace: Option<UnixListener>,
-    /// Something to tell: the namespace's name is taken by somebody who is no engine.
+    /// The namespace's file; `None`: not locked.
+    _namespace: Option<Flock<File>>,
+    /// A process that is no engine locks the namespace.
     pub(super) warning: Option<String>,
 }
 
 /// Takes the locks. `namespace`: whether this engine touches the firewall.
 ///
 /// # Errors
-/// Who holds one, for the operator. A full disk or a read-only one keeps no engine from running.
+/// Which process holds one, for the operator. A full or read-only disk does not prevent a lock.
 pub(super) fn take(state: &Path, namespace: bool) -> Result<Locks, Failure> {
     let mut file = open(state)?;
     let mut holder = String::new();
-    // Only to name it.
+    // For the message.
     let _ = (&mut file).take(32).read_to_string(&mut holder);
     let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
-        Failure::Cannot(format!(
-            "another engine (pid {}) has {}; `pipeban engine --stop` ends it",
+        Failure::Second(format!(
+            "another engine (pid {}) uses {}; `pipeban engine --stop` ends it",
             holder.trim(),
             state.display()
         ))
@@ -46,19 +43,19 @@ pub(super) fn take(state: &Path, namespace: bool) -> Result<Locks, Failure> {
         .and_then(|()| lock.rewind())
         .and_then(|()| writeln!(lock, "{}", std::process::id()));
     let (namespace, warning) = if namespace {
-        own_namespace().map_err(Failure::Cannot)?
+        lock_namespace().map_err(Failure::Cannot)?
     } else {
         (None, None)
     };
     Ok(Locks {
         _state: lock,
-        namespace,
+        _namespace: namespace,
         warning,
     })
 }
 
-/// The lock file; where it cannot be made or written (disk full, read-only), as it is, else the
-/// directory itself: all of them can be locked.
+/// The lock file. Where it cannot be created or written (disk full, read-only): the file as it is,
+/// else the directory, which can be locked too.
 fn open(state: &Path) -> Result<File, Failure> {
     let path = state.join("engine.lock");
     let made = OpenOptions::new()
@@ -72,7 +69,7 @@ fn open(state: &Path) -> Result<File, Failure> {
         Ok(file) => return Ok(file),
         Err(error) => error,
     };
-    let text = format!("{} cannot be opened: {error}", path.display());
+    let text = format!("cannot open {}: {error}", path.display());
     if error.kind() == io::ErrorKind::PermissionDenied {
         return Err(Failure::NotPermitted(text));
     }
@@ -81,57 +78,78 @@ fn open(state: &Path) -> Result<File, Failure> {
         .map_err(|_| Failure::Cannot(text))
 }
 
-/// Whether some engine holds this lock file; its end is seen so, whatever its socket says.
+/// Whether an engine holds this lock file, and so has not ended.
 pub fn is_held(lock: &Path) -> bool {
     File::open(lock).is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
 }
 
-fn own_namespace() -> Result<(Option<UnixListener>, Option<String>), String> {
-    let addr = SocketAddr::from_abstract_name(NAMESPACE).map_err(|error| error.to_string())?;
-    match UnixListener::bind_addr(&addr) {
-        Ok(listener) => {
-            listener
-                .set_nonblocking(true)
-                .map_err(|error| error.to_string())?;
-            Ok((Some(listener), None))
-        }
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let holder = UnixStream::connect_addr(&addr)
-                .ok()
-                .and_then(|stream| getsockopt(&stream, PeerCredentials).ok());
-            match holder {
-                // Anybody may take an abstract name; only root's word keeps us from starting.
-                Some(holder) if holder.uid() != 0 && holder.uid() != own_uid() => {
-                    let (pid, uid) = (holder.pid(), holder.uid());
-                    Ok((
-                        None,
-                        Some(format!(
-                            "@{NAMESPACE} is taken by pid {pid} of uid {uid}, which is no engine: \
-                             end that process"
-                        )),
-                    ))
-                }
-                Some(holder) => Err(format!(
-                    "another engine (pid {}) rules this network namespace; with another state \
-                     directory only `backend = \"dry-run\"` can run beside it",
-                    holder.pid()
-                )),
-                None => Err(format!(
-                    "another engine rules this network namespace (@{NAMESPACE})"
-                )),
+/// The lock of the namespace, or a warning why there is none.
+fn lock_namespace() -> Result<(Option<Flock<File>>, Option<String>), String> {
+    let failed = |error: io::Error| format!("cannot lock this network namespace: {error}");
+    let file = File::open(NAMESPACE).map_err(failed)?;
+    let inode = file.metadata().map_err(failed)?.ino();
+    if let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        return Ok((Some(lock), None));
+    }
+    let mut warning = None;
+    for pid in holders(inode) {
+        let uid = fs::metadata(format!("/proc/{pid}")).map(|process| process.uid());
+        let own = nix::unistd::geteuid().as_raw();
+        match uid {
+            // Any user can lock it; only root can keep an engine from starting.
+            Ok(uid) if uid == 0 || uid == own => {
+                return Err(format!(
+                    "another engine (pid {pid}) runs in this network namespace; with another state \
+                     directory only `backend = \"dry-run\"` can run beside it"
+                ));
+            }
+            _ => {
+                let who = uid.map_or(String::new(), |uid| format!(" of uid {uid}"));
+                warning = Some(format!(
+                    "process {pid}{who} locks this network namespace: end that process"
+                ));
             }
         }
-        Err(error) => Err(format!("@{NAMESPACE} cannot be taken: {error}")),
+    }
+    match warning {
+        Some(_) => Ok((None, warning)),
+        // It cannot be seen from this process namespace.
+        None => Err("another engine runs in this network namespace".to_owned()),
     }
 }
 
-fn own_uid() -> u32 {
-    nix::unistd::geteuid().as_raw()
+/// The processes that took a lock on the file with this inode, and still have it open where that
+/// can be seen.
+fn holders(inode: u64) -> Vec<u32> {
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let pid = |line: &str| -> Option<u32> {
+        // 3: FLOCK  ADVISORY  WRITE 22537 00:04:4026531833 0 EOF
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let (kind, pid, file) = (words.next()?, words.nth(2)?, words.next()?);
+        let same = kind == "FLOCK" && file.rsplit(':').next()? == inode.to_string();
+        same.then(|| pid.parse().ok()).flatten()
+    };
+    let found = locks.lines().filter_map(pid);
+    found.filter(|pid| has_open(*pid, inode)).collect()
+}
+
+/// A process that took the lock may have ended and left it to another one; its number may be that
+/// of a third one by now.
+fn has_open(pid: u32, inode: u64) -> bool {
+    let name = format!("net:[{inode}]");
+    match fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(files) => files
+            .flatten()
+            .filter_map(|file| fs::read_link(file.path()).ok())
+            .any(|file| file.as_os_str() == name.as_str()),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::skip::skip;
     use nix::sched::{CloneFlags, unshare};
 
     #[test]
@@ -150,9 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_cannot_be_written_is_locked_all_the_same() {
+    fn a_directory_that_cannot_be_written_is_locked_too() {
         let dir = tempfile::tempdir().unwrap();
-        // what cannot be opened as a file for writing, even by root
+        // not even root can open a directory for writing
         std::fs::create_dir(dir.path().join("engine.lock")).unwrap();
         let first = take(dir.path(), false).unwrap();
         assert!(is_held(&dir.path().join("engine.lock")));
@@ -166,18 +184,17 @@ mod tests {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let in_a_namespace = std::thread::spawn(move || {
             if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-                eprintln!("SKIPPED: no network namespace of one's own: {error} (needs root)");
-                return;
+                return skip(&format!("no network namespace: {error} (needs root)"));
             }
             let first = take(one.path(), true).unwrap();
-            assert!(first.namespace.is_some());
+            assert!(first._namespace.is_some());
             let error = format!("{:?}", take(two.path(), true).unwrap_err());
             assert!(error.contains("network namespace"), "{error}");
             assert!(
                 error.contains(&format!("pid {}", std::process::id())),
                 "{error}"
             );
-            // one that touches no firewall may run beside it
+            // an engine without a firewall may run beside it
             drop(take(two.path(), false).unwrap());
             drop(first);
             assert!(take(two.path(), true).is_ok());

@@ -1,5 +1,6 @@
 //! From a configuration file to a running loop.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,36 +9,77 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::hub::{Engine, Parts, STORE, Then};
-use super::looker::Looker;
-use super::server::Server;
-use super::settings::Accepted;
-use super::stop::Stop;
-use super::{files, locks, ready, settings};
-use crate::alert::{Alerts, Hooks, Severity};
-use crate::config::{Backend, Config};
+use super::alarms::Alarms;
+use super::connections::Connections;
+use super::decider::Decider;
+use super::decision::AfterCommit;
+use super::enforcement::{Enforcement, STORE};
+use super::exemption_watcher::ExemptionWatcher;
+use super::exemptions::Exemptions;
+use super::held_acks::HeldAcks;
+use super::off::EmergencyStop;
+use super::run::{Engine, Timers, now};
+use super::settings::{Accepted, Reload};
+use super::status::Queries;
+use super::trouble_mark::TroubleMark;
+use super::undecided_patterns::UndecidedPatterns;
+use super::{locks, ready, settings};
+use crate::alert::{self, Alerts, Hooks, Severity};
+use crate::config::{self, Backend, Config};
+use crate::disk;
 use crate::firewall::Firewall;
-use crate::jail::{Jails, REMEMBERED};
+use crate::jail::REMEMBERED;
+use crate::metrics::Feed;
 use crate::store::{self, Done, Home, Store};
+use crate::sys::directory;
 
 /// Why there is no engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// Neither the files nor the last good configuration can be used.
     Config(String),
-    /// Another engine runs, or something is missing.
+    /// Another engine uses this state directory.
+    Second(String),
+    /// Something is missing, or in the way.
     Cannot(String),
     /// This user may not use the directories.
     NotPermitted(String),
 }
 
-/// Runs the engine in the foreground until it is told to stop.
+/// Runs the engine in the foreground until a signal or a command ends it. `echo`: its log lines
+/// also go to stderr.
 ///
 /// # Errors
-/// See [`Failure`]. Whatever is wrong with firewall, database or syslog is told, and the engine
-/// goes on.
-pub fn run(file: &Path) -> Result<(), Failure> {
+/// See [`Failure`]. What is wrong with the firewall, the database or syslog is reported, and the
+/// engine goes on.
+pub fn run(file: &Path, echo: bool) -> Result<(), Failure> {
     let (accepted, warning) = configuration(file)?;
+    let syslog = accepted.config.syslog.clone();
+    report_panics(syslog.clone());
+    let outcome = start(file, accepted, warning, echo);
+    if let Err(Failure::Cannot(text) | Failure::NotPermitted(text)) = &outcome {
+        let text = format!("the engine cannot start: {text}");
+        alert::log(&syslog, Severity::Err, &text);
+    }
+    outcome
+}
+
+/// Also to syslog: a logger that starts an engine does not see its stderr.
+fn report_panics(syslog: config::Syslog) {
+    let to_stderr = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = format!("the engine has failed: {panic}").replace('\n', " ");
+        alert::log(&syslog, Severity::Err, &text);
+        to_stderr(panic);
+    }));
+}
+
+fn start(
+    file: &Path,
+    accepted: Accepted,
+    warning: Option<String>,
+    echo: bool,
+) -> Result<(), Failure> {
     let paths = accepted.config.paths.clone();
     let cannot = |what: &Path, error: std::io::Error| {
         let text = format!("{}: {error}", what.display());
@@ -46,94 +88,109 @@ pub fn run(file: &Path) -> Result<(), Failure> {
             _ => Failure::Cannot(text),
         }
     };
-    files::directory(&paths.state, 0o750).map_err(|error| cannot(&paths.state, error))?;
-    files::directory(&paths.runtime, 0o755).map_err(|error| cannot(&paths.runtime, error))?;
+    let failed = |error: std::io::Error| Failure::Cannot(error.to_string());
+    directory::create(&paths.state, 0o750).map_err(|error| cannot(&paths.state, error))?;
+    // Workers must reach the socket.
+    directory::create(&paths.runtime, 0o755).map_err(|error| cannot(&paths.runtime, error))?;
+    for directory in [&paths.state, &paths.runtime] {
+        disk::check_directory(directory).map_err(|error| cannot(directory, error))?;
+    }
     let real = !accepted.config.firewall.has(Backend::DryRun);
     let mut locks = locks::take(&paths.state, real)?;
     raise_file_limit();
     // Before any thread: they must inherit it.
-    let signals = signals().map_err(|error| Failure::Cannot(error.to_string()))?;
+    let signals = signals().map_err(|errno| failed(errno.into()))?;
 
-    let alerts = Alerts::start(&accepted.config.syslog)
-        .map_err(|error| Failure::Cannot(error.to_string()))?;
-    let hooks = Hooks::start().map_err(|error| Failure::Cannot(error.to_string()))?;
-    let mut troubles = Vec::new();
-    match warning {
-        Some(text) => troubles.push(("config", text)),
-        None => troubles.extend(accepted.keep().err().map(|text| ("last-good", text))),
-    }
-    troubles.extend(locks.warning.take().map(|text| ("namespace", text)));
-
-    let now = super::hub::now();
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let home = Home {
-        path: paths.database(),
-        boot_id: boot_id.trim().to_owned(),
-        memory: memory(&accepted.config),
+    let mut alarms = Alarms::new(Alerts::start(&accepted.config.syslog, echo).map_err(failed)?);
+    let last_good = match warning {
+        None => accepted.keep().err(),
+        Some(_) => None,
     };
-    let starting = ready::Starting::begin();
-    let mut opened = store::open(&home, now);
-    if let Some(text) = &opened.trouble {
-        let key = if opened.database.is_some() {
-            "database"
-        } else {
-            STORE
-        };
-        troubles.push((key, text.clone()));
+    for (key, problem) in [
+        ("config", warning),
+        ("last-good", last_good),
+        ("namespace", locks.warning.take()),
+    ] {
+        alarms.set((key, Severity::Err, problem));
     }
+
+    alarms.set(accepted.removed_settings());
+
+    let started = now();
+    let home = Home::of_this_boot(&paths.database(), memory(&accepted.config));
+    // `report_ready` fails too, and is reported.
+    let _ = ready::request_time();
+    let mut opened = store::open(&home, started);
+    let mark = TroubleMark::of(&paths);
+    let whole = opened.whole && !mark.is_set();
+    let key = match opened.database {
+        Some(_) => "database",
+        None => STORE,
+    };
+    alarms.set((key, Severity::Err, opened.trouble.clone()));
 
     let socket = paths.socket();
-    let server = Server::listen(&socket, locks.namespace.take(), &signals)
-        .map_err(|error| cannot(&socket, error))?;
+    let connections =
+        Connections::listen(&socket, &signals).map_err(|error| cannot(&socket, error))?;
     let (notices, notices_in) = unbounded();
     let firewall = Firewall::start(&accepted.config.firewall, &paths, notices);
     let (done, done_in) = unbounded();
-    let waker = server.waker();
-    let store = Store::start(home, &mut opened, move |group: Done<Then>| {
-        // The loop outlives the store's thread but for its last group.
+    let waker = connections.waker();
+    let store = Store::start(home, &mut opened, move |group: Done<AfterCommit>| {
+        // The loop ends before the store's thread does.
         let _ = done.send(group);
         waker.wake();
     })
-    .map_err(|error| Failure::Cannot(error.to_string()))?;
-
-    let jails = Jails::new(&accepted.config);
-    let off = Stop::read(&paths, now);
-    let looker =
-        Looker::start(server.waker()).map_err(|error| Failure::Cannot(error.to_string()))?;
-    let parts = Parts {
-        file: file.to_owned(),
-        paths,
+    .map_err(failed)?;
+    let watcher = ExemptionWatcher::start(connections.waker()).map_err(failed)?;
+    let config = accepted.config.clone();
+    let mut metrics = Feed::default();
+    metrics.configure(&config.metrics, &paths.user);
+    let mut engine = Engine {
+        decider: Decider::new(
+            config.clone(),
+            Exemptions::new(watcher, paths.names()),
+            EmergencyStop::load(&paths, started),
+        ),
+        enforcement: Enforcement::new(
+            config,
+            (firewall, notices_in),
+            (store, done_in),
+            Hooks::start().map_err(failed)?,
+            mark,
+        ),
+        connections,
+        alarms,
+        undecided: UndecidedPatterns::default(),
         accepted,
-        jails,
-        firewall,
-        alerts,
-        hooks,
-        store,
-        done: done_in,
-        notices: notices_in,
-        server,
-        off,
-        started: now,
+        held: HeldAcks::default(),
+        reload: Reload::of(file),
+        queries: Queries::default(),
+        metrics,
+        socket,
+        started,
+        timers: Timers::start(),
+        stopping: false,
+        listening: BTreeSet::new(),
     };
-    let mut engine = Engine::new(parts, looker);
-    for (key, text) in troubles {
-        engine.trouble(key, Severity::Err, text);
-    }
-    engine.restore(opened.saved, opened.whole, now);
-    if let Err(error) = starting.ready() {
-        let text = format!(
-            "systemd cannot be told that bans are in force ({error}): it will take the engine for \
-             one that hangs; set `Type=exec` in pipeban.service"
-        );
-        engine.trouble("ready", Severity::Err, text);
-    }
+    engine.follow_apache();
+    engine.restore(opened.saved, whole, opened.trouble.is_some(), started);
+    // Reading it takes longer than restoring bans, and the first hit needs it.
+    engine.read_apache();
+    let not_ready = ready::report_ready().err().map(|error| {
+        format!(
+            "cannot report to systemd that bans are in force: {error}; systemd will end the engine \
+             after its start time-out; set `Type=exec` in pipeban.service"
+        )
+    });
+    engine.alarms.set(("ready", Severity::Err, not_ready));
     engine.run();
     // Held until here.
     drop((locks, signals));
     Ok(())
 }
 
-/// The files; broken ones mean the last good configuration, and something to tell.
+/// The files; broken ones mean the last good configuration, and a warning.
 fn configuration(file: &Path) -> Result<(Accepted, Option<String>), Failure> {
     let problems = match settings::from_files(file) {
         Ok(accepted) => return Ok((accepted, None)),
@@ -142,7 +199,7 @@ fn configuration(file: &Path) -> Result<(Accepted, Option<String>), Failure> {
     match settings::last_good(file) {
         Ok(accepted) => {
             let text = format!(
-                "the configuration is broken, the last good one ({}) is in use; mend it, then \
+                "the configuration is broken, the last good one ({}) is in use; correct it and run \
                  `pipeban reload`: {}",
                 accepted.hash,
                 problems.replace('\n', "; ")
@@ -153,7 +210,7 @@ fn configuration(file: &Path) -> Result<(Accepted, Option<String>), Failure> {
     }
 }
 
-/// How far back any jail's escalation looks.
+/// How far back the escalation of any jail reaches.
 fn memory(config: &Config) -> Duration {
     let jails = config.jails.values();
     let increments = jails.filter_map(|jail| jail.increment.as_ref());
@@ -166,7 +223,7 @@ fn signals() -> nix::Result<SignalFd> {
     end.add(Signal::SIGTERM);
     end.add(Signal::SIGINT);
     end.thread_block()?;
-    // A configuration is taken in by `pipeban reload` only, and nobody's terminal ends us.
+    // Only `pipeban reload` takes a configuration into use, and no terminal's end ends the engine.
     let mut hup = SigSet::empty();
     hup.add(Signal::SIGHUP);
     hup.thread_block()?;

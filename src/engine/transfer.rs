@@ -4,121 +4,129 @@ use std::collections::HashSet;
 
 use ipnet::IpNet;
 
-use super::commands::{refused, short};
-use super::hooks::Due;
-use super::hub::{Engine, now};
-use super::perform::Work;
+use super::commands::{is_known, no_such_jail, refused, refused_while_off, short, why_not};
+use super::decider::Decider;
+use super::decision::{Decision, HookCall};
 use crate::config::JailName;
 use crate::control::{Exported, Fate, Offered, Reply, Until};
 use crate::jail::{Action, Ban, End, Mode, Now, Offer, OfferedEnd, Refusal, Taken, show_net};
 use crate::store::Op;
 
-/// Bans in one answer, but for those of the last network.
+/// Bans in one answer, and bans read for one; all bans of a network are on one page.
 const PAGE: usize = 1_000;
+const MAX_READ: usize = 20_000;
 
-/// Bans looked at for one answer.
-const LOOKED_AT: usize = 20_000;
-
-impl Engine {
-    /// The bans of networks behind `after`, in their order, and where the next page begins.
-    pub(super) fn export(&self, jail: Option<&JailName>, after: Option<IpNet>) -> Reply {
-        let jails = &self.parts.jails;
-        if let Some(jail) = jail
-            && jails.settings(jail).is_none()
-            && !jails.names().contains(jail)
-        {
-            return refused(2, self.no_such_jail(jail));
-        }
-        let now = now();
-        let (mut bans, mut next) = (Vec::new(), None);
-        let mut last: Option<IpNet> = None;
-        for (looked, ban) in jails.bans().behind(after).enumerate() {
-            // All bans of a network are on one page.
-            let full = bans.len() >= PAGE || looked >= LOOKED_AT;
-            if full && last.is_some_and(|last| last != ban.net) {
-                next = last;
-                break;
-            }
-            last = Some(ban.net);
-            let asked = jail.is_none_or(|jail| *jail == ban.jail);
-            let over = ban.until.is_some_and(|until| until <= now.boot);
-            if asked && !over && ban.mode != Mode::Observed {
-                bans.push(exported(ban, now));
-            }
-        }
-        Reply::Bans { bans, next }
+/// The bans of networks behind `after`, in their order, and where the next page begins.
+pub(super) fn export(
+    decider: &Decider,
+    jail: Option<&JailName>,
+    after: Option<IpNet>,
+    now: Now,
+) -> Reply {
+    if let Some(jail) = jail.filter(|jail| !is_known(&decider.jails, jail)) {
+        return refused(2, no_such_jail(&decider.config, jail));
     }
+    let wanted =
+        |ban: &Ban| jail.is_none_or(|jail| *jail == ban.jail) && ban.mode != Mode::Observed;
+    let (bans, next) = page(decider, after, wanted, now);
+    let bans = bans.into_iter().map(|ban| exported(ban, now)).collect();
+    Reply::Bans { bans, next }
+}
 
-    /// Takes bans in, all of them in force together.
-    pub(super) fn import(
-        &mut self,
-        work: &mut Work,
-        jail: Option<&JailName>,
-        offered: Vec<Offered>,
-        now: Now,
-    ) -> Reply {
-        if let Some(refusal) = self.refused_while_off() {
-            return refusal;
+/// A page of the bans that are wanted and not over, of networks behind `after`, in their order;
+/// and where the next page begins.
+pub(super) fn page(
+    decider: &Decider,
+    after: Option<IpNet>,
+    wanted: impl Fn(&Ban) -> bool,
+    now: Now,
+) -> (Vec<&Ban>, Option<IpNet>) {
+    let mut bans = Vec::new();
+    let mut last: Option<IpNet> = None;
+    for (read, ban) in decider.jails.bans().after(after).enumerate() {
+        let full = bans.len() >= PAGE || read >= MAX_READ;
+        if full && last.is_some_and(|last| last != ban.net) {
+            return (bans, last);
         }
-        if let Some(jail) = jail
-            && self.parts.jails.settings(jail).is_none()
-        {
-            return refused(2, self.no_such_jail(jail));
+        last = Some(ban.net);
+        let over = ban.until.is_some_and(|until| until <= now.boot);
+        if !over && wanted(ban) {
+            bans.push(ban);
         }
-        let exempt = self.exempt();
-        let mut touched = HashSet::new();
-        let mut fates = Vec::with_capacity(offered.len());
-        for offered in offered {
-            let offer = offer(offered, now);
-            let jail = offer.jail.clone();
-            let taken = self.parts.jails.take_in(offer, now, &exempt);
-            fates.push(match taken {
-                Ok(Taken::New(actions)) => {
-                    keep(work, actions);
-                    touched.insert(jail);
-                    Fate::New
+    }
+    (bans, None)
+}
+
+/// Imports bans; all of them are put in force together.
+pub(super) fn import(
+    decider: &mut Decider,
+    decision: &mut Decision,
+    jail: Option<&JailName>,
+    offered: Vec<Offered>,
+    now: Now,
+) -> Reply {
+    if let Some(refusal) = refused_while_off(decider) {
+        return refusal;
+    }
+    if let Some(jail) = jail
+        && decider.jails.settings(jail).is_none()
+    {
+        return refused(2, no_such_jail(&decider.config, jail));
+    }
+    let exempt = decider.exemptions.current();
+    let mut changed = HashSet::new();
+    let mut fates = Vec::with_capacity(offered.len());
+    for offered in offered {
+        let offer = offer(offered, now);
+        let jail = offer.jail.clone();
+        let (fate, actions) = match decider.jails.take_in(offer, now, &exempt) {
+            Ok(Taken::New(actions)) => (Fate::New, actions),
+            Ok(Taken::Longer(actions)) => (Fate::Longer, actions),
+            Ok(Taken::Known) => (Fate::Known, Vec::new()),
+            Ok(Taken::Over) => (Fate::Over, Vec::new()),
+            Ok(Taken::NoRoom) => {
+                let why = "there is no room for more bans".to_owned();
+                (Fate::Refused(why), Vec::new())
+            }
+            Err(Refusal::Exempt(reason)) => (Fate::Spared(reason.to_string()), Vec::new()),
+            Err(refusal) => {
+                let mut why = why_not(&decider.config, &refusal);
+                if let Refusal::NoSuchJail(_) = refusal {
+                    why.push_str("; `--jail` gives all bans to one");
                 }
-                Ok(Taken::Longer(actions)) => {
-                    keep(work, actions);
-                    touched.insert(jail);
-                    Fate::Longer
-                }
-                Ok(Taken::Known) => Fate::Known,
-                Ok(Taken::Over) => Fate::Over,
-                Ok(Taken::NoRoom) => Fate::Refused("there is no room for more bans".to_owned()),
-                Err(Refusal::Exempt(reason)) => Fate::Spared(reason.to_string()),
-                Err(Refusal::NoSuchJail(jail)) => {
-                    let why = self.no_such_jail(&jail);
-                    Fate::Refused(format!("{why}; `--jail` gives all bans to one"))
-                }
-                Err(refusal) => Fate::Refused(self.why_not(&refusal)),
-            });
+                (Fate::Refused(why), Vec::new())
+            }
+        };
+        fates.push(fate);
+        if !actions.is_empty() {
+            add(decision, actions);
+            changed.insert(jail);
         }
-        for jail in touched {
-            self.store_counters(work, jail, []);
-        }
-        Reply::Taken {
-            fates,
-            trouble: None,
-        }
+    }
+    for jail in changed {
+        decider.store_counters(decision, jail, []);
+    }
+    Reply::Taken {
+        fates,
+        trouble: None,
     }
 }
 
-/// They are told as bans that are put back, and the store has yet to learn of them. Who stays
-/// banned is no news for `on_unban`: no `on_ban` would follow.
-fn keep(work: &mut Work, actions: Vec<Action>) {
-    let stays = actions
+/// Imported bans are logged as restored ones, and are new to the store. `on_unban` does not run
+/// for a ban that the imported one replaces: no `on_ban` would follow.
+fn add(decision: &mut Decision, actions: Vec<Action>) {
+    let still_banned = actions
         .iter()
         .any(|action| matches!(action, Action::Restore(ban) if ban.mode != Mode::Observed));
     for action in actions {
-        let due = match &action {
-            Action::Unban { end, .. } if stays && *end == End::Replaced => None,
-            action => Due::of(action),
+        let hook = match &action {
+            Action::Unban { end, .. } if still_banned && *end == End::Replaced => None,
+            action => HookCall::of(action),
         };
         if let Action::Restore(ban) = &action {
-            work.ops.push(Op::Ban(ban.clone()));
+            decision.ops.push(Op::Ban(ban.clone()));
         }
-        work.take_one(action, due);
+        decision.add_with_hook(action, hook);
     }
 }
 
@@ -146,10 +154,8 @@ fn exported(ban: &Ban, now: Now) -> Exported {
         since: ban.since_wall,
         until: ban.until.map(|until| now.wall_of(until)),
         failures: ban.failures,
-        reason: ban.reason.clone(),
-        behind: match ban.mode {
-            Mode::Behind(peer) | Mode::Proxied(peer) => Some(peer),
-            Mode::Enforced | Mode::Observed => None,
-        },
+        cause: ban.cause.word().to_owned(),
+        reason: ban.cause.reason().map(str::to_owned),
+        behind: ban.mode.proxy(),
     }
 }

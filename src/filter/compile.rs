@@ -1,10 +1,45 @@
-//! A filter compiled, and what comes of a line.
+//! A compiled filter, and the outcome of a line.
 
+use std::net::IpAddr;
+
+use super::definition::{Definition, PatternAt, PatternText};
 use super::pattern::{Decision, Pattern, content_at};
-use super::subject::Subject;
-use super::{Definition, Outcome, PatternAt, PatternText};
-use crate::config::Problem;
+use super::subject::{Subject, Views};
+use crate::problem::Problem;
 use crate::record::Client;
+
+/// The outcome of one line and one filter.
+///
+/// In Apache's records `<HOST>` is the exact text of Apache's client field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A failregex matches with the client's address.
+    Match {
+        /// Its number, from 1.
+        pattern: u32,
+        /// The client; without a record, the address in place of `<HOST>`.
+        host: IpAddr,
+        /// What the hit counts; 1 except for native filters.
+        weight: u32,
+    },
+    /// A failregex matches, but only with an address that is not the client's: no client is hit.
+    Spoof {
+        /// Its number, from 1.
+        pattern: u32,
+    },
+    /// A failregex matches, and so does this ignoreregex, from 1.
+    Ignored(u32),
+    /// No failregex matches, or its `<F-NOFAIL>` says that this is no failure.
+    Miss,
+}
+
+/// The outcome of one text of a line.
+enum Of {
+    /// An outcome, which other texts of the line may change if it is a miss or a spoof.
+    Text(Outcome),
+    /// `<F-NOFAIL>`: a miss, whatever other texts of the line say.
+    NoFailure,
+}
 
 /// A compiled filter. Shared by threads.
 #[derive(Debug)]
@@ -12,17 +47,15 @@ pub struct Filter {
     pub(super) prefix: Option<Pattern>,
     pub(super) fail: Vec<Pattern>,
     pub(super) ignore: Vec<Pattern>,
-    /// As fail2ban has it: few ignoreregex are asked before the prefix, too.
+    /// As in fail2ban: few ignoreregex see the text before the prefix, too.
     pub(super) ignore_first: bool,
-    /// Lines that one pattern sees together.
-    pub(super) maxlines: usize,
 }
 
 impl Filter {
     /// Compiles every pattern.
     ///
     /// # Errors
-    /// Every pattern that does not compile or names no host, with its place.
+    /// Every pattern that does not compile or has no `<HOST>`, with its place.
     pub fn compile(definition: &Definition) -> Result<Filter, Vec<Problem>> {
         let (filter, problems) = Filter::compile_some(definition);
         if problems.is_empty() {
@@ -32,9 +65,9 @@ impl Filter {
         }
     }
 
-    /// Without the patterns that do not compile, the others keeping their numbers. Without any,
-    /// where the prefix or an ignoreregex does not compile: what it would have spared is not
-    /// known.
+    /// Compiles without the patterns that do not compile; the others keep their numbers. Has no
+    /// pattern at all if the prefix or an ignoreregex does not compile: what it would have ignored
+    /// is unknown.
     pub(super) fn lenient(definition: &Definition) -> Filter {
         let (mut filter, _) = Filter::compile_some(definition);
         if filter.ignore.len() < definition.ignoreregex.len()
@@ -46,75 +79,160 @@ impl Filter {
     }
 
     fn compile_some(definition: &Definition) -> (Filter, Vec<Problem>) {
-        let multi_line = definition.maxlines > 1;
+        if !definition.native.is_empty() {
+            // Its rules are compiled together with those of all other native filters.
+            let filter = Filter {
+                prefix: None,
+                fail: Vec::new(),
+                ignore: Vec::new(),
+                ignore_first: false,
+            };
+            return (filter, Vec::new());
+        }
         let mut problems = Vec::new();
-        let mut compile = |number: u32, text: &PatternText, somebody: bool| {
-            let pattern = Pattern::compile(number, &text.text, multi_line);
-            let pattern = pattern.and_then(|pattern| {
-                if somebody || pattern.names_somebody() || pattern.names_a_session() {
+        let mut compile =
+            |number: u32, text: &PatternText, has_client: bool| {
+                let pattern = Pattern::compile(number, &text.text);
+                let pattern = pattern.and_then(|pattern| {
+                if has_client || pattern.names_a_client() {
                     Ok(pattern)
                 } else {
-                    Err(
-                        "the pattern has no <HOST>, so nobody could be banned by it: put <HOST> \
-                         where the client's address stands"
-                            .to_owned(),
-                    )
+                    Err("the pattern has no <HOST>, so it can ban no client: put <HOST> in place \
+                         of the client's address"
+                        .to_owned())
                 }
             });
-            pattern
-                .map_err(|message| {
-                    problems.push(Problem {
-                        file: text.file.as_ref().unwrap_or(&definition.file).clone(),
-                        place: Some((text.line, text.column)),
-                        message,
-                    });
-                })
-                .ok()
-        };
+                pattern
+                    .map_err(|message| {
+                        let (file, place) = definition.place(text);
+                        problems.push(Problem {
+                            file,
+                            place: Some(place),
+                            message,
+                        });
+                    })
+                    .ok()
+            };
         let prefix = definition
             .prefregex
             .as_ref()
             .and_then(|text| compile(0, text, true));
-        let somebody = definition.prefregex.is_some()
-            && prefix
-                .as_ref()
-                .is_none_or(|p| p.names_somebody() || p.names_a_session());
-        let mut all = |texts: &[PatternText], somebody: bool| -> Vec<Pattern> {
+        let has_client =
+            definition.prefregex.is_some() && prefix.as_ref().is_none_or(Pattern::names_a_client);
+        let mut all = |texts: &[PatternText], has_client: bool| -> Vec<Pattern> {
             let numbered = (1..).zip(texts);
             numbered
-                .filter_map(|(number, text)| compile(number, text, somebody))
+                .filter_map(|(number, text)| compile(number, text, has_client))
                 .collect()
         };
-        let fail = all(&definition.failregex, somebody);
+        let fail = all(&definition.failregex, has_client);
         let ignore = all(&definition.ignoreregex, true);
         let filter = Filter {
             prefix,
             fail,
             ignore,
             ignore_first: definition.ignoreregex.len() + 2 < definition.failregex.len(),
-            maxlines: usize::try_from(definition.maxlines).unwrap_or(1),
         };
         (filter, problems)
     }
 
-    /// What comes of a line: the first failregex that hits its client, unless an ignoreregex
-    /// matches too.
+    /// The outcome of one text: the first failregex that hits its client, unless an ignoreregex
+    /// matches, too.
     pub fn examine(&self, subject: &Subject<'_>) -> Outcome {
-        let text = subject.text().to_ascii_lowercase();
-        let stands = |literal: &Vec<u8>| memchr::memmem::find(&text, literal).is_some();
-        let literals = self.literals();
-        let may_match: Vec<bool> = literals
-            .map(|texts| texts.is_none_or(|texts| texts.iter().any(stands)))
-            .collect();
-        self.examine_some(subject, |at| may_match.get(at).is_some_and(|may| *may))
+        self.examine_some(subject, |_| true)
     }
 
-    /// As [`Filter::examine`], with only those of the compiled patterns (counted from 0) that may match.
+    /// As [`Filter::examine`], with only the compiled patterns (from 0) that may match.
     pub(super) fn examine_some(
         &self,
         subject: &Subject<'_>,
         may_match: impl Fn(usize) -> bool,
     ) -> Outcome {
+        match self.examine_text(subject, may_match) {
+            Of::Text(outcome) => outcome,
+            Of::NoFailure => Outcome::Miss,
+        }
+    }
+
+    /// The outcome of a record, with only the compiled patterns (from 0) that may match: that of
+    /// the first of its texts that hits the client, unless an ignoreregex matches any of them.
+    pub(super) fn examine_views(
+        &self,
+        views: &Views<'_, '_>,
+        may_match: impl Fn(usize) -> bool,
+    ) -> Outcome {
+        let long = views.is_long();
+        let of_whole = |at| may_match(at) && !(long && self.backtracks(at));
+        let mut spoof = None;
+        let mut decide = |of| self.decide(of, views, &mut spoof);
+        let mut found = views
+            .iter()
+            .find_map(|subject| decide(self.examine_text(subject, of_whole)));
+        let of_parts = |at: &usize| {
+            let coarse = |pattern: &Pattern| {
+                let mut texts = views.without_time();
+                self.prefix.is_some() || texts.any(|text| pattern.may_match(text.text()))
+            };
+            may_match(*at) && self.backtracks(*at) && self.fail.get(*at).is_some_and(coarse)
+        };
+        if found.is_none() && long {
+            let some: Vec<usize> = (0..self.fail.len()).filter(of_parts).collect();
+            let mut texts = views.shortened().take_while(|_| !some.is_empty());
+            found =
+                texts.find_map(|text| decide(self.examine_text(&text, |at| some.contains(&at))));
+        }
+        found.or(spoof).unwrap_or(Outcome::Miss)
+    }
+
+    /// The outcome of a record if that of one of its texts decides it.
+    fn decide(
+        &self,
+        of: Of,
+        views: &Views<'_, '_>,
+        spoof: &mut Option<Outcome>,
+    ) -> Option<Outcome> {
+        match of {
+            Of::NoFailure => Some(Outcome::Miss),
+            Of::Text(Outcome::Miss) => None,
+            Of::Text(found @ Outcome::Spoof { .. }) => {
+                spoof.get_or_insert(found);
+                None
+            }
+            Of::Text(found @ Outcome::Match { .. }) if !self.ignore.is_empty() => {
+                let ignored = views.iter().find_map(|subject| self.ignores(subject));
+                let ignored =
+                    ignored.or_else(|| views.shortened().find_map(|text| self.ignores(&text)));
+                Some(ignored.map_or(found, Outcome::Ignored))
+            }
+            Of::Text(found) => Some(found),
+        }
+    }
+
+    /// Whether a failregex, from 0, or the prefix looks around or back.
+    fn backtracks(&self, at: usize) -> bool {
+        let prefix = self.prefix.as_ref();
+        prefix.is_some_and(Pattern::backtracks)
+            || self.fail.get(at).is_some_and(Pattern::backtracks)
+    }
+
+    /// The ignoreregex that matches a text of a client.
+    fn ignores(&self, subject: &Subject<'_>) -> Option<u32> {
+        let client = subject.client()?;
+        let own = Some(subject.own_text());
+        let content = match &self.prefix {
+            Some(prefix) => own.and_then(|own| prefix.content_for(own, client)),
+            None => own,
+        };
+        let whole = own.filter(|_| self.ignore_first);
+        let ignored = |p: &&Pattern| {
+            let mut texts = [content, whole].into_iter().flatten();
+            let sees = !(subject.is_long() && p.backtracks());
+            sees && texts.any(|text| p.ignores(text, client))
+        };
+        self.ignore.iter().find(ignored).map(|p| p.number)
+    }
+
+    fn examine_text(&self, subject: &Subject<'_>, may_match: impl Fn(usize) -> bool) -> Of {
         let mut may_match = self
             .fail
             .iter()
@@ -122,14 +240,14 @@ impl Filter {
             .filter(|(at, _)| may_match(*at))
             .map(|(_, pattern)| pattern)
             .peekable();
-        // A prefix may take long on a line that comes to nothing.
+        // Without a pattern the prefix need not be tried.
         if may_match.peek().is_none() {
-            return Outcome::Miss;
+            return Of::Text(Outcome::Miss);
         }
         match subject.client() {
             Some(client) => self.of_client(subject, client, may_match),
-            None if subject.is_raw() => self.of_text(subject.text(), may_match),
-            None => self.of_nobody(subject.text(), may_match),
+            None if subject.is_raw() => Of::Text(self.of_text(subject.text(), may_match)),
+            None => Of::Text(self.without_client(subject.text(), may_match)),
         }
     }
 
@@ -138,52 +256,46 @@ impl Filter {
         subject: &Subject<'_>,
         client: Client<'_>,
         patterns: impl Iterator<Item = &'p Pattern>,
-    ) -> Outcome {
+    ) -> Of {
         let (mut own, mut all) = (Some(subject.own_text()), Some(subject.text()));
         let mut named = false;
         if let Some(prefix) = &self.prefix {
             own = own.and_then(|own| prefix.content_for(own, client));
             all = all.and_then(|all| prefix.content_with_any(all));
-            named = prefix.names_somebody();
+            named = prefix.names_a_client();
             if own.is_none() && all.is_none() {
-                return Outcome::Miss;
+                return Of::Text(Outcome::Miss);
             }
         }
         let mut spoof = None;
         for pattern in patterns {
             let number = pattern.number;
-            // Who is named in another line of the session is not known here.
-            if !named && !pattern.names_somebody() {
+            if !named && !pattern.names_a_client() {
                 continue;
             }
             match pattern.decide(own, all, client) {
                 Decision::No => {}
                 Decision::Another => spoof = spoof.or(Some(number)),
-                Decision::Hit(_) if own.is_some_and(|own| pattern.is_no_failure(own)) => {
-                    return Outcome::Miss;
+                Decision::Hit if own.is_some_and(|own| pattern.is_no_failure(own)) => {
+                    return Of::NoFailure;
                 }
-                Decision::Hit(host) => {
-                    let whole = self.ignore_first.then(|| subject.own_text());
-                    let ignored = |p: &Pattern| {
-                        let mut texts = [own, whole].into_iter().flatten();
-                        texts.any(|text| p.spares(text, client))
-                    };
-                    return if self.ignore.iter().any(ignored) {
-                        Outcome::Ignored
-                    } else {
-                        Outcome::Match {
+                Decision::Hit => {
+                    return Of::Text(match self.ignores(subject) {
+                        Some(ignore) => Outcome::Ignored(ignore),
+                        None => Outcome::Match {
+                            weight: 1,
                             pattern: number,
-                            host,
-                        }
-                    };
+                            host: client.addr,
+                        },
+                    });
                 }
             }
         }
-        spoof.map_or(Outcome::Miss, |pattern| Outcome::Spoof { pattern })
+        Of::Text(spoof.map_or(Outcome::Miss, |pattern| Outcome::Spoof { pattern }))
     }
 
-    /// A record without a client: whoever a pattern names, it is nobody.
-    fn of_nobody<'p>(
+    /// A record without a client: a match is a spoof.
+    fn without_client<'p>(
         &self,
         text: &[u8],
         mut patterns: impl Iterator<Item = &'p Pattern>,
@@ -221,42 +333,38 @@ impl Filter {
             if found.nofail {
                 return Outcome::Miss;
             }
-            return if self.ignores(content, text) {
-                Outcome::Ignored
-            } else {
-                let pattern = pattern.number;
-                Outcome::Match { pattern, host }
+            let ignored =
+                |p: &&Pattern| p.ignores_any(content) || (self.ignore_first && p.ignores_any(text));
+            return match self.ignore.iter().find(ignored) {
+                Some(ignore) => Outcome::Ignored(ignore.number),
+                None => Outcome::Match {
+                    weight: 1,
+                    pattern: pattern.number,
+                    host,
+                },
             };
         }
         Outcome::Miss
     }
 
-    /// Whether an ignoreregex matches what the prefix left, or the whole text.
-    pub(super) fn ignores(&self, content: &[u8], text: &[u8]) -> bool {
-        let ignores =
-            |p: &Pattern| p.spares_any(content) || (self.ignore_first && p.spares_any(text));
-        self.ignore.iter().any(ignores)
-    }
-
-    /// For each failregex the lower-case texts of which a match must hold one.
+    /// For each failregex lower-case texts; every match holds at least one.
     pub(super) fn literals(&self) -> impl Iterator<Item = Option<&[Vec<u8>]>> {
         let prefix = self.prefix.as_ref().and_then(|p| p.literals.as_deref());
         let own = self.fail.iter().map(|pattern| pattern.literals.as_deref());
         own.map(move |own| own.or(prefix))
     }
 
-    /// How often a bound on steps or length kept a pattern from an answer since the filter was
-    /// compiled. Such a line hits nobody.
+    /// How often a limit on steps or length stopped a pattern. Such a line hits no client.
     pub fn limits_hit(&self) -> u64 {
-        self.bounded().map(|(_, pattern)| pattern.limits()).sum()
+        self.limited().map(|(_, pattern)| pattern.limits()).sum()
     }
 
-    /// The patterns that look around or back: those with a bound on steps and length.
-    pub(super) fn bounded(&self) -> impl Iterator<Item = (PatternAt, &Pattern)> {
+    /// The patterns that look around or back: those with a limit on steps and length.
+    pub(super) fn limited(&self) -> impl Iterator<Item = (PatternAt, &Pattern)> {
         let prefix = self.prefix.iter().map(|p| (PatternAt::Prefix, p));
         let fail = self.fail.iter().map(|p| (PatternAt::Fail(p.number), p));
         let ignore = self.ignore.iter().map(|p| (PatternAt::Ignore(p.number), p));
         let all = prefix.chain(fail).chain(ignore);
-        all.filter(|(_, pattern)| pattern.steps_back())
+        all.filter(|(_, pattern)| pattern.backtracks())
     }
 }

@@ -1,44 +1,33 @@
-//! Texts of which every match of a pattern must hold one.
+//! Texts of a pattern: every match holds at least one of them.
 //!
-//! They are searched all at once over a whole block, so that only lines that may match cost a
-//! regex. Everything is lower case here: the search knows no case.
+//! All are searched in one pass over a whole block, so that only lines that may match cost a
+//! regex. Everything is lower case here: the search ignores case.
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-/// Most texts for one pattern.
-const MOST: usize = 24;
-/// Shorter texts stand in too many lines to be worth a search.
-const SHORTEST: usize = 3;
-/// Stands in so many lines that it tells nothing.
-const COMMON: [&str; 14] = [
-    " http/1.",
-    "mozilla/5.0",
-    "[client ",
-    ":error]",
-    "] [pid ",
-    ":tid ",
-    "referer: ",
-    "\"get ",
-    "\"post ",
-    "https://",
-    "http://",
-    " (compatible; ",
-    ".html",
-    ".php",
-];
+use super::rarity::rarest;
 
-/// The texts, one of which every match must hold; `None` where no useful ones are known.
+/// Most texts that are put together from the parts of a pattern.
+const MOST: usize = 24;
+/// Most texts of a pattern that lists them, like the names of bots.
+const MOST_LISTED: usize = 256;
+/// Shorter texts are in too many lines to be worth a search.
+const SHORTEST: usize = 3;
+/// A text that tells fewer bits is in most lines.
+const LEAST_BITS: u32 = 9;
+
+/// The texts; `None` if no useful ones are known.
 pub(super) fn required(hir: &Hir) -> Option<Vec<Vec<u8>>> {
     let mut set = best(&analyse(hir))?;
     set.sort();
     set.dedup();
-    (weight(&set) >= SHORTEST).then_some(set)
+    (weight(&set) >= LEAST_BITS).then_some(set)
 }
 
 struct Info {
-    /// All texts that can match, where they are few.
+    /// All texts that can match, if they are few.
     exact: Option<Vec<Vec<u8>>>,
-    /// Texts of which each match holds one.
+    /// Texts; each match holds at least one.
     inner: Option<Vec<Vec<u8>>>,
 }
 
@@ -124,11 +113,11 @@ fn alternation(branches: &[Hir]) -> Info {
         exact: None,
         inner: inner
             .map(|texts| texts.concat())
-            .filter(|texts| texts.len() <= MOST),
+            .filter(|texts| texts.len() <= MOST_LISTED),
     }
 }
 
-/// Each of `left` followed by each of `right`, where that stays small.
+/// Each of `left` followed by each of `right`, if that stays small.
 fn joined(left: &[Vec<u8>], right: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
     if left.len() * right.len() > MOST {
         return None;
@@ -140,7 +129,7 @@ fn joined(left: &[Vec<u8>], right: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
     )
 }
 
-/// The texts of a class that holds few characters, both cases of a letter being one.
+/// The texts of a class of few characters; both cases of a letter are one.
 fn few(class: &Class) -> Option<Vec<Vec<u8>>> {
     let mut texts: Vec<Vec<u8>> = match class {
         Class::Bytes(class) => class
@@ -168,7 +157,7 @@ fn best(info: &Info) -> Option<Vec<Vec<u8>>> {
     better(info.exact.clone(), info.inner.clone())
 }
 
-/// The set whose least telling text tells more.
+/// The set whose rarest text is rarer.
 fn better(a: Option<Vec<Vec<u8>>>, b: Option<Vec<Vec<u8>>>) -> Option<Vec<Vec<u8>>> {
     let usable = |set: Option<Vec<Vec<u8>>>| {
         let set: Vec<Vec<u8>> = set?
@@ -184,13 +173,12 @@ fn better(a: Option<Vec<Vec<u8>>>, b: Option<Vec<Vec<u8>>>) -> Option<Vec<Vec<u8
     }
 }
 
-/// The time is cut out of a line before it is matched, so `[]` in a pattern may stand for
-/// `[time]`: the text must hold on either side of the cut alone. And it must stand in one line.
+/// The longest part on one side of a `[]`, which is `[time]` in the line, without newlines and
+/// letters beyond ASCII, whose case the search does not know.
 fn longest_part(text: &[u8]) -> &[u8] {
     let mut longest: &[u8] = &[];
     let mut start = 0;
     let cuts = memchr::memmem::find_iter(text, b"[]").map(|at| at + 1);
-    // Nor do letters beyond ASCII tell: the search does not know their cases.
     let others = text.iter().enumerate();
     let others = others.filter(|(_, byte)| **byte == b'\n' || !byte.is_ascii());
     let others = others.flat_map(|(at, _)| [at, at + 1]);
@@ -198,7 +186,7 @@ fn longest_part(text: &[u8]) -> &[u8] {
     cuts.sort_unstable();
     for end in cuts {
         let part = text.get(start..end).unwrap_or_default();
-        if tells(part) > tells(longest) {
+        if worth(part) > worth(longest) {
             longest = part;
         }
         start = end;
@@ -206,19 +194,16 @@ fn longest_part(text: &[u8]) -> &[u8] {
     longest
 }
 
-fn weight(set: &[Vec<u8>]) -> usize {
-    set.iter().map(|text| tells(text)).min().unwrap_or(0)
+fn weight(set: &[Vec<u8>]) -> u32 {
+    set.iter().map(|text| worth(text)).min().unwrap_or(0)
 }
 
-/// How much a text tells: its length without what stands in most lines.
-fn tells(text: &[u8]) -> usize {
-    if text.contains(&b'\n') {
-        return 0;
+/// The worth of a text: its rarity.
+fn worth(text: &[u8]) -> u32 {
+    match text.contains(&b'\n') || text.len() < SHORTEST {
+        true => 0,
+        false => rarest(text).1,
     }
-    COMMON.iter().fold(text.len(), |length, common| {
-        let times = memchr::memmem::find_iter(text, common.as_bytes()).count();
-        length.saturating_sub(times * common.len())
-    })
 }
 
 #[cfg(test)]
@@ -241,11 +226,11 @@ mod tests {
     }
 
     #[test]
-    fn the_most_telling_texts_are_found() {
+    fn the_rarest_texts_are_found() {
         for (pattern, expected) in [
             (
                 r"\[client \S+\] AH10244: invalid URI path \(.*cgi-bin.*bin/sh.*",
-                Some(vec!["] ah10244: invalid uri path ("]),
+                Some(vec!["cgi-bin"]),
             ),
             (
                 r#"^\S+ .*"(?:GET|POST) /(?:wp-login|xmlrpc)\.php"#,
@@ -265,7 +250,6 @@ mod tests {
             (r"(?:abcd\d|efgh\d)", Some(vec!["abcd", "efgh"])),
             (r"abc?de", Some(vec!["abcde", "abde"])),
             (r"abcd(?:$|\n\z)", Some(vec!["abcd"])),
-            (r"abcd\n(?:.*\n)*?xyz", Some(vec!["abcd"])),
             ("abcdéfgh.*é", Some(vec!["abcd"])),
         ] {
             let expected = expected.map(|set| set.into_iter().map(str::to_owned).collect());

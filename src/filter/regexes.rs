@@ -1,10 +1,10 @@
-//! A pattern in Rust's spelling, compiled: by `regex`, in linear time; and where it looks around
-//! or back, by `fancy-regex`, within bounds.
+//! A pattern in Rust's spelling, compiled: by `regex`, in linear time; if it looks around or back,
+//! by `fancy-regex`, within limits.
 //!
-//! Each is compiled for ASCII, as all that Apache writes is. Texts with other letters are given to
-//! a second form, in which `\w`, `\d`, `\s` and `.` know them as Python's do; it is compiled when
-//! the first such text comes. Such texts must be UTF-8: who reads them puts U+FFFD for what is not
-//! ([`super::Subject`]), as fail2ban does.
+//! Each is compiled for ASCII, as all that Apache writes is. A text with other letters needs a
+//! second form, in which `\w`, `\d`, `\s` and `.` know letters as Python's do; it is compiled when
+//! the first such text comes. Such texts must be UTF-8: [`super::Subject`] replaces other bytes by
+//! U+FFFD, as fail2ban does.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,36 +12,26 @@ use std::sync::{Arc, OnceLock};
 use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::hir::Hir;
 
-use super::translate::Places;
+use super::scan::{group, piece, refers_by_number};
 
 /// Compiled size of one pattern.
 const SIZE_LIMIT: usize = 4 << 20;
-/// Steps back that a pattern may take on one text. Each may look at the whole text.
+/// Most backtracking steps of a pattern on one text. Each may read the whole text.
 const MOST_STEPS: usize = 2_000;
-/// Longer texts are not given to a pattern that steps back: Apache cuts error lines here, and
-/// refuses longer requests.
-const LONGEST: usize = 8192;
+/// Longer texts do not match a pattern that backtracks. Apache cuts error lines at this length; of
+/// access lines that are longer such a pattern sees [`super::subject::Views::shortened`].
+pub(super) const LONGEST: usize = 8192;
 
-/// How often a bound kept a pattern from an answer. Such a text does not match.
+/// How often a limit on steps or length stopped a pattern. Such a text does not match.
 pub(super) type Limits = Arc<AtomicU64>;
-
-/// How a pattern is compiled.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Manner {
-    /// Memory of the lazy DFA, for each thread.
-    pub(super) dfa_limit: usize,
-    /// `^` and `$` are the ends of lines, as for patterns over several lines.
-    pub(super) multi_line: bool,
-    /// Texts beyond ASCII have a form of their own.
-    pub(super) letters: bool,
-}
 
 #[derive(Debug)]
 pub(super) struct Compiled {
     pattern: String,
-    manner: Manner,
+    /// Memory of the lazy DFA, for each thread.
+    dfa_limit: usize,
     ascii: Form,
-    /// `None`: too large; then the form for ASCII does.
+    /// `None`: too large; the form for ASCII is used instead.
     letters: OnceLock<Option<Form>>,
     limits: Limits,
 }
@@ -54,12 +44,12 @@ struct Form {
 }
 
 impl Form {
-    fn new(pattern: &str, manner: Manner, letters: bool) -> Result<Form, String> {
+    fn new(pattern: &str, dfa_limit: usize, letters: bool) -> Result<Form, String> {
         let source = coarser(pattern);
-        let coarse = linear(&source, manner, letters).map_err(|error| explain(&error))?;
+        let coarse = linear(&source, dfa_limit, letters).map_err(|error| explain(&error))?;
         let fine = match source == pattern {
             true => None,
-            false => Some(backtracking(pattern, manner, letters)?),
+            false => Some(backtracking(pattern, dfa_limit, letters)?),
         };
         Ok(Form { coarse, fine })
     }
@@ -70,36 +60,45 @@ pub(super) type Spans = Vec<Option<(usize, usize)>>;
 
 impl Compiled {
     /// # Errors
-    /// Why the pattern is none, for the operator.
-    pub(super) fn new(pattern: &str, manner: Manner, limits: &Limits) -> Result<Compiled, String> {
+    /// What is wrong with the pattern.
+    pub(super) fn new(
+        pattern: &str,
+        dfa_limit: usize,
+        limits: &Limits,
+    ) -> Result<Compiled, String> {
         if refers_by_number(pattern) {
             return Err(
-                "a reference back by number (`\\1`) to no group before it, or to one of \
-                        <HOST>'s: name the group, `(?P<name>...)`, and refer to it by `(?P=name)`"
+                "a back reference by number (`\\1`) to no group before it, or to a group of \
+                 <HOST>: name the group, `(?P<name>...)`, and refer to it by `(?P=name)`"
                     .to_owned(),
             );
         }
         Ok(Compiled {
-            ascii: Form::new(pattern, manner, false)?,
+            ascii: Form::new(pattern, dfa_limit, false)?,
             letters: OnceLock::new(),
             pattern: pattern.to_owned(),
-            manner,
+            dfa_limit,
             limits: Arc::clone(limits),
         })
     }
 
-    /// Whether it takes `fancy-regex`.
-    pub(super) fn steps_back(&self) -> bool {
+    /// Whether it needs `fancy-regex`.
+    pub(super) fn backtracks(&self) -> bool {
         self.ascii.fine.is_some()
     }
 
     fn form(&self, text: &[u8]) -> &Form {
-        if !self.manner.letters || text.is_ascii() {
+        if text.is_ascii() {
             return &self.ascii;
         }
-        let compile = || Form::new(&self.pattern, self.manner, true).ok();
+        let compile = || Form::new(&self.pattern, self.dfa_limit, true).ok();
         let letters = self.letters.get_or_init(compile).as_ref();
         letters.unwrap_or(&self.ascii)
+    }
+
+    /// Whether it matches without what looks around or back.
+    pub(super) fn may_match(&self, text: &[u8]) -> bool {
+        self.form(text).coarse.is_match(text)
     }
 
     pub(super) fn is_match(&self, text: &[u8]) -> bool {
@@ -116,7 +115,7 @@ impl Compiled {
         fine.is_match(text).unwrap_or_else(|_| self.limit())
     }
 
-    /// Whether a bound keeps it from an answer.
+    /// Whether a limit stops it on this text.
     pub(super) fn gives_up(&self, text: &[u8]) -> bool {
         let form = self.form(text);
         let Some(fine) = &form.fine else {
@@ -154,7 +153,7 @@ impl Compiled {
         Some((0..captures.len()).map(span).collect())
     }
 
-    /// Numbers of the groups whose name is as wanted.
+    /// Numbers of the groups with such a name.
     pub(super) fn groups(&self, wanted: impl Fn(&str) -> bool) -> Vec<usize> {
         let numbers = |names: &mut dyn Iterator<Item = Option<&str>>| {
             names
@@ -169,7 +168,7 @@ impl Compiled {
         }
     }
 
-    /// For the search of literals.
+    /// Its structure without what looks around or back.
     pub(super) fn hir(&self) -> Option<Hir> {
         syntax(self.ascii.coarse.as_str())
     }
@@ -197,21 +196,23 @@ fn syntax(pattern: &str) -> Option<Hir> {
     with(false).or_else(|| with(true))
 }
 
-/// The first thing for which a pattern in Rust's spelling takes `fancy-regex`, and what it is
-/// called.
-pub(super) fn what_steps_back(pattern: &str) -> Option<(&str, &'static str)> {
+/// The first part for which a pattern in Rust's spelling needs `fancy-regex`, and its name.
+pub(super) fn what_backtracks(pattern: &str) -> Option<(&str, &'static str)> {
     let mut rest = pattern;
     while !rest.is_empty() {
-        if let Some((_, name)) = STEPS_BACK.iter().find(|(front, _)| rest.starts_with(front)) {
-            return Some((rest.get(..group_end(rest)).unwrap_or(rest), name));
+        if let Some((_, name)) = BACKTRACKING
+            .iter()
+            .find(|(front, _)| rest.starts_with(front))
+        {
+            return Some((rest.get(..group(rest)).unwrap_or(rest), name));
         }
-        rest = rest.get(atom(rest)..).unwrap_or_default();
+        rest = rest.get(piece(rest)..).unwrap_or_default();
     }
     None
 }
 
-/// What looks around or back, by how it begins.
-const STEPS_BACK: [(&str, &str); 7] = [
+/// Parts that look around or back, by how they begin.
+const BACKTRACKING: [(&str, &str); 7] = [
     ("(?=", "look-ahead"),
     ("(?!", "look-ahead"),
     ("(?<=", "look-behind"),
@@ -221,14 +222,17 @@ const STEPS_BACK: [(&str, &str); 7] = [
     ("(?>", "atomic group"),
 ];
 
-/// For ASCII with Unicode off, for speed; but on where a class of the pattern holds other letters.
-pub(super) fn linear(pattern: &str, manner: Manner, letters: bool) -> Result<Regex, regex::Error> {
+/// Without Unicode, for speed; with it if a class of the pattern holds letters beyond ASCII.
+pub(super) fn linear(
+    pattern: &str,
+    dfa_limit: usize,
+    letters: bool,
+) -> Result<Regex, regex::Error> {
     let with = |unicode: bool| {
         RegexBuilder::new(pattern)
             .unicode(unicode)
-            .multi_line(manner.multi_line)
             .size_limit(SIZE_LIMIT)
-            .dfa_size_limit(manner.dfa_limit)
+            .dfa_size_limit(dfa_limit)
             .build()
     };
     with(letters).or_else(|error| {
@@ -242,16 +246,15 @@ pub(super) fn linear(pattern: &str, manner: Manner, letters: bool) -> Result<Reg
 
 fn backtracking(
     pattern: &str,
-    manner: Manner,
+    dfa_limit: usize,
     letters: bool,
 ) -> Result<fancy_regex::Regex, String> {
     let with = |mode| {
         fancy_regex::RegexBuilder::new(pattern)
             .bytes_mode(mode)
-            .multi_line(manner.multi_line)
             .backtrack_limit(MOST_STEPS)
             .delegate_size_limit(SIZE_LIMIT)
-            .delegate_dfa_size_limit(manner.dfa_limit)
+            .delegate_dfa_size_limit(dfa_limit)
             .build()
     };
     let first = match letters {
@@ -266,7 +269,7 @@ fn backtracking(
                 with(fancy_regex::BytesMode::UnicodeBytes)
             }
         })
-        .map_err(|error| format!("no valid pattern: {error}"))
+        .map_err(|error| format!("invalid pattern: {error}"))
 }
 
 fn explain(error: &regex::Error) -> String {
@@ -275,37 +278,28 @@ fn explain(error: &regex::Error) -> String {
             "the pattern grows beyond {limit} bytes: make its counts (`{{n,m}}`) smaller"
         );
     }
-    // The last line of the text says what; the lines above draw the place in a pattern that the
-    // administrator did not write.
+    // The last line says what; the lines above draw the place in a pattern that the administrator
+    // did not write.
     let text = error.to_string();
     let last = text.lines().last().unwrap_or_default();
-    format!("no valid pattern: {}", last.trim_start_matches("error: "))
+    format!("invalid pattern: {}", last.trim_start_matches("error: "))
 }
 
-/// The pattern without what looks around or back: whatever the pattern matches, this does.
+/// The pattern without its parts that look around or back: matches at least as much.
 fn coarser(pattern: &str) -> String {
-    coarser_placed(pattern).0
-}
-
-/// As [`coarser`], with the places of the pieces.
-pub(super) fn coarser_placed(pattern: &str) -> (String, Places) {
     const ANYTHING: &str = "(?s-u:.*)";
     let mut out = String::with_capacity(pattern.len());
-    let mut places = Vec::new();
     let mut rest = pattern;
-    // Whether a count ends here: a `+` behind it forbids to step back into what it took.
+    // Whether a count ends here: a `+` behind it forbids backtracking into it.
     let mut counted = false;
     while !rest.is_empty() {
         let after_count = std::mem::take(&mut counted);
-        places.push((out.len(), pattern.len() - rest.len()));
-        if ["(?=", "(?!", "(?<=", "(?<!"]
-            .iter()
-            .any(|look| rest.starts_with(look))
-        {
-            rest = rest.get(group_end(rest)..).unwrap_or_default();
+        let look = ["(?=", "(?!", "(?<=", "(?<!"];
+        if look.iter().any(|look| rest.starts_with(look)) {
+            rest = rest.get(group(rest)..).unwrap_or_default();
         } else if rest.starts_with("(?P=") {
             out.push_str(ANYTHING);
-            rest = rest.get(group_end(rest)..).unwrap_or_default();
+            rest = rest.get(group(rest)..).unwrap_or_default();
         } else if let Some(condition) = rest.strip_prefix("(?(") {
             // One branch, the other, or none.
             out.push_str("(?:|");
@@ -316,73 +310,13 @@ pub(super) fn coarser_placed(pattern: &str) -> (String, Places) {
         } else if let Some(after) = rest.strip_prefix('+').filter(|_| after_count) {
             rest = after;
         } else {
-            let length = atom(rest);
+            let length = piece(rest);
             counted = !after_count && rest.starts_with(['*', '+', '?', '}']);
             out.push_str(rest.get(..length).unwrap_or(rest));
             rest = rest.get(length..).unwrap_or_default();
         }
     }
-    (out, places)
-}
-
-/// Whether a group is referred to by its number.
-pub(super) fn refers_by_number(pattern: &str) -> bool {
-    let mut rest = pattern;
-    while !rest.is_empty() {
-        let length = atom(rest);
-        let digit = |at: usize| rest.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
-        let by_condition = rest.starts_with("(?(") && digit(3);
-        let escaped = rest.starts_with('\\') && digit(1) && !rest.starts_with("\\0");
-        if by_condition || escaped {
-            return true;
-        }
-        rest = rest.get(length..).unwrap_or_default();
-    }
-    false
-}
-
-/// Length of the group at the front, its brackets included.
-fn group_end(text: &str) -> usize {
-    let mut depth = 0;
-    let mut at = 0;
-    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        match rest.as_bytes().first() {
-            Some(b'(') => depth += 1,
-            Some(b')') => depth -= 1,
-            _ => {}
-        }
-        at += atom(rest);
-        if depth == 0 {
-            break;
-        }
-    }
-    at
-}
-
-/// Length of what stands at the front: an escape, a class, or one character.
-fn atom(text: &str) -> usize {
-    let mut chars = text.char_indices();
-    let escape = |from: usize| {
-        let escaped = text.get(from + 1..).and_then(|rest| rest.chars().next());
-        from + 1 + escaped.map_or(0, char::len_utf8)
-    };
-    match chars.next() {
-        Some((_, '\\')) => escape(0),
-        Some((_, '[')) => {
-            // In Rust's spelling no bare `[` or `]` stands in a class but its ends.
-            let mut at = 1;
-            while let Some(c) = text.get(at..).and_then(|rest| rest.chars().next()) {
-                at = match c {
-                    '\\' => escape(at),
-                    ']' => return at + 1,
-                    c => at + c.len_utf8(),
-                };
-            }
-            text.len()
-        }
-        Some((_, c)) => c.len_utf8(),
-        None => 0,
-    }
+    out
 }
 
 #[cfg(test)]
@@ -390,16 +324,11 @@ mod tests {
     use super::*;
 
     fn compiled(pattern: &str) -> Compiled {
-        let manner = Manner {
-            dfa_limit: 1 << 20,
-            multi_line: false,
-            letters: true,
-        };
-        Compiled::new(pattern, manner, &Limits::default()).expect(pattern)
+        Compiled::new(pattern, 1 << 20, &Limits::default()).expect(pattern)
     }
 
     #[test]
-    fn what_looks_around_or_back_is_left_out_of_the_coarse_pattern() {
+    fn the_coarse_pattern_does_not_look_around_or_back() {
         for (pattern, coarse) in [
             (r"a(?!b(c)[)\]](?=d))e", "ae"),
             (r"(?<=x)a(?P<n>b)(?P=n)", r"a(?P<n>b)(?s-u:.*)"),
@@ -414,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_that_step_back_match_and_name_their_groups() {
+    fn backtracking_patterns_match_and_name_their_groups() {
         for (pattern, text, expected) in [
             (r"^user (?!`)(?P<user>\S+) (?P<rest>x)$", "user a x", true),
             (r"^user (?!`)(?P<user>\S+) (?P<rest>x)$", "user `a x", false),
@@ -428,7 +357,7 @@ mod tests {
             (r"^a{1,2}+ab", "aaab", true),
         ] {
             let regex = compiled(pattern);
-            assert!(regex.steps_back());
+            assert!(regex.backtracks());
             assert_eq!(
                 regex.is_match(text.as_bytes()),
                 expected,
@@ -443,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_a_pattern_step_back_is_named() {
+    fn the_part_that_backtracks_is_named() {
         for (pattern, what) in [
             (r"^a(?:b)\(?=c", None),
             (r"^a(?![)]x)b(?<=c)", Some(("(?![)]x)", "look-ahead"))),
@@ -455,33 +384,16 @@ mod tests {
             ),
             (r"(?>a)", Some(("(?>a)", "atomic group"))),
         ] {
-            assert_eq!(what_steps_back(pattern), what, "{pattern}");
+            assert_eq!(what_backtracks(pattern), what, "{pattern}");
         }
     }
 
     #[test]
-    fn groups_are_referred_to_by_name() {
-        for (pattern, by_number) in [
-            (r"(a)\1", true),
-            (r"(a)?(?(1)b)", true),
-            (r"(a)\\1[\1]\0", false),
-            (r"(?P<a>a)(?P=a)(?(<a>)b)", false),
-        ] {
-            assert_eq!(refers_by_number(pattern), by_number, "{pattern}");
-        }
-    }
-
-    #[test]
-    fn a_bound_that_is_hit_is_no_match_and_counted() {
+    fn a_limit_is_no_match_and_is_counted() {
         let limits = Limits::default();
-        let manner = Manner {
-            dfa_limit: 1 << 20,
-            multi_line: false,
-            letters: true,
-        };
-        let regex = Compiled::new(r"^(?:(?P<a>a+)+(?P=a))+$", manner, &limits).unwrap();
+        let regex = Compiled::new(r"^(?:(?P<a>a+)+(?P=a))+$", 1 << 20, &limits).unwrap();
         let hard = format!("{}b", "a".repeat(100));
-        // The coarse pattern has no mercy on it, so the other one must be asked.
+        // The coarse pattern matches it.
         assert!(!regex.is_match(hard.as_bytes()) || limits.load(Ordering::Relaxed) > 0);
         let long = "a".repeat(LONGEST + 1);
         let before = limits.load(Ordering::Relaxed);

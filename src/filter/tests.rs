@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::{Kind, Parser};
+use crate::record::{Kind, Parser, time};
 
 const TUTORIAL: &str = r"\[client <HOST>:\d+\] AH10244: invalid URI path \(.*cgi-bin.*bin/sh.*";
 
@@ -21,6 +21,8 @@ pub(super) fn definition(fail: &[&str], ignore: &[&str]) -> Definition {
                 file: None,
                 line: 1,
                 column: 1,
+                class: None,
+                spoofable: false,
             })
             .collect()
     };
@@ -30,8 +32,7 @@ pub(super) fn definition(fail: &[&str], ignore: &[&str]) -> Definition {
         failregex: patterns(fail),
         ignoreregex: patterns(ignore),
         prefregex: None,
-        maxlines: 1,
-        datepattern: Vec::new(),
+        native: Vec::new(),
     }
 }
 
@@ -44,6 +45,7 @@ fn outcome(filter: &Filter, kind: Kind, line: &str) -> Outcome {
 fn hit(pattern: u32, host: &str) -> Outcome {
     Outcome::Match {
         pattern,
+        weight: 1,
         host: host.parse().unwrap(),
     }
 }
@@ -51,9 +53,9 @@ fn hit(pattern: u32, host: &str) -> Outcome {
 const HEAD: &str = "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 22912:tid 22919] ";
 
 #[test]
-fn the_tutorials_filter_is_taken_as_it_stands() {
+fn the_filter_of_the_tutorial_works_unchanged() {
     let text = format!("[Definition]\nfailregex = {TUTORIAL}\nignoreregex =\n");
-    let read = read("t", Path::new("t.conf"), &BTreeMap::new(), &|_| {
+    let read = read("t", Path::new("t.conf"), &BTreeMap::new(), &|_: &Path| {
         Ok(text.clone())
     })
     .unwrap();
@@ -65,7 +67,7 @@ fn the_tutorials_filter_is_taken_as_it_stands() {
 }
 
 #[test]
-fn nobody_has_another_banned_and_nobody_escapes_by_a_false_address() {
+fn a_false_address_bans_no_other_client_and_lets_none_escape() {
     let filter = filter(&[TUTORIAL], &[]);
     let fake = "[client 8.8.8.8:1] AH10244: invalid URI path (/cgi-bin/../bin/sh";
     let attack = "AH10244: invalid URI path (/cgi-bin/.%2e/bin/sh)";
@@ -142,7 +144,7 @@ fn an_ipv6_client_without_a_port_in_the_pattern_is_hit_as_apache_names_it() {
 }
 
 #[test]
-fn the_time_is_cut_out_and_its_brackets_stay() {
+fn the_time_is_cut_out_without_its_brackets() {
     let access = filter(&[r#"^<HOST> - \S+ \[\] "GET /x"#], &[]);
     let line = r#"192.0.2.1 - u [22/Nov/2026:11:00:32 +0000] "GET /x HTTP/1.1" 200 1 "-" "-""#;
     assert_eq!(outcome(&access, Kind::Access, line), hit(1, "192.0.2.1"));
@@ -166,8 +168,8 @@ fn patterns_are_tried_in_order_and_ignoreregex_after_them() {
     for (path, agent, expected) in [
         ("GET /one", "-", hit(1, "192.0.2.1")),
         ("GET /two", "-", hit(2, "192.0.2.1")),
-        ("GET /two", "agent-of-ours", Outcome::Ignored),
-        ("GET /two", "ours 192.0.2.1", Outcome::Ignored),
+        ("GET /two", "agent-of-ours", Outcome::Ignored(1)),
+        ("GET /two", "ours 192.0.2.1", Outcome::Ignored(2)),
         ("GET /two", "ours 192.0.2.2", hit(2, "192.0.2.1")),
         ("PUT /two", "from 192.0.2.1", hit(3, "192.0.2.1")),
         ("PUT /two", "from 192.0.2.9", Outcome::Spoof { pattern: 3 }),
@@ -183,7 +185,7 @@ fn patterns_are_tried_in_order_and_ignoreregex_after_them() {
 }
 
 #[test]
-fn hosts_are_told_apart_by_family_and_may_stand_twice() {
+fn a_pattern_may_have_hosts_of_one_family_and_two_hosts() {
     let line = |host: &str| format!("{HEAD}[client {host}:80] x y");
     let four = filter(&[r"client <IP4>:\d+\] x"], &[]);
     let six = filter(&[r"client <IP6>:\d+\] x"], &[]);
@@ -211,7 +213,7 @@ fn hosts_are_told_apart_by_family_and_may_stand_twice() {
 }
 
 #[test]
-fn a_long_line_hits_its_client_by_what_is_surely_its_own() {
+fn a_long_line_hits_its_client_only_by_the_part_that_is_surely_its() {
     let filter = filter(
         &[
             TUTORIAL,
@@ -267,8 +269,8 @@ fn without_a_record_the_pattern_names_the_host() {
     ] {
         assert_eq!(
             {
-                let time = Dates::of(&definition(&[], &[])).find(line.as_bytes());
-                filter.examine(&Subject::raw(line.as_bytes(), time.map(|(cut, _)| cut)))
+                let time = time::find(line.as_bytes()).map(|(at, _)| at);
+                filter.examine(&Subject::raw(line.as_bytes(), time))
             },
             expected,
             "{line}"
@@ -284,7 +286,7 @@ fn with_prefix(prefix: &str, fail: &[&str], ignore: &[&str]) -> Filter {
 }
 
 #[test]
-fn a_prefix_names_the_client_and_hands_on_its_content() {
+fn a_prefix_names_the_client_and_passes_its_content_on() {
     let filter = with_prefix(
         r"^\[\] \[(?!evasive)\S+:\S+\] \[pid \d+:tid \d+\] .*\[client <HOST>(?::\d{1,5})?\] (?:AH\d+: )?<F-CONTENT>.+</F-CONTENT>$",
         &[
@@ -306,14 +308,14 @@ fn a_prefix_names_the_client_and_hands_on_its_content() {
         ),
         (
             "[client 192.0.2.1:5] AH01618: user good not found",
-            Outcome::Ignored,
+            Outcome::Ignored(1),
         ),
         (
             "[client 192.0.2.1:5] AH01618: no user x not found",
             Outcome::Miss,
         ),
         ("[client 192.0.2.1:5] fine", Outcome::Miss),
-        // The prefix steps over the client to what he wrote.
+        // The prefix skips the client and finds the text it wrote.
         (
             "[client 192.0.2.1:5] x [client 192.0.2.2:5] user x not found",
             Outcome::Spoof { pattern: 1 },
@@ -338,57 +340,19 @@ fn a_prefix_names_the_client_and_hands_on_its_content() {
 }
 
 #[test]
-fn a_session_fails_when_one_line_says_who_and_another_what() {
-    let filter = with_prefix(
-        r"^<F-MLFID>\w+: </F-MLFID><F-CONTENT>.+</F-CONTENT>$",
-        &[
-            "^<F-NOFAIL>hello</F-NOFAIL> <HOST>$",
-            "^bad$",
-            "^<F-MLFFORGET>bye</F-MLFFORGET>$",
-        ],
-        &[],
-    );
-    let mut sequence = Sequence::default();
-    for (line, expected) in [
-        ("a: hello 192.0.2.1", Outcome::Miss),
-        ("b: bad", Outcome::Miss),
-        ("a: bad", hit(2, "192.0.2.1")),
-        ("b: hello 192.0.2.2", hit(1, "192.0.2.2")),
-        ("a: bye", hit(3, "192.0.2.1")),
-        ("a: bad", Outcome::Miss),
-    ] {
-        let outcome = sequence.examine(&filter, &Subject::raw(line.as_bytes(), None));
-        assert_eq!(outcome, expected, "{line}");
-    }
-}
-
-#[test]
-fn a_pattern_over_several_lines_uses_them_up() {
-    let mut definition = definition(&[r"^(?P<id>\d+) bad<SKIPLINES>(?P=id) end <HOST>$"], &[]);
-    definition.maxlines = 4;
-    let filter = Filter::compile(&definition).unwrap();
-    let mut sequence = Sequence::default();
-    for (line, expected) in [
-        ("1 bad", Outcome::Miss),
-        ("2 bad", Outcome::Miss),
-        ("1 end 192.0.2.1", hit(1, "192.0.2.1")),
-        ("1 end 192.0.2.1", Outcome::Miss),
-        ("2 end 192.0.2.2", hit(1, "192.0.2.2")),
-    ] {
-        let outcome = sequence.examine(&filter, &Subject::raw(line.as_bytes(), None));
-        assert_eq!(outcome, expected, "{line}");
-    }
-}
-
-#[test]
-fn what_does_not_compile_is_said_at_its_place() {
+fn a_pattern_that_does_not_compile_is_reported_at_its_place() {
     for (pattern, word) in [
         ("no host", "no <HOST>"),
-        ("<HOST>(", "no valid pattern"),
-        ("<HOST>(?=x", "no valid pattern"),
-        (r"<HOST>(?P=a)", "no valid pattern"),
+        ("<HOST>(", "invalid pattern"),
+        ("<HOST>(?=x", "invalid pattern"),
+        (r"<HOST>(?P=a)", "invalid pattern"),
         (r"<HOST>(a)\1", "name the group"),
         ("<HOST>(?:x{1000}){1000}", "grows beyond"),
+        ("<HOST> a<SKIPLINES>b", "leave this filter to fail2ban"),
+        (
+            "^<F-MLFID>a</F-MLFID> <HOST>",
+            "leave this filter to fail2ban",
+        ),
     ] {
         let problems = Filter::compile(&definition(&["<HOST>", pattern], &[])).unwrap_err();
         assert_eq!(problems.len(), 1);
@@ -397,7 +361,7 @@ fn what_does_not_compile_is_said_at_its_place() {
             "{pattern}: {}",
             problems[0].message
         );
-        // The live path leaves it out, the others keep their numbers.
+        // The live path leaves it out; the others keep their numbers.
         let lenient = Filter::lenient(&definition(&[pattern, r"\[client <HOST>:"], &[]));
         let line = format!("{HEAD}[client 192.0.2.1:5] x");
         assert_eq!(outcome(&lenient, Kind::Error, &line), hit(2, "192.0.2.1"));
@@ -411,7 +375,7 @@ proptest! {
     // Compiling is slow without optimisation.
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// What is examined first, the pattern with any address, must miss nothing.
+    /// The pattern with any address, which is tried first, must miss nothing.
     #[test]
     fn every_address_as_apache_writes_it_is_some_address(
         addr in any::<std::net::IpAddr>(), zeros in any::<u8>(), mapped in any::<[u8; 4]>(),
@@ -437,12 +401,12 @@ proptest! {
     ) {
         let _ = Filter::compile(&definition(&[&pattern, &format!("<HOST>{pattern}")], &[&pattern]));
         let text = format!("[Definition]\nfailregex = {pattern}\n {text}\n");
-        let _ = read("f", Path::new("f"), &BTreeMap::new(), &|_| Ok(text.clone()));
+        let _ = read("f", Path::new("f"), &BTreeMap::new(), &|_: &Path| Ok(text.clone()));
     }
 }
 
 #[test]
-fn where_a_bound_is_hit_nobody_is() {
+fn a_line_that_hits_a_limit_hits_no_client() {
     let line = |length: usize| format!("{HEAD}[client 192.0.2.1:1] bad {}", "x".repeat(length));
     let of = |filter: &Filter, length| outcome(filter, Kind::Error, &line(length));
     let plain = r"\[client <HOST>:\d+\] bad";
@@ -453,10 +417,10 @@ fn where_a_bound_is_hit_nobody_is() {
     assert_eq!(looks.limits_hit(), 1);
     let spares = filter(&[plain], &[r"bad (?!x)"]);
     assert_eq!(of(&spares, 9), hit(1, "192.0.2.1"));
-    assert_eq!(of(&spares, 9000), Outcome::Ignored);
+    assert_eq!(of(&spares, 9000), Outcome::Ignored(1));
     let raw = line(9000);
     let raw = Subject::raw(raw.as_bytes(), None);
-    assert_eq!(spares.examine(&raw), Outcome::Ignored);
+    assert_eq!(spares.examine(&raw), Outcome::Ignored(1));
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Ends the connections that a banned client has open.
 //!
 //! A ban drops packets; the web server's worker would wait for the next one until its time-out.
-//! So the sockets are destroyed (sock_diag, SOCK_DESTROY), which tells both sides at once. Only
-//! sockets on banned *local* ports: an ssh session and this host's own calls live on.
+//! So the sockets are destroyed (sock_diag, SOCK_DESTROY), which ends both sides at once. Only
+//! sockets on banned *local* ports: an ssh session and connections that this host opened live on.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -14,12 +15,12 @@ use ipnet::IpNet;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
+use super::host::ssh_ports;
 use super::netlink::{self, ACK, DUMP, REQUEST, Socket, Writer};
 use super::notices::Notices;
-use super::{Entry, ssh_ports};
 use crate::config::Ports;
 
-/// One look at all sockets serves every ban that waits, so this is never reached in practice.
+/// One listing of all sockets serves every ban that waits, so this is never reached in practice.
 const QUEUE: usize = 4_096;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -28,7 +29,7 @@ const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
 const LISTEN: u32 = 1 << 10;
-/// All but LISTEN, SYN_SENT (our own call), TIME_WAIT and CLOSE; the last is a half-open one.
+/// All but LISTEN, SYN_SENT (opened by this host), TIME_WAIT and CLOSE; the last is half open.
 const CONNECTED: u32 = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11 | 1 << 12;
 /// Bytes of `struct inet_diag_sockid`.
 const ID: usize = 48;
@@ -42,20 +43,11 @@ pub(super) struct Cutter {
     notices: Notices,
 }
 
-/// Whose sockets, on which local ports.
+/// The clients and the local ports.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) net: IpNet,
-    pub(super) ports: Ports,
-}
-
-impl From<&Entry> for Target {
-    fn from(entry: &Entry) -> Target {
-        Target {
-            net: entry.net,
-            ports: entry.ports.clone(),
-        }
-    }
+    pub(super) ports: Arc<Ports>,
 }
 
 /// A connected socket of this host.
@@ -67,7 +59,7 @@ struct Connection {
 }
 
 impl Cutter {
-    /// Starts the thread; `None`, told by a notice, where the kernel cannot do it.
+    /// Starts the thread; `None`, with a notice, where the kernel cannot do it.
     pub(super) fn start(mut notices: Notices) -> Option<Cutter> {
         if let Err(errno) = probe() {
             notices.trouble(UNABLE, unable(errno));
@@ -90,7 +82,7 @@ impl Cutter {
         }
     }
 
-    /// For another one that has sockets cut.
+    /// For another owner.
     pub(super) fn another(&self) -> Cutter {
         Cutter {
             queue: self.queue.clone(),
@@ -130,14 +122,26 @@ fn run(waiting: &Receiver<Vec<Target>>, mut notices: Notices) {
     // Ends when the firewall is dropped.
     while let Ok(mut targets) = waiting.recv() {
         targets.extend(waiting.try_iter().flatten());
-        match cut_all(&targets) {
+        let mut cut = BTreeSet::new();
+        match cut_all(&targets, &mut cut) {
             Ok(()) => notices.over(UNABLE),
             Err(errno) => notices.trouble(UNABLE, unable(errno)),
+        }
+        if !cut.is_empty() {
+            notices.connected(cut.into_iter().collect());
         }
     }
 }
 
-/// Whether the kernel can destroy sockets: asked with one that cannot exist.
+/// Whether the connections of banned clients can be cut.
+///
+/// # Errors
+/// Why not, for the operator.
+pub(super) fn check() -> Result<(), String> {
+    probe().map_err(unable)
+}
+
+/// Whether the kernel can destroy sockets: tried with one that cannot exist.
 fn probe() -> Result<(), Errno> {
     let mut socket = Socket::open(SockProtocol::NetlinkSockDiag)?;
     match destroy(&mut socket, AF_INET, &[0; ID]) {
@@ -146,11 +150,12 @@ fn probe() -> Result<(), Errno> {
     }
 }
 
-fn cut_all(targets: &[Target]) -> Result<(), Errno> {
+/// `cut`: the clients whose sockets were found.
+fn cut_all(targets: &[Target], cut: &mut BTreeSet<IpAddr>) -> Result<(), Errno> {
     let mut socket = Socket::open(SockProtocol::NetlinkSockDiag)?;
     let every_port = targets
         .iter()
-        .any(|target| !matches!(target.ports, Ports::List { .. }));
+        .any(|target| matches!(*target.ports, Ports::All | Ports::AllButSsh));
     let listening = match every_port {
         true => connections(&mut socket, LISTEN)?
             .iter()
@@ -159,7 +164,7 @@ fn cut_all(targets: &[Target]) -> Result<(), Errno> {
         false => BTreeSet::new(),
     };
     let ssh = match every_port {
-        true => ssh_ports::read(),
+        true => ssh_ports(),
         false => BTreeSet::new(),
     };
     let mut failed = Ok(());
@@ -169,8 +174,9 @@ fn cut_all(targets: &[Target]) -> Result<(), Errno> {
                 && closes(&target.ports, connection.local_port, &listening, &ssh)
         };
         if targets.iter().any(hit) {
+            cut.insert(connection.remote);
             match destroy(&mut socket, connection.family, &connection.id) {
-                // It has ended by itself meanwhile; or it waits for its end, which older kernels
+                // It has ended meanwhile; or it waits for its end, which older kernels
                 // do not shorten.
                 Ok(()) | Err(Errno::ENOENT | Errno::EOPNOTSUPP) => {}
                 Err(errno) => failed = Err(errno),
@@ -180,11 +186,12 @@ fn cut_all(targets: &[Target]) -> Result<(), Errno> {
     failed
 }
 
-/// Whether a ban of `ports` closes that local port. A connection that this host opened has no
-/// local port that somebody listens on.
+/// Whether a ban of `ports` closes that local port. A connection that this host opened has a local
+/// port that no program listens on.
 fn closes(ports: &Ports, port: u16, listening: &BTreeSet<u16>, ssh: &BTreeSet<u16>) -> bool {
     match ports {
         Ports::List { tcp, .. } => tcp.contains(&port),
+        Ports::Apache => closes(&Ports::web(), port, listening, ssh),
         Ports::All => listening.contains(&port),
         Ports::AllButSsh => listening.contains(&port) && !ssh.contains(&port),
     }

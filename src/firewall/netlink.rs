@@ -1,6 +1,6 @@
 //! Netlink, as much of it as a ban needs: messages with nested attributes out, attributes in.
 //!
-//! An own encoder, because the crates for nftables know no `ct` expression, no set ids and no
+//! An encoder of pipeban's, because the crates for nftables know no `ct` expression, no set ids and no
 //! batch, and abort on answers they do not expect. All numbers that nftables reads are big-endian;
 //! rtnetlink and sock_diag use the host's order.
 #![forbid(unsafe_code)]
@@ -39,6 +39,15 @@ pub(super) struct Writer {
     sequence: u32,
 }
 
+/// An attribute with its type.
+pub(super) enum Attribute<'a> {
+    U32(u16, u32),
+    U64(u16, u64),
+    Bytes(u16, &'a [u8]),
+    Text(u16, &'a str),
+    Nest(u16, &'a [Attribute<'a>]),
+}
+
 /// An open nested attribute; ends with [`Writer::end`].
 #[must_use]
 pub(super) struct Nest(usize);
@@ -68,27 +77,34 @@ impl Writer {
         self.sequence
     }
 
-    pub(super) fn bytes(&mut self, kind: u16, value: &[u8]) {
+    pub(super) fn attributes(&mut self, attributes: &[Attribute<'_>]) {
+        for attribute in attributes {
+            match attribute {
+                Attribute::U32(kind, value) => self.bytes(*kind, &value.to_be_bytes()),
+                Attribute::U64(kind, value) => self.bytes(*kind, &value.to_be_bytes()),
+                Attribute::Bytes(kind, value) => self.bytes(*kind, value),
+                Attribute::Text(kind, value) => {
+                    let start = self.open(*kind);
+                    self.bytes.extend_from_slice(value.as_bytes());
+                    self.bytes.push(0);
+                    self.end(start);
+                }
+                Attribute::Nest(kind, inner) => {
+                    let nest = self.nest(*kind);
+                    self.attributes(inner);
+                    self.end(nest);
+                }
+            }
+        }
+    }
+
+    fn bytes(&mut self, kind: u16, value: &[u8]) {
         let start = self.open(kind);
         self.bytes.extend_from_slice(value);
         self.end(start);
     }
 
-    pub(super) fn text(&mut self, kind: u16, value: &str) {
-        let start = self.open(kind);
-        self.bytes.extend_from_slice(value.as_bytes());
-        self.bytes.push(0);
-        self.end(start);
-    }
-
-    pub(super) fn u32(&mut self, kind: u16, value: u32) {
-        self.bytes(kind, &value.to_be_bytes());
-    }
-
-    pub(super) fn u64(&mut self, kind: u16, value: u64) {
-        self.bytes(kind, &value.to_be_bytes());
-    }
-
+    /// For a list whose length is not known.
     pub(super) fn nest(&mut self, kind: u16) -> Nest {
         self.open(kind | NESTED)
     }
@@ -336,8 +352,8 @@ pub(super) fn subscribe(protocol: SockProtocol, groups: u32) -> Result<OwnedFd, 
     Ok(socket)
 }
 
-/// Takes in what the kernel has told a subscriber to whom it does not matter what, up to a bound;
-/// whether there was anything.
+/// Reads and discards the messages that wait for a subscriber, up to a bound; returns
+/// whether there were any.
 pub(super) fn drain(subscribed: &OwnedFd) -> Result<bool, Errno> {
     let mut news = false;
     let mut buffer = [0; 64];
@@ -361,11 +377,8 @@ mod tests {
     fn what_is_written_is_read_back() {
         let mut w = Writer::after(6);
         assert_eq!(w.message(0x0a0c, REQUEST, &[1, 0, 0, 0]), 7);
-        w.text(1, "abc");
-        let nest = w.nest(2);
-        w.u32(3, 0x0102_0304);
-        w.u64(4, 5);
-        w.end(nest);
+        let inner = [Attribute::U32(3, 0x0102_0304), Attribute::U64(4, 5)];
+        w.attributes(&[Attribute::Text(1, "abc"), Attribute::Nest(2, &inner)]);
         w.message(17, ACK, &[]);
         let (bytes, last) = w.finish();
         assert_eq!(last, 8);

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::Error;
+use super::backend::Error;
 pub(super) use crate::sys::program::start;
 use crate::sys::program::{self, Failure, Started};
 

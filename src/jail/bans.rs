@@ -1,4 +1,4 @@
-//! Bans in force: who owns them, and when they end.
+//! Active bans: of which jails, until when, and what the firewall holds for them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -8,35 +8,43 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::exempt::overlap;
+use super::cause::Cause;
 use super::id::BanId;
 use super::moment::Moment;
 use crate::config::{JailName, Ports};
 
-/// Bans at most; beyond it the one that would end first is lifted, and counted.
+/// Bans at most; beyond it the one that ends first is lifted and counted.
 pub const MAX_BANS: usize = 1_200_000;
 
 /// What a ban does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Given to the firewall.
+    /// A back end enforces it.
     Enforced,
-    /// `enforce = false`: told only.
+    /// `enforce = false`: it is logged only.
     Observed,
-    /// The client stands behind this peer; a firewall on this host cannot keep it out.
+    /// The client is behind this proxy; a firewall on this host cannot block it.
     Behind(IpAddr),
-    /// The client stands behind this peer, and Apache's deny map keeps it out.
+    /// The client is behind this proxy, and Apache refuses it by the deny map.
     Proxied(IpAddr),
 }
 
 impl Mode {
-    /// Whether it does the same; through which proxy a client comes makes no difference.
+    /// Whether both do the same; the proxy makes no difference.
     pub(super) fn is_like(self, other: Mode) -> bool {
         std::mem::discriminant(&self) == std::mem::discriminant(&other)
     }
 
-    /// Whether a back end gets it, and then whether Apache alone can refuse the client.
-    fn given(self) -> Option<bool> {
+    /// The proxy that the client is behind.
+    pub fn proxy(self) -> Option<IpAddr> {
+        match self {
+            Mode::Behind(peer) | Mode::Proxied(peer) => Some(peer),
+            Mode::Enforced | Mode::Observed => None,
+        }
+    }
+
+    /// Whether only Apache can enforce it; `None`: no back end can.
+    fn behind(self) -> Option<bool> {
         match self {
             Mode::Enforced => Some(false),
             Mode::Proxied(_) => Some(true),
@@ -48,53 +56,53 @@ impl Mode {
 /// One jail's ban of one client or network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ban {
-    /// Its name.
+    /// Its id, unique among active bans.
     pub id: BanId,
-    /// Who banned.
+    /// The jail that banned.
     pub jail: JailName,
-    /// Whom.
+    /// The banned client or network.
     pub net: IpNet,
-    /// What is closed.
+    /// The closed ports.
     pub ports: Ports,
     /// What the ban does.
     pub mode: Mode,
-    /// Since when.
+    /// When it began.
     pub since: Moment,
     /// The same on the wall clock, for display and storage.
     pub since_wall: Timestamp,
-    /// Until when; `None`: for ever.
+    /// `None`: for ever.
     pub until: Option<Moment>,
-    /// Weight that led to it; 0 by hand.
+    /// Weight that led to it; 0 where a person banned.
     pub failures: u32,
-    /// Time in which that weight came.
+    /// Time in which that weight arrived.
     pub within: Duration,
-    /// What the operator said, or the shared-address rule.
-    pub reason: Option<String>,
+    /// Why it exists.
+    pub cause: Cause,
 }
 
 impl Ban {
-    /// How long it was to last when it began; `None`: for ever.
+    /// Its whole length; `None`: for ever.
     pub fn length(&self) -> Option<Duration> {
         self.until.map(|until| until.since(self.since))
     }
 }
 
-/// What the firewall holds one entry for.
+/// One entry of the firewall.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Given {
-    /// Whom.
+pub struct FirewallKey {
+    /// The banned client or network.
     pub net: IpNet,
-    /// What is closed.
+    /// The closed ports.
     pub ports: Ports,
-    /// The client stands behind a proxy: only Apache itself can refuse it.
+    /// The client is behind a proxy: only Apache can refuse it.
     pub behind: bool,
 }
 
 impl Ban {
-    /// What the firewall is given of it; `None`: nothing.
-    pub fn given(&self) -> Option<Given> {
-        let behind = self.mode.given()?;
-        Some(Given {
+    /// Its entry in the firewall; `None`: it has none.
+    pub fn firewall_key(&self) -> Option<FirewallKey> {
+        let behind = self.mode.behind()?;
+        Some(FirewallKey {
             net: self.net,
             ports: self.ports.clone(),
             behind,
@@ -102,35 +110,79 @@ impl Ban {
     }
 }
 
-/// What the firewall is to hold for one entry: the latest end of all owners.
+/// How long the firewall holds an entry: until the latest end of all bans that share it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold {
-    /// The owner with the latest end.
+pub struct FirewallState {
+    /// The jail whose ban ends last.
     pub jail: JailName,
-    /// That end; `None`: for ever.
+    /// Its end; `None`: for ever.
     pub until: Option<Moment>,
 }
 
 type Key = (JailName, IpNet);
 
-/// All bans.
+/// How many bans a jail has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BanCount {
+    /// Those that ban.
+    pub banned: u64,
+    /// Those that are only logged.
+    pub observed: u64,
+}
+
+impl BanCount {
+    fn of(&mut self, mode: Mode) -> &mut u64 {
+        match mode {
+            Mode::Observed => &mut self.observed,
+            Mode::Enforced | Mode::Behind(_) | Mode::Proxied(_) => &mut self.banned,
+        }
+    }
+}
+
+/// All active bans.
 #[derive(Debug, Default)]
 pub struct Bans {
     bans: BTreeMap<IpNet, Vec<Ban>>,
     ends: BTreeSet<(Moment, Key)>,
-    owners: HashMap<Given, Vec<JailName>>,
+    owners: HashMap<FirewallKey, Vec<JailName>>,
+    /// Of each jail that has one.
+    counts: HashMap<JailName, BanCount>,
+    /// In the order of their ids, which is that of their beginnings.
+    by_id: BTreeSet<(BanId, IpNet)>,
     count: usize,
 }
 
 impl Bans {
-    /// Bans there are.
+    /// Number of bans.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// There is none.
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// How many bans each jail has, without those that are over at `now`.
+    pub fn counts(&self, now: Moment) -> HashMap<JailName, BanCount> {
+        let mut counts = self.counts.clone();
+        let over = self.ends.iter().take_while(|(until, _)| *until <= now);
+        for ban in over.filter_map(|(_, (jail, net))| self.get(jail, net)) {
+            if let Some(count) = counts.get_mut(&ban.jail) {
+                *count.of(ban.mode) -= 1;
+            }
+        }
+        counts
+    }
+
+    /// Whether a jail has a ban.
+    pub fn has_any_of(&self, jail: &JailName) -> bool {
+        self.counts.contains_key(jail)
+    }
+
+    /// The ids and networks of all bans, the newest first.
+    pub fn newest(&self) -> impl Iterator<Item = (BanId, IpNet)> {
+        self.by_id.iter().rev().copied()
     }
 
     /// All of them, by network.
@@ -138,11 +190,16 @@ impl Bans {
         self.bans.values().flatten()
     }
 
-    /// Those of the networks behind this one; all, where there is none.
-    pub fn behind(&self, net: Option<IpNet>) -> impl Iterator<Item = &Ban> {
+    /// Those of networks after this one; `None`: all.
+    pub fn after(&self, net: Option<IpNet>) -> impl Iterator<Item = &Ban> {
         let first = net.map_or(Bound::Unbounded, Bound::Excluded);
         let networks = self.bans.range((first, Bound::Unbounded));
         networks.flat_map(|(_, bans)| bans)
+    }
+
+    /// Those of exactly this network.
+    pub fn of(&self, net: &IpNet) -> &[Ban] {
+        self.bans.get(net).map_or(&[], Vec::as_slice)
     }
 
     /// A jail's ban of exactly this network.
@@ -150,25 +207,31 @@ impl Bans {
         self.bans.get(net)?.iter().find(|ban| ban.jail == *jail)
     }
 
-    /// Takes in a ban, in place of the same jail's ban of the same network.
+    /// Adds a ban, in place of the same jail's ban of the same network.
     pub fn insert(&mut self, ban: Ban) {
         self.remove(&ban.jail, &ban.net);
         if let Some(until) = ban.until {
             self.ends.insert((until, (ban.jail.clone(), ban.net)));
         }
-        if let Some(given) = ban.given() {
-            let owners = self.owners.entry(given).or_default();
+        if let Some(key) = ban.firewall_key() {
+            let owners = self.owners.entry(key).or_default();
             owners.reserve_exact(1);
             owners.push(ban.jail.clone());
         }
-        // Most have one: room for four, as a Vec begins, is a gigabyte at a million bans.
+        self.by_id.insert((ban.id, ban.net));
+        *self
+            .counts
+            .entry(ban.jail.clone())
+            .or_default()
+            .of(ban.mode) += 1;
+        // Most have one; a Vec begins with four, which is a gigabyte at a million bans.
         let bans = self.bans.entry(ban.net).or_default();
         bans.reserve_exact(1);
         bans.push(ban);
         self.count += 1;
     }
 
-    /// Takes a ban out.
+    /// Removes a ban.
     pub fn remove(&mut self, jail: &JailName, net: &IpNet) -> Option<Ban> {
         let here = self.bans.get_mut(net)?;
         let place = here.iter().position(|ban| ban.jail == *jail)?;
@@ -179,19 +242,26 @@ impl Bans {
         if let Some(until) = ban.until {
             self.ends.remove(&(until, (ban.jail.clone(), ban.net)));
         }
-        if let Some(given) = ban.given()
-            && let Some(owners) = self.owners.get_mut(&given)
+        if let Some(key) = ban.firewall_key()
+            && let Some(owners) = self.owners.get_mut(&key)
         {
             owners.retain(|owner| owner != jail);
             if owners.is_empty() {
-                self.owners.remove(&given);
+                self.owners.remove(&key);
+            }
+        }
+        self.by_id.remove(&(ban.id, ban.net));
+        if let Some(count) = self.counts.get_mut(jail) {
+            *count.of(ban.mode) -= 1;
+            if *count == BanCount::default() {
+                self.counts.remove(jail);
             }
         }
         self.count -= 1;
         Some(ban)
     }
 
-    /// Takes out every ban that is over at `now`.
+    /// Removes every ban that is over at `now`.
     pub fn expire(&mut self, now: Moment) -> Vec<Ban> {
         let mut over = Vec::new();
         while let Some((until, (jail, net))) = self.ends.first().cloned()
@@ -203,7 +273,7 @@ impl Bans {
         over
     }
 
-    /// The ban that ends first, where there are more than `most`.
+    /// The ban that ends first, if there are more than `most`.
     pub fn surplus(&self, most: usize) -> Option<Key> {
         if self.count <= most {
             return None;
@@ -217,29 +287,38 @@ impl Bans {
         self.ends.first().map(|(until, _)| *until)
     }
 
-    /// What the firewall is to hold; `None`: nothing, the last owner has gone.
-    pub fn hold(&self, given: &Given) -> Option<Hold> {
-        let owners = self.owners.get(given)?;
+    /// How long the firewall holds this entry; `None`: no ban needs it.
+    pub fn hold(&self, key: &FirewallKey) -> Option<FirewallState> {
+        let owners = self.owners.get(key)?;
         owners
             .iter()
-            .filter_map(|jail| self.get(jail, &given.net))
-            .map(|ban| Hold {
+            .filter_map(|jail| self.get(jail, &key.net))
+            .map(|ban| FirewallState {
                 jail: ban.jail.clone(),
                 until: ban.until,
             })
             .max_by_key(|hold| (hold.until.is_none(), hold.until))
     }
 
-    /// Everything the firewall is to hold.
-    pub fn holds(&self) -> impl Iterator<Item = (&Given, Hold)> {
-        let held = self.owners.keys();
-        held.filter_map(|given| Some((given, self.hold(given)?)))
+    /// Every entry of the firewall.
+    pub fn holds(&self) -> impl Iterator<Item = (&FirewallKey, FirewallState)> {
+        let keys = self.owners.keys();
+        keys.filter_map(|key| Some((key, self.hold(key)?)))
     }
 
     /// Bans that share an address with `net`.
     pub fn overlapping(&self, net: &IpNet) -> Vec<Key> {
-        self.iter()
-            .filter(|ban| overlap(&ban.net, net))
+        let (addr, prefix) = (net.addr(), net.prefix_len());
+        let wider = (0..prefix).filter_map(|wider| Some(IpNet::new(addr, wider).ok()?.trunc()));
+        let wider = wider.filter_map(|wider| self.bans.get(&wider));
+        // Those that begin within it are within it, or contain it and begin with it.
+        let first = IpNet::new(net.network(), 0).unwrap_or(*net);
+        let last = IpNet::from(net.broadcast());
+        let within = self.bans.range(first..=last).map(|(_, bans)| bans);
+        let within = within.filter(|bans| bans.iter().all(|ban| net.contains(&ban.net)));
+        wider
+            .chain(within)
+            .flatten()
             .map(|ban| (ban.jail.clone(), ban.net))
             .collect()
     }
@@ -262,33 +341,12 @@ mod tests {
             until: until.map(Moment::from_nanos),
             failures: 1,
             within: Duration::ZERO,
-            reason: None,
+            cause: Cause::Jail,
         }
     }
 
     #[test]
-    fn an_entry_leaves_with_its_last_owner_and_ends_with_its_latest() {
-        let mut bans = Bans::default();
-        let net = ban("a", 1, Ports::All, None).net;
-        let given = ban("a", 1, Ports::All, None).given().unwrap();
-        let end = |bans: &Bans| bans.hold(&given).map(|hold| hold.until);
-        bans.insert(ban("a", 1, Ports::All, Some(10)));
-        bans.insert(ban("b", 1, Ports::All, Some(30)));
-        bans.insert(ban("c", 1, Ports::AllButSsh, None));
-        assert_eq!(end(&bans), Some(Some(Moment::from_nanos(30))));
-        bans.remove(&"b".parse().unwrap(), &net);
-        assert_eq!(end(&bans), Some(Some(Moment::from_nanos(10))));
-        bans.insert(ban("d", 1, Ports::All, None));
-        assert_eq!(end(&bans), Some(None));
-        bans.remove(&"d".parse().unwrap(), &net);
-        assert_eq!(bans.expire(Moment::from_nanos(9)), []);
-        assert_eq!(bans.expire(Moment::from_nanos(10)).len(), 1);
-        assert_eq!(end(&bans), None);
-        assert_eq!(bans.len(), 1);
-    }
-
-    #[test]
-    fn the_first_to_end_leaves_when_there_are_too_many() {
+    fn the_ban_that_ends_first_is_the_surplus() {
         let mut bans = Bans::default();
         bans.insert(ban("a", 1, Ports::All, None));
         bans.insert(ban("a", 2, Ports::All, Some(20)));
@@ -301,16 +359,42 @@ mod tests {
     }
 
     proptest! {
-        /// A naive list of bans agrees about holds, whatever comes and goes.
+        #[test]
+        fn overlapping_bans_are_found_at_any_width(
+            nets in prop::collection::vec((0u8..2, 0u32..64, 26u8..=32), 0..40),
+            (v6, bits, prefix) in (0u8..2, 0u32..64, 24u8..=32),
+        ) {
+            let net = |v6: u8, bits: u32, prefix: u8| match v6 {
+                0 => IpNet::new(IpAddr::V4(bits.into()), prefix).unwrap().trunc(),
+                _ => IpNet::new(IpAddr::V6(u128::from(bits).into()), prefix + 96).unwrap().trunc(),
+            };
+            let mut bans = Bans::default();
+            for (v6, bits, prefix) in nets {
+                let one = ban("a", 1, Ports::All, None);
+                bans.insert(Ban { net: net(v6, bits, prefix), ..one });
+            }
+            let wanted = net(v6, bits, prefix);
+            let share = |ban: &&Ban| super::super::network::overlap(&ban.net, &wanted);
+            let mut expected: Vec<IpNet> = bans.iter().filter(share).map(|ban| ban.net).collect();
+            let mut found: Vec<IpNet> = bans.overlapping(&wanted).into_iter().map(|key| key.1).collect();
+            found.sort_unstable();
+            expected.sort_unstable();
+            prop_assert_eq!(found, expected);
+        }
+
         #[test]
         fn holds_equal_the_naive_list(
             steps in prop::collection::vec((0u8..3, 0u8..3, 0u8..2, prop::option::of(1i64..50), 0u8..4), 0..80),
         ) {
             let mut bans = Bans::default();
             let mut naive: Vec<Ban> = Vec::new();
-            for (jail, host, ports, until, step) in steps {
+            for (number, (jail, host, ports, until, step)) in (0..).zip(steps) {
                 let ports = if ports == 0 { Ports::All } else { Ports::AllButSsh };
-                let one = ban(["a", "b", "c"][jail as usize], host, ports, until);
+                let mut one = ban(["a", "b", "c"][jail as usize], host, ports, until);
+                one.id = BanId::new(number);
+                if step == 3 {
+                    one.mode = Mode::Observed;
+                }
                 let same = |b: &Ban| b.jail == one.jail && b.net == one.net;
                 match step {
                     0 => { bans.remove(&one.jail, &one.net); naive.retain(|b| !same(b)); }
@@ -323,13 +407,23 @@ mod tests {
                 }
                 prop_assert_eq!(bans.len(), naive.len());
                 prop_assert_eq!(bans.iter().count(), naive.len());
+                let mut ids: Vec<_> = naive.iter().map(|ban| (ban.id, ban.net)).collect();
+                ids.sort_unstable_by(|one, other| other.cmp(one));
+                prop_assert!(bans.newest().eq(ids));
+                for now in [0, 25].map(Moment::from_nanos) {
+                    let mut counts = bans.counts(now);
+                    for ban in naive.iter().filter(|ban| ban.until.is_none_or(|end| end > now)) {
+                        *counts.get_mut(&ban.jail).unwrap().of(ban.mode) -= 1;
+                    }
+                    prop_assert!(counts.values().all(|count| *count == BanCount::default()));
+                }
                 for host in 0u8..3 {
                     for ports in [Ports::All, Ports::AllButSsh] {
                         let net: IpNet = format!("203.0.113.{host}/32").parse().unwrap();
-                        let expected = naive.iter().filter(|b| b.net == net && b.ports == ports)
+                        let expected = naive.iter().filter(|b| b.net == net && b.ports == ports && b.mode == Mode::Enforced)
                             .map(|b| (b.until.is_none(), b.until)).max();
-                        let given = Given { net, ports: ports.clone(), behind: false };
-                        let got = bans.hold(&given).map(|h| (h.until.is_none(), h.until));
+                        let key = FirewallKey { net, ports: ports.clone(), behind: false };
+                        let got = bans.hold(&key).map(|h| (h.until.is_none(), h.until));
                         prop_assert_eq!(got, expected);
                     }
                 }

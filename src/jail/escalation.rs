@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::moment::Moment;
 use crate::config::Increment;
 
-/// The time of a ban of `net` at `now` after so many `earlier` ones; at least `bantime`.
+/// The length of a ban of `net` at `now` after `earlier` bans; at least `bantime`.
 pub(super) fn bantime(
     bantime: Duration,
     increment: &Increment,
@@ -33,13 +33,13 @@ pub(super) fn bantime(
         .saturating_add(some_of(increment.rndtime, (net, now)))
 }
 
-/// The one for the ban after `earlier` ones; the last one goes on.
+/// The multiplier after `earlier` bans; the last one applies to all later bans.
 fn nth(multipliers: &[u32], earlier: u32) -> Option<u32> {
     let index = usize::try_from(earlier).unwrap_or(usize::MAX);
     multipliers.get(index).or(multipliers.last()).copied()
 }
 
-/// Whole seconds up to `most`. Whoever is banned does not know the nanosecond in which.
+/// A random number of seconds up to `most`: the client does not know the nanosecond of its ban.
 fn some_of(most: Duration, what: (IpNet, Moment)) -> Duration {
     let mut hasher = std::hash::DefaultHasher::new();
     what.hash(&mut hasher);

@@ -1,17 +1,19 @@
-//! Who is never banned.
+//! Which clients are never banned.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
 
 use super::netset::NetSet;
+use super::network::{TRANSLATED, overlap, show_net, single};
 use crate::config::Jail;
 
-/// Why somebody is never banned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Why a client is never banned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Why {
     /// The jail's `ignoreip`.
     IgnoreIp,
@@ -25,16 +27,16 @@ pub enum Why {
     NameServer,
     /// `[proxies] trusted`.
     TrustedProxy,
-    /// Somebody logged in by ssh from there lately.
-    SshLogin,
     /// A private or carrier range, without `ban_private`.
     Private,
-    /// Unspecified, multicast or reserved: nobody connects from there.
+    /// Unspecified, multicast or reserved: no client connects from there.
     NotAClient,
+    /// A header named it, and any client may have sent that.
+    Header,
 }
 
 impl Why {
-    /// As log lines have it: `Ignore 203.0.113.80 by ignoreip`.
+    /// The word in log lines: `Ignore 203.0.113.80 by ignoreip`.
     pub fn word(self) -> &'static str {
         match self {
             Why::IgnoreIp => "ignoreip",
@@ -43,19 +45,19 @@ impl Why {
             Why::Gateway => "gateway",
             Why::NameServer => "name-server",
             Why::TrustedProxy => "trusted-proxy",
-            Why::SshLogin => "ssh-login",
             Why::Private => "private-range",
             Why::NotAClient => "reserved-range",
+            Why::Header => "remoteip-header",
         }
     }
 }
 
-/// Why, and by which entry.
+/// Why a client is never banned, and the entry that says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reason {
-    /// Why.
+    /// The kind of entry.
     pub why: Why,
-    /// The entry that says so.
+    /// The entry.
     pub entry: IpNet,
 }
 
@@ -66,11 +68,7 @@ impl std::fmt::Display for Reason {
             Why::IgnoreIp => write!(f, "`ignoreip` has {entry}"),
             Why::AllowList => write!(
                 f,
-                "the allow-list has {entry} (`pipeban disallow {entry}` takes it off)"
-            ),
-            Why::SshLogin => write!(
-                f,
-                "somebody logged in by ssh from {entry} (`ignore_ssh_logins`)"
+                "the allow-list has {entry} (`pipeban disallow {entry}` removes it)"
             ),
             Why::Own => write!(f, "{entry} is an address of this host"),
             Why::Gateway => write!(f, "{entry} is a gateway of this host"),
@@ -80,66 +78,17 @@ impl std::fmt::Display for Reason {
                 f,
                 "{entry} is a private or carrier range (`ban_private = true` permits it)"
             ),
-            Why::NotAClient => write!(f, "{entry} is no client's range"),
+            Why::NotAClient => write!(f, "no client has an address in {entry}"),
+            Why::Header => write!(
+                f,
+                "a header named {entry}, and any client may have sent it: Apache's configuration \
+                 lists no proxies"
+            ),
         }
     }
 }
 
-/// An address where the network is one, else the network.
-pub fn show_net(net: &IpNet) -> String {
-    if net.prefix_len() == net.max_prefix_len() {
-        net.addr().to_string()
-    } else {
-        net.to_string()
-    }
-}
-
-/// The same address without an IPv4-mapped wrapping (`::ffff:a.b.c.d`).
-pub fn unmap(addr: IpAddr) -> IpAddr {
-    addr.to_canonical()
-}
-
-/// Masked, and unmapped where it is a network of IPv4-mapped addresses.
-pub fn canonical(net: IpNet) -> IpNet {
-    if let IpNet::V6(v6) = net
-        && v6.prefix_len() >= 96
-        && let IpAddr::V4(v4) = v6.addr().to_canonical()
-        && let Ok(unmapped) = Ipv4Net::new(v4, v6.prefix_len() - 96)
-    {
-        return IpNet::V4(unmapped.trunc());
-    }
-    net.trunc()
-}
-
-/// The network of one address.
-pub fn single(addr: IpAddr) -> IpNet {
-    IpNet::from(unmap(addr))
-}
-
-/// Whether two networks have an address in common.
-pub fn overlap(a: &IpNet, b: &IpNet) -> bool {
-    a.contains(b) || b.contains(a)
-}
-
-/// The widest network that a ban by hand takes, IPv4: a /8 is the most that one holder ever got.
-pub const WIDEST_V4: u8 = 8;
-
-/// The same for IPv6: registries have given no holder more than a /19.
-pub const WIDEST_V6: u8 = 19;
-
-/// Whether a ban of all of `net` could only be a slip: it is wider than what any one holder has,
-/// or that much of IPv4 behind a translator's prefix (RFC 6052).
-pub fn is_too_wide(net: &IpNet) -> bool {
-    match net {
-        IpNet::V4(v4) => v4.prefix_len() < WIDEST_V4,
-        IpNet::V6(v6) => {
-            let translated = TRANSLATED.contains(net) && v6.prefix_len() < 96 + WIDEST_V4;
-            v6.prefix_len() < WIDEST_V6 || net.contains(&TRANSLATED) || translated
-        }
-    }
-}
-
-/// Clients are counted and banned by no wider network, whatever a configuration says.
+/// The widest networks by which clients are counted, whatever the configuration says.
 const WIDEST_COUNTED_V4: u8 = 16;
 const WIDEST_COUNTED_V6: u8 = 48;
 
@@ -154,7 +103,7 @@ const PRIVATE: [IpNet; 7] = [
     v6(0xfe80, 0, 10),
 ];
 
-/// Loopback: own whatever the kernel says.
+/// Loopback is exempt whatever the kernel says.
 const LOOPBACK: [IpNet; 2] = [
     v4(127, 0, 0, 0, 8),
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
@@ -168,9 +117,6 @@ const NOT_CLIENTS: [IpNet; 5] = [
     v6(0xff00, 0, 8),
 ];
 
-/// RFC 6052: a translator shows the whole of IPv4 in this one /96. Never banned as a network.
-const TRANSLATED: IpNet = v6(0x64, 0xff9b, 96);
-
 const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> IpNet {
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix))
 }
@@ -182,28 +128,25 @@ const fn v6(a: u16, b: u16, prefix: u8) -> IpNet {
     ))
 }
 
-/// What `ignoreip` and `ignore_ssh_logins` mean beyond addresses: read elsewhere, again and again.
+/// What files and names of `ignoreip` stand for now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Looked {
-    /// What stands in files.
+    /// Networks in each file.
     pub files: HashMap<PathBuf, NetSet>,
-    /// What names stand for.
+    /// Addresses of each host name.
     pub names: HashMap<String, NetSet>,
-    /// Where somebody logged in by ssh from, and how long ago.
-    pub logins: BTreeMap<IpAddr, Duration>,
 }
 
-/// Everybody whom no jail may ban, besides its own `ignoreip`: gathered anew by the engine for its
-/// decisions.
+/// The addresses that no jail may ban, besides the jail's `ignoreip`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exempt {
-    /// In the order in which they are named as a reason.
+    /// The first one that matches is the reason.
     sets: Vec<(Why, NetSet)>,
     looked: Looked,
 }
 
 impl Exempt {
-    /// Loopback and ranges that no client has are added.
+    /// Adds loopback and the ranges that no client has.
     pub fn new(networks: impl IntoIterator<Item = (IpNet, Why)>) -> Exempt {
         let mut order: Vec<Why> = Vec::new();
         let mut by_why: HashMap<Why, Vec<IpNet>> = HashMap::new();
@@ -225,13 +168,13 @@ impl Exempt {
         }
     }
 
-    /// The same, with what files, names and logins say.
+    /// The same, with what files and names of `ignoreip` stand for.
     #[must_use]
     pub fn with(self, looked: Looked) -> Exempt {
         Exempt { looked, ..self }
     }
 
-    /// Why no address of `net` may be banned by `jail`: something in it is exempt.
+    /// Why `jail` may not ban `net`: an address in it is exempt.
     pub fn reason(&self, jail: &Jail, net: &IpNet) -> Option<Reason> {
         self.by_entry(jail, net).or_else(|| {
             PRIVATE
@@ -244,8 +187,8 @@ impl Exempt {
         })
     }
 
-    /// What a ban of `addr` by `jail` hits: its prefix, narrowed to the address where the prefix
-    /// would hit somebody who is exempt.
+    /// What `jail` bans for the client `addr`: its prefix, or the address alone where the prefix
+    /// contains an exempt address.
     pub fn target(&self, jail: &Jail, addr: IpAddr) -> IpNet {
         let alone = single(addr);
         let prefix = match alone {
@@ -259,7 +202,7 @@ impl Exempt {
             return alone;
         };
         let net = net.trunc();
-        // Who may ban private ranges may ban all of one.
+        // A jail with `ban_private` may ban all of a private range.
         let mixed = net.contains(&TRANSLATED) || self.by_entry(jail, &net).is_some();
         if mixed { alone } else { net }
     }
@@ -284,11 +227,10 @@ impl Exempt {
         let ignored = ignored.copied().or_else(files).or_else(names);
         ignored
             .map(because(Why::IgnoreIp))
-            .or_else(|| self.everybodys(jail, net))
-            .or_else(|| self.login(jail, net).map(because(Why::SshLogin)))
+            .or_else(|| self.for_all_jails(jail, net))
     }
 
-    fn everybodys(&self, jail: &Jail, net: &IpNet) -> Option<Reason> {
+    fn for_all_jails(&self, jail: &Jail, net: &IpNet) -> Option<Reason> {
         let loopback = LOOPBACK.iter().find(|entry| overlap(entry, net));
         let spared =
             |why: Why| jail.ignoreself || !matches!(why, Why::Own | Why::Gateway | Why::NameServer);
@@ -305,12 +247,5 @@ impl Exempt {
                 entry: *entry,
             })
             .or_else(found)
-    }
-
-    fn login(&self, jail: &Jail, net: &IpNet) -> Option<IpNet> {
-        let within = jail.ignore_ssh_logins?;
-        let mut there = self.looked.logins.range(net.network()..=net.broadcast());
-        let (addr, _) = there.find(|(_, ago)| **ago < within)?;
-        Some(single(*addr))
     }
 }

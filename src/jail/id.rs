@@ -1,6 +1,6 @@
-//! A ban's short name, for people.
+//! The short id of a ban, for people.
 
-/// Names one ban: `b17`. Ids of bans that are in force together differ; later ones are larger.
+/// Shown as `b17`. Ids of active bans differ; later ones are larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct BanId(u64);
 
@@ -33,7 +33,12 @@ impl std::str::FromStr for BanId {
         text.strip_prefix('b')
             .and_then(|digits| digits.parse().ok())
             .map(BanId)
-            .ok_or_else(|| format!("`{}` is no ban's id like `b17`", text.escape_debug()))
+            .ok_or_else(|| {
+                format!(
+                    "`{}` is not the id of a ban, like `b17`",
+                    text.escape_debug()
+                )
+            })
     }
 }
 

@@ -1,16 +1,15 @@
-//! Many networks, asked whether one of them has an address in common with another: in the
-//! logarithm of their number.
+//! A set of networks that finds an overlap in logarithmic time.
 
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::exempt::{canonical, overlap};
+use super::network::{canonical, overlap};
 
 /// A set of networks; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetSet {
-    /// By first address; none lies in another.
+    /// Sorted by first address; none lies in another.
     nets: Arc<[IpNet]>,
 }
 
@@ -21,7 +20,7 @@ impl Default for NetSet {
 }
 
 impl NetSet {
-    /// Networks are masked and unmapped; one that lies in another is left out.
+    /// Masks and unmaps the networks, and drops those that lie in another.
     pub fn new(nets: impl IntoIterator<Item = IpNet>) -> NetSet {
         let mut all: Vec<IpNet> = nets.into_iter().map(canonical).collect();
         // A wide one before those in it.
@@ -44,12 +43,12 @@ impl NetSet {
         overlap(entry, net).then_some(*entry)
     }
 
-    /// All of them, by first address.
+    /// All networks, sorted by first address.
     pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
         self.nets.iter()
     }
 
-    /// There is none.
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.nets.is_empty()
     }
@@ -74,12 +73,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn equals_asking_each(nets in prop::collection::vec(net(), 0..12), asked in net()) {
+        fn equals_comparing_each(nets in prop::collection::vec(net(), 0..12), other in net()) {
             let set = NetSet::new(nets.clone());
-            let found = set.overlapping(&asked);
-            prop_assert_eq!(found.is_some(), nets.iter().any(|net| overlap(net, &asked)));
+            let found = set.overlapping(&other);
+            prop_assert_eq!(found.is_some(), nets.iter().any(|net| overlap(net, &other)));
             if let Some(entry) = found {
-                prop_assert!(nets.contains(&entry) && overlap(&entry, &asked));
+                prop_assert!(nets.contains(&entry) && overlap(&entry, &other));
             }
         }
     }

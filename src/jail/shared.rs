@@ -1,21 +1,24 @@
-//! Which addresses are shared by many people: NAT, a carrier, a proxy nobody told us of.
+//! Which addresses many people share: a NAT, a carrier, a proxy that is not configured.
 //!
-//! Time is an argument. A worker counts good requests here and tells the engine.
+//! Time is an argument. A worker counts good requests here and reports to the engine.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
+/// How long a ban of a shared address makes the next one longer.
+pub const SHARED_MEMORY: Duration = Duration::from_secs(86_400);
+
 /// Good requests that make an address shared.
-pub const GOOD_REQUESTS: u32 = 30;
+const GOOD_REQUESTS: u32 = 30;
 /// Different user agents among them.
-pub const AGENTS: usize = 5;
+const AGENTS: usize = 5;
 /// Requests older than this never count.
-pub const WINDOW: Duration = Duration::from_secs(3600);
-/// A shared address is told again after this time at the earliest.
-pub const TOLD_AGAIN: Duration = Duration::from_secs(600);
+const WINDOW: Duration = Duration::from_secs(3600);
+/// A shared address is reported again after this time at the earliest.
+const REPORT_AGAIN: Duration = Duration::from_secs(600);
 /// Most addresses in one generation; two generations are kept.
-pub const MAX_ADDRESSES: usize = 65_536;
+const MAX_ADDRESSES: usize = 65_536;
 
 /// Counts good requests by address in two generations of half a [`WINDOW`] each: what is counted
 /// is at most a window and at least half a window old. A generation that is full ends early.
@@ -31,7 +34,7 @@ pub struct Shared {
 struct Seen {
     good: u32,
     agents: Vec<u64>,
-    told: Option<Duration>,
+    reported: Option<Duration>,
     /// The last request.
     at: Duration,
 }
@@ -49,13 +52,13 @@ impl Shared {
         }
     }
 
-    /// A good request (2xx, 3xx) at `now`, which never goes back. True: tell the engine that the
-    /// address is shared.
+    /// Counts a good request (2xx, 3xx) at `now`, which never goes back. True: report the address to
+    /// the engine as shared.
     pub fn observe(&mut self, addr: IpAddr, agent: u64, now: Duration) -> bool {
         self.turn(now, addr);
         let old = self.old.get(&addr);
         let seen = self.young.entry(addr).or_insert_with(|| Seen {
-            told: old.and_then(|old| old.told),
+            reported: old.and_then(|old| old.reported),
             ..Seen::default()
         });
         seen.at = now;
@@ -63,23 +66,23 @@ impl Shared {
         if seen.agents.len() < AGENTS && !seen.agents.contains(&agent) {
             seen.agents.push(agent);
         }
-        // Most are told already, or far from it: they cost no sum.
-        let due = seen.told.is_none_or(|told| now >= told + TOLD_AGAIN);
+        // Most are reported already or far from shared: skip the sum.
+        let due = seen.reported.is_none_or(|at| now >= at + REPORT_AGAIN);
         let old_good = old.map_or(0, |old| old.good);
         if !due || seen.good.saturating_add(old_good) < GOOD_REQUESTS || !self.is_shared(&addr) {
             return false;
         }
         if let Some(seen) = self.young.get_mut(&addr) {
-            seen.told = Some(now);
+            seen.reported = Some(now);
         }
         true
     }
 
-    /// For an engine that knows of none: the shared addresses at `now`, the `most` that were last
-    /// seen; others are told at their next good request.
-    pub fn tell_again(&mut self, now: Duration, most: usize) -> Vec<IpAddr> {
+    /// For a new engine: the shared addresses at `now`, the `most` that were last seen; the others
+    /// are reported at their next good request.
+    pub fn report_again(&mut self, now: Duration, most: usize) -> Vec<IpAddr> {
         for seen in self.young.values_mut().chain(self.old.values_mut()) {
-            seen.told = None;
+            seen.reported = None;
         }
         if now.saturating_sub(self.began) >= WINDOW {
             return Vec::new();
@@ -102,13 +105,13 @@ impl Shared {
                 None => self.old.get_mut(addr),
             };
             if let Some(seen) = seen {
-                seen.told = Some(now);
+                seen.reported = Some(now);
             }
         }
         shared
     }
 
-    /// Whether both generations together make it so.
+    /// Whether both generations together make the address shared.
     fn is_shared(&self, addr: &IpAddr) -> bool {
         let seen = [self.young.get(addr), self.old.get(addr)];
         let seen = || seen.into_iter().flatten();
@@ -143,7 +146,7 @@ mod tests {
         Duration::from_secs(100_000 + minutes * 60)
     }
 
-    /// Sends `n` requests by `agents` agents; how often the engine was to be told.
+    /// Sends `n` requests by `agents` agents; how often it was reported.
     fn feed(shared: &mut Shared, n: u64, agents: u64, now: Duration) -> usize {
         (0..n)
             .filter(|i| shared.observe(A, i % agents, now))
@@ -152,17 +155,17 @@ mod tests {
 
     #[test]
     fn thirty_requests_by_five_agents_make_an_address_shared() {
-        for (n, agents, told) in [(29, 5, 0), (30, 5, 1), (1000, 4, 0), (1000, 50, 1)] {
+        for (n, agents, reports) in [(29, 5, 0), (30, 5, 1), (1000, 4, 0), (1000, 50, 1)] {
             assert_eq!(
                 feed(&mut Shared::new(), n, agents, at(0)),
-                told,
+                reports,
                 "{n} {agents}"
             );
         }
     }
 
     #[test]
-    fn told_again_after_ten_minutes_not_before() {
+    fn an_address_is_reported_again_after_ten_minutes() {
         let mut shared = Shared::new();
         assert_eq!(feed(&mut shared, 60, 5, at(0)), 1);
         assert_eq!(feed(&mut shared, 60, 5, at(9)), 0);
@@ -170,17 +173,17 @@ mod tests {
         // Across a turn of the generations too.
         assert_eq!(feed(&mut shared, 60, 5, at(31)), 1);
         assert_eq!(feed(&mut shared, 60, 5, at(32)), 0);
-        // Another listener hears of it at once, of one that is not shared never.
+        // A new engine gets it at once, but never one that is not shared.
         shared.observe(IpAddr::V4(7.into()), 0, at(32));
-        assert_eq!(shared.tell_again(at(32), 10), [A]);
+        assert_eq!(shared.report_again(at(32), 10), [A]);
         assert_eq!(feed(&mut shared, 60, 5, at(32)), 0);
         // Beyond the bound at the next good request.
-        assert!(shared.tell_again(at(32), 0).is_empty());
+        assert!(shared.report_again(at(32), 0).is_empty());
         assert_eq!(feed(&mut shared, 1, 1, at(32)), 1);
-        // Also of what both generations make together, or the old one alone.
+        // Also where both generations together make it shared, or the old one alone.
         shared.observe(IpAddr::V4(7.into()), 0, at(62));
-        assert_eq!(shared.tell_again(at(62), 10), [A]);
-        assert!(shared.tell_again(at(200), 10).is_empty());
+        assert_eq!(shared.report_again(at(62), 10), [A]);
+        assert!(shared.report_again(at(200), 10).is_empty());
     }
 
     #[test]
@@ -188,18 +191,18 @@ mod tests {
         let mut shared = Shared::new();
         assert_eq!(feed(&mut shared, 20, 3, at(0)), 0);
         // 31 minutes later: 20 old, 10 young, agents 0-2 old and 3-4 young.
-        let mut told = 0;
+        let mut reports = 0;
         for i in 0..10 {
-            told += usize::from(shared.observe(A, 3 + i % 2, at(31)));
+            reports += usize::from(shared.observe(A, 3 + i % 2, at(31)));
         }
-        assert_eq!(told, 1);
+        assert_eq!(reports, 1);
         let mut shared = Shared::new();
         assert_eq!(feed(&mut shared, 29, 5, at(0)), 0);
         assert_eq!(feed(&mut shared, 1, 1, at(61)), 0);
     }
 
     #[test]
-    fn those_last_seen_are_told_again_first() {
+    fn the_last_seen_are_reported_again_first() {
         let mut shared = Shared::new();
         let addrs = [3u32, 1, 2].map(|n| IpAddr::V4(n.into()));
         for (minutes, addr) in (0..).zip(addrs) {
@@ -207,7 +210,7 @@ mod tests {
                 shared.observe(addr, agent, at(minutes));
             }
         }
-        assert_eq!(shared.tell_again(at(3), 2), [addrs[2], addrs[1]]);
+        assert_eq!(shared.report_again(at(3), 2), [addrs[2], addrs[1]]);
     }
 
     #[test]

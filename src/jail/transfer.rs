@@ -1,4 +1,4 @@
-//! Bans that another engine made, or a list of somebody's.
+//! Bans from another host, or from a list.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -6,79 +6,74 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::exempt::{canonical, is_too_wide};
-use super::{Action, Ban, BanId, Exempt, Jails, Mode, Now, Refusal};
+use super::bans::{Ban, Mode};
+use super::cause::Cause;
+use super::decision::{Action, Refusal};
+use super::exempt::Exempt;
+use super::id::BanId;
+use super::jails::Jails;
+use super::moment::Now;
+use super::network::canonical;
 use crate::config::JailName;
 
-/// Ends that are no further apart are the same: wall clocks are read one after the other.
+/// Two ends that differ by less are the same: two readings of the wall clock led to them.
 const SAME_END: Duration = Duration::from_secs(1);
 
-/// What stands for a reason where there is none. A ban with a reason makes no later one longer.
-const IMPORTED: &str = "imported";
-
-/// A ban to be taken in.
+/// A ban to import.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Offer {
-    /// Whom.
+    /// The client or network.
     pub net: IpNet,
-    /// On whose behalf.
+    /// The jail that gets the ban.
     pub jail: JailName,
-    /// Since when.
+    /// When it began.
     pub since: Timestamp,
-    /// Until when.
+    /// When it ends.
     pub until: OfferedEnd,
-    /// Weight that led to it; 0 by hand.
+    /// Weight that led to it; 0 where a person banned.
     pub failures: u32,
-    /// Shown as its reason.
+    /// The text that `status` shows.
     pub reason: Option<String>,
-    /// The peer the client stands behind.
+    /// The proxy that the client is behind.
     pub behind: Option<IpAddr>,
 }
 
-/// When an offered ban is over.
+/// When an imported ban ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OfferedEnd {
     /// After the jail's bantime, from now.
     Jail,
-    /// Then; `None`: never.
+    /// At this time; `None`: never.
     At(Option<Timestamp>),
 }
 
 /// What became of an offer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Taken {
-    /// In force: told as a ban that is put back.
+    /// It is in force.
     New(Vec<Action>),
-    /// So is this one; the same jail's ban ended earlier.
+    /// It is in force in place of the jail's ban, which ended earlier.
     Longer(Vec<Action>),
-    /// The jail has the ban already, as long or longer.
+    /// The jail's ban lasts as long or longer.
     Known,
-    /// Its time is over.
+    /// It ended before the import.
     Over,
-    /// There are as many bans as there may be; none of them has to go for it.
+    /// There are as many bans as pipeban keeps; an import lifts none of them.
     NoRoom,
 }
 
 impl Jails {
-    /// Takes in a ban with the end it has, and shortens none. It is told as one that is put back,
-    /// and makes no later ban longer.
+    /// Imports a ban with its end; shortens no ban of the jail. It is logged as `Restore Ban`, and
+    /// does not make later bans longer.
     ///
     /// # Errors
-    /// An unknown jail; somebody in the network is never banned; the network is too wide.
+    /// See [`Refusal`].
     pub fn take_in(&mut self, offer: Offer, now: Now, exempt: &Exempt) -> Result<Taken, Refusal> {
-        let Some(settings) = self.settings(&offer.jail) else {
-            return Err(Refusal::NoSuchJail(offer.jail));
-        };
         let net = canonical(offer.net);
         if matches!(offer.until, OfferedEnd::At(Some(until)) if until <= now.wall) {
             return Ok(Taken::Over);
         }
-        if let Some(reason) = exempt.reason(settings, &net) {
-            return Err(Refusal::Exempt(reason));
-        }
-        if is_too_wide(&net) {
-            return Err(Refusal::TooWide(net));
-        }
+        let settings = self.permits(&offer.jail, &net, exempt)?;
         let until = match offer.until {
             OfferedEnd::Jail => settings.bantime.map(|time| now.boot.plus(time)),
             OfferedEnd::At(until) => until.map(|until| now.moment_of(until)),
@@ -101,7 +96,7 @@ impl Jails {
                     (Some(old), Some(new)) if old.plus(SAME_END) >= new => Some(old),
                     (Some(_), Some(new)) => Some(new),
                 };
-                // A ban of packets keeps out who comes by a proxy too.
+                // A ban at the firewall blocks the client behind a proxy too.
                 let covers = old.mode == Mode::Enforced || old.mode.is_like(mode);
                 if covers && new_end == old.until {
                     return Ok(Taken::Known);
@@ -110,7 +105,7 @@ impl Jails {
             }
         };
         let longer = old.is_some();
-        // Nobody's ban began before 1970, or begins later than now.
+        // No ban begins before 1970 or in the future.
         let since_wall = offer.since.min(now.wall).max(Timestamp::UNIX_EPOCH);
         let actions = self.ban(Ban {
             id: BanId::default(),
@@ -123,7 +118,7 @@ impl Jails {
             until,
             failures: offer.failures,
             within: Duration::ZERO,
-            reason: offer.reason.or_else(|| Some(IMPORTED.to_owned())),
+            cause: Cause::Imported(offer.reason.map(String::into_boxed_str)),
         });
         let actions = actions.into_iter().map(|action| match action {
             Action::Ban(ban) => Action::Restore(ban),

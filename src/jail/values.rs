@@ -1,14 +1,14 @@
-//! A ban's values by name, for programs that are told of it.
+//! The values of a ban that hooks and the command back end pass to programs.
 
 use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::exempt::show_net;
+use super::network::show_net;
 
-/// What stands for `{host}` and its like whatever the program is for: nothing that a client wrote.
-/// `left`: how long it is to last; `None`: for ever, as 0 seconds.
+/// The values for `{host}` and the other placeholders; none contains text from a client. `left`:
+/// the time until the ban ends; `None`: for ever, which `{seconds}` shows as 0.
 pub fn ban_values(
     net: &IpNet,
     jail: &str,

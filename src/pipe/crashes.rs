@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const WINDOW: Duration = Duration::from_secs(60);
 /// So many crashes in a window: lines are only passed from then on.
 const MAX_CRASHES: usize = 5;
-/// The same for ends that are somebody else's doing (SIGKILL).
+/// The same for kills by another process (SIGKILL).
 const MAX_KILLS: usize = 30;
 /// A worker is started again at once; when ends come thick, after a growing pause.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
@@ -15,9 +15,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_m
 /// How a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// By its own fault: a signal such as SIGSEGV or SIGABRT, or a status that is not 0.
+    /// By a fault: a signal such as SIGSEGV or SIGABRT, or a status that is not 0.
     Crashed,
-    /// By somebody's act.
+    /// By a signal of another process.
     Killed,
 }
 

@@ -1,25 +1,28 @@
-//! The keeper's side of the engine: asks it for the configuration, hears of reloads, and has it
-//! started where none answers.
+//! The keeper's connection to the engine: gets the configuration, also at each reload, and has an
+//! engine started if none answers.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
 use nix::sys::socket;
-use nix::unistd::{Pid, geteuid, setsid};
+use nix::unistd::geteuid;
 
-use crate::control::{Reply, Request, VERSION};
-use crate::sys::{process, signals};
+use super::log::IGNORED;
+use super::report::Report;
+use super::uplink::SEND_PATIENCE;
+use crate::control::{Reply, Request, VERSION, WorkerHello, encode};
+use crate::sys::process;
 
-/// An engine that has not answered by then is not waited for any longer.
+/// How long the keeper waits for the engine's configuration before it uses the last good one.
 pub(super) const PATIENCE: Duration = Duration::from_millis(300);
 const CONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 const START: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// A start may be late on a busy host; after more than these without an answer it is reported.
+const PATIENT_STARTS: usize = 3;
 /// A configuration is not longer than this.
 const MAX_REPLY: usize = 64 * 1024 * 1024;
 
@@ -36,7 +39,7 @@ pub(super) struct Starter {
 pub(super) struct Given {
     pub(super) hash: String,
     pub(super) text: Vec<u8>,
-    /// The engine said so of itself, not because we had just connected.
+    /// The engine sent it because of a reload, not because the keeper has just connected.
     pub(super) reload: bool,
 }
 
@@ -53,6 +56,8 @@ pub(super) struct EngineLink {
     connect_pause: Duration,
     start_at: Instant,
     start_pause: Duration,
+    /// Engines started since one answered.
+    started: usize,
 }
 
 impl EngineLink {
@@ -67,6 +72,7 @@ impl EngineLink {
             connect_pause: CONNECT.0,
             start_at: now + PATIENCE,
             start_pause: START.0,
+            started: 0,
         }
     }
 
@@ -79,22 +85,23 @@ impl EngineLink {
         self.socket.is_none().then_some(self.connect_at)
     }
 
-    /// Connects, and has an engine started, where that is due. Returns a child to be waited for.
-    pub(super) fn work(&mut self, now: Instant) -> Option<Pid> {
+    /// Connects, and has an engine started, when that is due.
+    pub(super) fn work(&mut self, now: Instant, report: &Report) {
         if self.socket.is_some() || now < self.connect_at {
-            return None;
+            return;
         }
         match self.connect() {
             Ok(socket) => {
                 self.socket = Some(socket);
                 self.received.clear();
                 self.given = 0;
-                None
+                self.started = 0;
+                report.over("engine", "an engine answers");
             }
             Err(_) => {
                 self.connect_at = now + self.connect_pause;
                 self.connect_pause = (self.connect_pause * 2).min(CONNECT.1);
-                self.start(now)
+                self.start(now, report);
             }
         }
     }
@@ -140,7 +147,7 @@ impl EngineLink {
             while let Some(end) = memchr::memchr(b'\n', &self.received) {
                 let line: Vec<u8> = self.received.drain(..=end).collect();
                 let Reply::Config { hash, text } = serde_json::from_slice(&line)? else {
-                    // Refused, or something that is not meant for a keeper.
+                    // Refused, or a message that is not for keepers.
                     return Err(ErrorKind::InvalidData.into());
                 };
                 given.push(Given {
@@ -158,50 +165,72 @@ impl EngineLink {
         }
     }
 
-    /// Has an engine started, where that is due. Only root's engine can do anything.
-    fn start(&mut self, now: Instant) -> Option<Pid> {
+    /// Has an engine started, when that is due. Only root's engine can do anything.
+    fn start(&mut self, now: Instant, report: &Report) {
         if now < self.start_at || !geteuid().is_root() {
-            return None;
+            return;
         }
         self.start_at = now + self.start_pause;
         self.start_pause = (self.start_pause * 2).min(START.1);
-        let starter = self.starter.clone();
-        let started = if has_unit() {
-            process::fork_child(&[], systemctl_start)
+        let mut command = if has_unit() {
+            let mut command = Command::new("/usr/bin/systemctl");
+            command.args(["start", "--no-block", "pipeban.service"]);
+            command
         } else {
-            process::fork_child(&[], move || starter.start_detached())
+            let mut command = Command::new(&self.starter.exe);
+            command
+                .args(["engine", "--config"])
+                .arg(&self.starter.config_file);
+            command
         };
-        started.ok()
+        command
+            .env_clear()
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        process::detach(&mut command, &IGNORED);
+        let spawned = command.spawn().and_then(|mut child| child.wait());
+        self.started += 1;
+        let problem = match spawned {
+            Err(error) => error.to_string(),
+            Ok(status) if !status.success() => status.to_string(),
+            Ok(_) if self.started <= PATIENT_STARTS => return,
+            Ok(_) => "none answers".to_owned(),
+        };
+        report.problem(
+            "engine",
+            &format!(
+                "an engine was started {} times: {problem}; `pipeban engine` on a terminal says \
+                 why; hits wait",
+                self.started
+            ),
+        );
     }
 }
 
-impl Starter {
-    /// In a child: forks once more, so that the engine is nobody's child here.
-    fn start_detached(&self) -> i32 {
-        if setsid().is_err() || as_if_new().is_err() {
-            return 1;
-        }
-        let engine = || {
-            let error = Command::new(&self.exe)
-                .arg("engine")
-                .arg("--config")
-                .arg(&self.config_file)
-                .env_clear()
-                .env(
-                    "PATH",
-                    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                )
-                .current_dir("/")
-                .exec();
-            i32::from(error.raw_os_error().is_some())
-        };
-        i32::from(process::fork_child(&[], engine).is_err())
+/// A worker's connection: the engine has its keeper's hello, and takes nothing but a worker's
+/// messages on it. Whoever opens a connection has the rights of its user, so only a connection with
+/// a whole hello may leave this function. It blocks, for [`SEND_PATIENCE`] at most.
+pub(super) fn connect_worker(path: &Path, hello: WorkerHello) -> io::Result<UnixStream> {
+    let mut socket = connect_now(path)?;
+    let hello = encode(&Request::Worker(hello));
+    let sent = socket.write(&hello)?;
+    if sent < hello.len() {
+        return Err(ErrorKind::WriteZero.into());
     }
+    socket.set_nonblocking(false)?;
+    socket.set_write_timeout(Some(SEND_PATIENCE))?;
+    Ok(socket)
 }
 
 /// Connects without waiting: an engine that is stopped takes no connections once its queue is
 /// full. The socket does not block.
-pub(super) fn connect_now(path: &Path) -> io::Result<UnixStream> {
+fn connect_now(path: &Path) -> io::Result<UnixStream> {
     let socket = socket::socket(
         socket::AddressFamily::Unix,
         socket::SockType::Stream,
@@ -219,26 +248,4 @@ fn has_unit() -> bool {
                 .join("systemd/system/pipeban.service")
                 .exists()
         })
-}
-
-/// In a child: becomes `systemctl`.
-fn systemctl_start() -> i32 {
-    if as_if_new().is_err() {
-        return 1;
-    }
-    let _ = Command::new("/usr/bin/systemctl")
-        .args(["start", "--no-block", "pipeban.service"])
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .exec();
-    1
-}
-
-/// Default signals, /dev/null for stdin, stdout and stderr.
-fn as_if_new() -> io::Result<()> {
-    let mut ignored = super::IGNORED.to_vec();
-    ignored.push(Signal::SIGTERM);
-    signals::set_default(&ignored)?;
-    signals::let_all_through()?;
-    process::redirect_to_null(true)
 }

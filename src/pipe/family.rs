@@ -7,21 +7,23 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{Pid, getppid};
 
-use crate::filter::Vouch;
+use crate::filter::matcher::Vouch;
 
 /// Apache's main process is the logger's parent, or has a shell between (`|$`).
 const GENERATIONS: usize = 3;
+/// Words of a command line at most: they must fit into a socket's buffer.
+const MAX_WORDS: usize = 100;
 /// A process is looked up again after this time.
 const FRESH: Duration = Duration::from_secs(1);
 /// What it wrote last may be matched this long after its end.
 const REMEMBERED: Duration = Duration::from_secs(60);
-/// Numbers kept, those of real processes only: prefork has thousands where somebody wants them.
+/// Most processes that are remembered: prefork can have thousands.
 const MAX_KNOWN: usize = 20_000;
 /// Look-ups in a second: each costs some microseconds, and forged lines may come in thousands.
 const MAX_LOOKUPS: u32 = 2000;
 
-/// Which process started the logger, where it is Apache's main process. To be asked in the stub,
-/// whose parent it is.
+/// The process that started the logger, if it is Apache's main process. Called in the stub, which is
+/// its child.
 pub(super) fn apache() -> Option<Pid> {
     let mut pid = getppid();
     for _ in 0..GENERATIONS {
@@ -33,6 +35,18 @@ pub(super) fn apache() -> Option<Pid> {
         pid = parent(pid)?;
     }
     None
+}
+
+/// The words of a process's command line; empty where they cannot be read.
+pub(super) fn command_line(pid: Pid) -> Vec<String> {
+    let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = text
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty());
+    words
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .take(MAX_WORDS)
+        .collect()
 }
 
 /// Vouches for Apache's main process and its children.
@@ -52,7 +66,7 @@ struct State {
 }
 
 impl Family {
-    /// `None` where this process cannot see who is whose child: no /proc, or `hidepid`.
+    /// `None` where this process cannot see the parents of processes: no /proc, or `hidepid`.
     pub(super) fn of(main: Pid) -> Option<Family> {
         let (name, _) = stat(main)?;
         Some(Family {

@@ -1,4 +1,4 @@
-//! The log file in the keeper: which one it is now, and when to look whether it still is.
+//! The log file: opened by its name at the time of writing, and checked for being moved away.
 
 use std::fs::File;
 use std::io;
@@ -6,21 +6,25 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use jiff::Zoned;
+use jiff::{Timestamp, Zoned};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::names::{Names, Stamp};
+use super::names::Names;
 use super::opening::{self, Made, Opened, Stream};
 use super::output::{Output, Streams, To, wall};
-use super::tell::Tell;
+use super::report::Report;
+use crate::alert::{self, Severity};
 
-/// So often it is looked whether the path still leads to the file that is open, and whether one
-/// that cannot be opened can be.
-const LOOK: Duration = Duration::from_secs(1);
-/// A path that leads nowhere is looked at again after this time, before a file is made there:
-/// logrotate has moved the old one and is about to make its own.
+/// A path is checked at most so often, before a write; what cannot be opened is tried again after
+/// this time.
+const CHECK: Duration = Duration::from_secs(1);
+/// A path that leads nowhere is checked again after this time, before a file is created there:
+/// logrotate has moved the old one and may be about to create its own.
 const MOVED: Duration = Duration::from_millis(250);
+
+/// Bytes kept of a line that is not yet complete; [`alert::log`] cuts it further.
+const MAX_SYSLOG: usize = 8192;
 
 /// See the module.
 #[derive(Debug)]
@@ -29,168 +33,155 @@ pub(super) struct LogFile {
     made: Made,
     streams: Streams,
     current: Option<Current>,
-    /// `None`: not before the first line, or never again.
-    look_at: Option<Instant>,
-    awaits_line: bool,
-    untold: bool,
+    /// `None`: never again.
+    due: Option<Instant>,
+    /// Bytes were written since the last check.
+    written: bool,
+    /// A line that is not yet complete, for syslog.
+    begun: Vec<u8>,
+    report: Report,
 }
 
 #[derive(Debug)]
 struct Current {
     file: File,
     path: PathBuf,
-    stamp: Stamp,
-    /// Device and inode; `None`: no file of the path's own.
+    /// The time that `path` was made of.
+    named_by: Timestamp,
+    /// Device and inode; `None`: a stream of another process, which has no name.
     identity: Option<(u64, u64)>,
-    /// The path led nowhere when it was looked at last.
+    /// The path led nowhere at the last check.
     moved: bool,
     linked: bool,
 }
 
-/// What the worker must hear.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
-    /// There is another file.
-    Opened,
-    /// There is none: what would be written is kept.
-    Gone,
-}
-
-/// What looking at the current file's path has shown.
+/// Where the current file's path leads.
 enum Seen {
     Same,
-    Moved,
+    Nowhere,
     Another,
 }
 
 impl LogFile {
-    pub(super) fn new(output: Output, streams: Streams, now: Instant, tell: &Tell) -> LogFile {
-        let begins_anew = matches!(&output.to, To::File(names) if names.begins_anew());
+    pub(super) fn new(output: Output, streams: Streams, report: Report) -> LogFile {
         LogFile {
-            made: made(&output, tell),
+            made: made(&output, &report),
             streams,
             current: None,
-            // Apache starts every logger twice: a file of each start would be one too many.
-            look_at: (!begins_anew).then_some(now),
-            awaits_line: begins_anew,
-            untold: false,
+            due: Some(Instant::now()),
+            written: false,
+            begun: Vec::new(),
+            report,
             output,
         }
     }
 
-    /// The file, where one is open.
+    pub(super) fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The file to append to, if one is open.
     pub(super) fn file(&self) -> Option<&File> {
         self.current.as_ref().map(|current| &current.file)
     }
 
-    /// When [`LogFile::look`] is to be called next.
+    /// When to [`LogFile::check`] before the next write.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.look_at
+        self.due
     }
 
-    /// Whether the first line must be told by [`LogFile::begin`].
-    pub(super) fn awaits_line(&self) -> bool {
-        self.awaits_line
+    /// When to check also without another write: a file that was moved away is replaced soon. A
+    /// log without lines is not checked.
+    pub(super) fn check_at(&self) -> Option<Instant> {
+        let moved = self.current.as_ref().is_some_and(|current| current.moved);
+        self.due.filter(|_| moved || self.written)
     }
 
-    /// The pipe has lines, or (`any` false) is at its end without one.
-    pub(super) fn begin(&mut self, any: bool, now: Instant) {
-        self.awaits_line = false;
-        self.look_at = any.then_some(now);
-    }
-
-    /// The time to look at.
-    pub(super) fn wall(&self) -> Zoned {
-        match &self.output.to {
-            To::Stdout => Zoned::default(),
-            To::File(names) => wall(names),
+    /// Bytes were written. `--syslog` gets their lines; what its daemon does not take is dropped.
+    pub(super) fn wrote(&mut self, bytes: &[u8]) {
+        self.written = true;
+        let Some(facility) = self.output.syslog else {
+            return;
+        };
+        let settings = self.report.syslog(facility);
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let room = MAX_SYSLOG.saturating_sub(self.begun.len());
+            self.begun.extend(part.iter().take(room));
+            if part.ends_with(b"\n") {
+                let line = std::mem::take(&mut self.begun);
+                let line = line.trim_ascii_end();
+                let text = String::from_utf8_lossy(line);
+                alert::log(&settings, severity(line), &text);
+            }
         }
     }
 
-    /// The worker could not be told of the last change: the next look tells it again.
-    pub(super) fn tell_again(&mut self, now: Instant) {
-        self.untold = true;
-        self.look_at = Some(now + LOOK);
+    /// Opens the file that the time and the path name, unless it is open already.
+    pub(super) fn check(&mut self) {
+        let wall = match &self.output.to {
+            To::Stdout => Zoned::default(),
+            To::File(names) => wall(names),
+        };
+        self.check_at_time(Instant::now(), &wall);
     }
 
-    /// Opens the file that the time wants, if it is another one than the one in use, or if its
-    /// path leads to another one. `now` is when the next look is counted from.
-    pub(super) fn look(&mut self, now: Instant, wall: &Zoned, tell: &Tell) -> Option<Change> {
-        let (path, stamp) = match &self.output.to {
-            To::Stdout => (PathBuf::from("-"), None),
-            To::File(names) => {
-                let stamp = names.next(
-                    self.current.as_ref().map(|c| c.stamp),
-                    wall,
-                    self.full(names),
-                );
-                (names.name(stamp, wall.time_zone()), Some(stamp))
-            }
+    fn check_at_time(&mut self, now: Instant, wall: &Zoned) {
+        let last = self.current.as_ref().map(|current| current.named_by);
+        let named_by = Names::next(last, wall.timestamp());
+        let path = match &self.output.to {
+            To::Stdout => PathBuf::from("-"),
+            To::File(names) => names.name(&named_by.to_zoned(wall.time_zone().clone())),
         };
-        self.look_at = self.next_look(now, wall);
-        let stamp = stamp.unwrap_or_default();
+        self.due = self.next_check(now, wall);
+        self.written = false;
         if let Some(current) = self.current.as_mut().filter(|current| current.path == path) {
-            current.stamp = stamp;
+            current.named_by = named_by;
             match current.seen() {
-                Seen::Same => {
-                    self.link(tell);
-                    return std::mem::take(&mut self.untold).then_some(Change::Opened);
-                }
-                Seen::Moved => {
-                    self.look_at = Some(now + MOVED);
-                    return None;
+                Seen::Same => return self.link(),
+                Seen::Nowhere => {
+                    self.due = Some(now + MOVED);
+                    return;
                 }
                 Seen::Another => {}
             }
         }
-        match self.open(path, stamp) {
+        match self.open(path, named_by) {
             Ok(current) => {
                 self.current = Some(current);
-                tell.over("open", "the log file is open; lines go there again");
-                self.link(tell);
-                Some(Change::Opened)
+                self.report.over("open", "the log file is open again");
+                self.link();
             }
-            Err(error) => self.failed(&error, now, tell),
+            Err(error) => self.failed(&error, now),
         }
     }
 
-    fn failed(&mut self, error: &io::Error, now: Instant, tell: &Tell) -> Option<Change> {
-        self.look_at = Some(now + LOOK);
-        let before = self.current.is_some() || std::mem::take(&mut self.untold);
-        // Who has it open and nobody has a name for it: what is written there is lost.
+    fn failed(&mut self, error: &io::Error, now: Instant) {
+        self.due = Some(now + CHECK);
+        // A deleted file has no reader: what is written there is lost.
         self.current = self.current.take().filter(|current| !current.is_deleted());
         let meanwhile = match &self.current {
-            Some(_) => "lines go on to the one that was open",
-            None => "lines are kept",
+            Some(_) => "lines go to the file that was open before",
+            None => "up to 16 MiB of lines are kept",
         };
-        tell.trouble(
+        self.report.problem(
             "open",
-            &format!("the log file cannot be opened: {error}; trying again, {meanwhile}"),
+            &format!("cannot open the log file: {error}; trying again, {meanwhile}"),
         );
-        (before && self.current.is_none()).then_some(Change::Gone)
     }
 
-    fn full(&self, names: &Names) -> bool {
-        let len = self
-            .file()
-            .and_then(|file| file.metadata().ok())
-            .map_or(0, |meta| meta.len());
-        names.size().is_some_and(|size| len > size)
-    }
-
-    fn next_look(&self, now: Instant, wall: &Zoned) -> Option<Instant> {
+    fn next_check(&self, now: Instant, wall: &Zoned) -> Option<Instant> {
         match &self.output.to {
             To::Stdout => None,
-            To::File(names) if names.fixed().is_some() => Some(now + LOOK),
+            To::File(names) if names.fixed().is_some() => Some(now + CHECK),
             // Names change with the second.
             To::File(_) => {
                 let past = Duration::from_nanos(wall.subsec_nanosecond().unsigned_abs().into());
-                Some(now + LOOK.saturating_sub(past))
+                Some(now + CHECK.saturating_sub(past))
             }
         }
     }
 
-    fn open(&self, path: PathBuf, stamp: Stamp) -> io::Result<Current> {
+    fn open(&self, path: PathBuf, named_by: Timestamp) -> io::Result<Current> {
         let opened = match self.output.to {
             To::Stdout => Opened::Own(Stream::Stdout),
             To::File(_) => opening::open(&path, &self.made)?,
@@ -204,8 +195,8 @@ impl LogFile {
             Opened::Own(stream) => {
                 let stream = self.streams.get(stream).ok_or_else(|| {
                     io::Error::other(format!(
-                        "{} has led to the terminal or pipe that Apache was started with only \
-                         since then: reload Apache",
+                        "{} leads to the terminal or pipe that Apache was started with, and did \
+                         not when the logger was started: reload Apache",
                         path.display()
                     ))
                 })?;
@@ -215,14 +206,14 @@ impl LogFile {
         Ok(Current {
             file,
             path,
-            stamp,
+            named_by,
             identity,
             moved: false,
             linked: false,
         })
     }
 
-    fn link(&mut self, tell: &Tell) {
+    fn link(&mut self) {
         let (Some(link), Some(current)) = (&self.output.link, &mut self.current) else {
             return;
         };
@@ -232,9 +223,12 @@ impl LogFile {
         match opening::link(link, &current.path, &self.made) {
             Ok(()) => {
                 current.linked = true;
-                tell.over("link", "the link leads to the log file");
+                self.report.over("link", "the link leads to the log file");
             }
-            Err(error) => tell.trouble("link", &format!("{error}; lines are written")),
+            Err(error) => self.report.problem(
+                "link",
+                &format!("cannot make the link: {error}; lines are written"),
+            ),
         }
     }
 }
@@ -259,7 +253,7 @@ impl Current {
                 if std::mem::replace(&mut self.moved, true) || self.is_deleted() {
                     Seen::Another
                 } else {
-                    Seen::Moved
+                    Seen::Nowhere
                 }
             }
             // It may be there, and what is open can be written.
@@ -272,11 +266,23 @@ impl Current {
     }
 }
 
-fn made(output: &Output, tell: &Tell) -> Made {
+/// The level in `[core:error]`.
+fn severity(line: &[u8]) -> Severity {
+    let front = line.get(..line.len().min(100)).unwrap_or_default();
+    let has = |level: &[u8]| memchr::memmem::find(front, level).is_some();
+    match front {
+        _ if has(b":warn]") => Severity::Warning,
+        _ if has(b":notice]") => Severity::Notice,
+        _ if has(b":info]") || has(b":debug]") || has(b":trace") => Severity::Info,
+        _ => Severity::Err,
+    }
+}
+
+fn made(output: &Output, report: &Report) -> Made {
     let unknown = |what: &str, name: &str| {
-        tell.trouble(
+        report.problem(
             "owner",
-            &format!("there is no {what} `{name}`: new log files do not get it"),
+            &format!("no {what} `{name}` exists: new log files do not get it"),
         );
     };
     let uid = output.user.as_deref().and_then(|name| {

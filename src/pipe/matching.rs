@@ -1,47 +1,48 @@
-//! Match threads: blocks in, hits out. Nothing is compiled before the first block comes: Apache
-//! starts every logger twice, and the first one sees none.
+//! Matching: blocks in, results out. Nothing is compiled before the first block: Apache starts every
+//! logger twice, and the first one gets no line.
 
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::unistd::Pid;
 
-use super::Log;
 use super::family::Family;
-use super::reader::lines_in;
+use super::layout::{Kind as BlockKind, lines_in};
+use super::outbox::{Done, Outbox};
 use super::reading::Reading;
-use super::ring::{Counter, Job, Ring, Tally};
-use super::tell::Tell;
-use crate::config::Config;
+use super::report::Report;
+use super::view::{Block, View};
+use crate::config::{self, Config};
 use crate::control::LineHit;
 use crate::filter::PatternAt;
-use crate::filter::matcher::{BlockResult, Matcher};
-use crate::filter::{Slowest, Vouch};
-use crate::record::{Parser, display};
+use crate::filter::matcher::{BlockResult, InputKind, Matcher, Slowest, Vouch};
+use crate::record::{Kind, Parser, display};
 use crate::sys::clock;
 
-/// Longer lines are passed, not matched.
-pub(super) const MAX_LINE: usize = 64 * 1024;
+/// Of longer lines only so much is matched. Apache writes lines of some 100 KB: it takes 8190 bytes
+/// for the request and for each header, and logs a byte as up to four.
+pub(crate) const MAX_LINE: usize = 128 * 1024;
 /// Bytes of a line that go with a hit.
 const EVIDENCE: usize = 300;
-/// Blocks that wait for match threads; the ring holds no more.
-const MAX_JOBS: usize = 8192;
-/// Results that wait for the uplink; beyond that match threads wait, and the ring fills.
-const MAX_RESULTS: usize = 1024;
+/// Bytes that are matched before the keeper sees progress.
+const STEP: usize = 32 * 1024;
 
-/// Examines blocks of whole lines. Implemented by [`Matcher`]; tests bring their own.
+/// Examines blocks of whole lines: [`Matcher`], or a test's.
 pub(super) trait Examine: Send + Sync {
     fn examine(&self, block: &[u8]) -> BlockResult;
+    /// See [`Matcher::examine_beginning`].
+    fn examine_beginning(&self, _line: &[u8]) -> BlockResult {
+        BlockResult::default()
+    }
     /// See [`Matcher::take_limits`].
     fn take_limits(&self) -> Vec<(String, PatternAt, u64)>;
 
-    /// What reads the lines, where it can be told.
+    /// What reads the lines.
     fn parser(&self) -> Option<&Parser> {
         None
     }
 
-    /// The filter that takes most of the time, where that is known.
+    /// The filter that takes most of the time, if that is known.
     fn slowest(&self) -> Option<Slowest> {
         None
     }
@@ -52,8 +53,12 @@ impl Examine for Matcher {
         Matcher::examine(self, block)
     }
 
+    fn examine_beginning(&self, line: &[u8]) -> BlockResult {
+        Matcher::examine_beginning(self, line)
+    }
+
     fn parser(&self) -> Option<&Parser> {
-        Some(Matcher::parser(self))
+        Matcher::parser(self)
     }
 
     fn slowest(&self) -> Option<Slowest> {
@@ -68,17 +73,17 @@ impl Examine for Matcher {
 /// Compiles the JSON of a configuration.
 pub(super) type Compile = dyn Fn(&[u8]) -> Result<Arc<dyn Examine>, String> + Send + Sync;
 
-/// What the live path matches with. `apache`: the main process whose children write the log.
-pub(super) fn compiler(log: &Log, apache: Option<Pid>) -> Arc<Compile> {
-    let (kind, format) = (log.kind, log.format.clone());
+/// Compiles the live path's matcher. `apache`: the main process whose children write the log.
+pub(super) fn compiler(kind: Kind, format: Option<String>, apache: Option<Pid>) -> Arc<Compile> {
     Arc::new(move |text| {
         let config: Config =
             serde_json::from_slice(text).map_err(|e| format!("the configuration: {e}"))?;
         let format = format.as_deref();
-        let parser = Parser::new(kind, format.ok_or("its arguments are not understood")?)?;
+        let parser = Parser::new(kind, format.ok_or("the command line is wrong")?)?;
         let vouch = apache.and_then(Family::of);
         let vouch = vouch.map(|family| Arc::new(family) as Arc<dyn Vouch>);
-        let matcher = Matcher::new(&config, kind, parser).with_vouch(vouch);
+        let rules = config::rules(&config, kind);
+        let matcher = Matcher::new(&rules, InputKind::Apache(kind, parser)).with_vouch(vouch);
         Ok(Arc::new(matcher.with_clock(nanos)))
     })
 }
@@ -111,26 +116,15 @@ struct Active {
     examine: Arc<dyn Examine>,
 }
 
-/// What came of one block.
-#[derive(Debug)]
-pub(super) struct Done {
-    /// Blocks are numbered as they were handed to the match threads.
-    pub(super) seq: u64,
-    /// The block's number in the ring.
-    pub(super) number: u64,
-    pub(super) hits: Vec<LineHit>,
-    pub(super) good: Vec<(std::net::IpAddr, u64)>,
-    pub(super) limits: Vec<(String, PatternAt, u64)>,
-}
-
-/// Shared by reader, link and match threads.
+/// Shared by the link, the match threads and the uplink.
 pub(super) struct Matching {
     mode: Mutex<Mode>,
     changed: Condvar,
     compile: Arc<Compile>,
-    ring: Ring,
-    reading: Arc<Reading>,
-    tell: Tell,
+    view: Arc<View>,
+    outbox: Arc<Outbox>,
+    reading: Reading,
+    report: Report,
 }
 
 impl std::fmt::Debug for Matching {
@@ -140,19 +134,25 @@ impl std::fmt::Debug for Matching {
 }
 
 impl Matching {
-    pub(super) fn new(compile: Arc<Compile>, ring: Ring, tell: Tell) -> Arc<Matching> {
+    pub(super) fn new(
+        compile: Arc<Compile>,
+        view: Arc<View>,
+        outbox: Arc<Outbox>,
+        report: Report,
+    ) -> Arc<Matching> {
         Arc::new(Matching {
             mode: Mutex::new(Mode::Awaiting),
             changed: Condvar::new(),
             compile,
-            ring,
-            reading: Arc::new(Reading::new(tell.clone())),
-            tell,
+            view,
+            outbox,
+            reading: Reading::new(report.clone()),
+            report,
         })
     }
 
     /// How lines are read.
-    pub(super) fn reading(&self) -> &Arc<Reading> {
+    pub(super) fn reading(&self) -> &Reading {
         &self.reading
     }
 
@@ -168,23 +168,33 @@ impl Matching {
                 None => return,
             }
         };
-        *self.lock() = next;
-        self.ring.set(Counter::Matching, 1);
-        self.changed.notify_all();
+        self.set(next);
     }
 
     /// Only pass lines from now on.
     pub(super) fn off(&self) {
-        *self.lock() = Mode::Off;
-        self.ring.set(Counter::Matching, 0);
+        self.set(Mode::Off);
+    }
+
+    /// Whether lines are matched, or will be.
+    pub(super) fn is_on(&self) -> bool {
+        !matches!(*self.lock(), Mode::Off | Mode::Awaiting)
+    }
+
+    fn set(&self, mode: Mode) {
+        let mut current = self.lock();
+        *current = mode;
+        self.note_mode(&current);
+    }
+
+    /// The keeper gives a worker that compiles more time.
+    fn note_mode(&self, mode: &Mode) {
+        self.view
+            .set_preparing(!matches!(mode, Mode::Active(_) | Mode::Off));
         self.changed.notify_all();
     }
 
-    fn is_off(&self) -> bool {
-        matches!(*self.lock(), Mode::Off)
-    }
-
-    /// What to match with, compiled when it is first asked for; `None`: only pass lines.
+    /// What to match with, compiled when it is first needed; `None`: lines are not matched.
     fn active(&self) -> Option<Arc<Active>> {
         let mut mode = self.lock();
         loop {
@@ -205,15 +215,9 @@ impl Matching {
                     mode = self.lock();
                     // Another configuration may have come meanwhile: that one stays.
                     if matches!(*mode, Mode::Compiling) {
-                        *mode = match compiled {
-                            Some(active) => Mode::Active(active),
-                            None => {
-                                self.ring.set(Counter::Matching, 0);
-                                Mode::Off
-                            }
-                        };
+                        *mode = compiled.map_or(Mode::Off, Mode::Active);
                     }
-                    self.changed.notify_all();
+                    self.note_mode(&mode);
                 }
             }
         }
@@ -222,7 +226,7 @@ impl Matching {
     fn compiled(&self, config: &ConfigText) -> Option<Arc<Active>> {
         match (self.compile)(&config.text) {
             Ok(examine) => {
-                self.tell.over("compile", "lines are matched again");
+                self.report.over("compile", "lines are matched again");
                 if let Some(parser) = examine.parser() {
                     self.reading.begins(parser.chosen(), parser.doubt());
                 }
@@ -232,9 +236,11 @@ impl Matching {
                 }))
             }
             Err(error) => {
-                self.tell.trouble(
+                self.report.problem(
                     "compile",
-                    &format!("lines are only passed on, nobody is banned: {error}"),
+                    &format!(
+                        "lines are passed through and not matched, no client is banned: {error}"
+                    ),
                 );
                 None
             }
@@ -253,35 +259,60 @@ impl Matching {
         }
     }
 
-    /// Everything a match thread does with one block; so many lines came before it.
-    fn work(&self, job: Job, seq: u64, before: u64) -> Done {
+    /// Everything that a match thread does with one block.
+    pub(super) fn work(&self, thread: usize, block: Block) {
         let mut done = Done {
-            seq,
-            number: job.number,
-            hits: Vec::new(),
-            good: Vec::new(),
-            limits: Vec::new(),
+            number: block.number,
+            lines: block.lines,
+            ..Done::default()
         };
-        let lines = lines_in(&job.bytes);
-        let mut tally = Tally {
-            lines,
-            ..Tally::default()
+        let active = match block.kind {
+            BlockKind::Lines | BlockKind::Beginning => self.active(),
+            _ => None,
         };
-        let Some(active) = self.active() else {
-            tally.shed = lines;
-            drop(job.bytes);
-            self.ring.matched(job.number, tally, false);
-            return done;
+        let lines = block.lines - block.lines_before;
+        let own = match block.kind {
+            BlockKind::Beginning => 0,
+            _ => lines_in(&block.bytes),
         };
-        self.ring.attempt(job.number);
-        let mut before = before;
-        for run in matchable(&job.bytes) {
-            let Some(bytes) = run.as_ref().ok().and_then(|run| job.bytes.get(run.clone())) else {
-                tally.torn += 1;
-                before += 1;
-                continue;
+        match (active, block.kind) {
+            (Some(active), BlockKind::Beginning) => {
+                self.view.set_in_hand(thread, Some(block.number));
+                self.examine_long(&active, &block, 0..block.bytes.len(), &mut done);
+                self.view.set_in_hand(thread, None);
+                done.tally.shed += lines;
+            }
+            (Some(active), _) => {
+                self.view.set_in_hand(thread, Some(block.number));
+                self.examine(&active, &block, &mut done);
+                self.view.set_in_hand(thread, None);
+                // Blocks that found no place in the table.
+                done.tally.shed += lines.saturating_sub(own);
+            }
+            (None, BlockKind::Torn) => done.tally.torn = lines,
+            (None, _) => done.tally.shed = lines,
+        }
+        if block.kind == BlockKind::Shed {
+            self.report_shed();
+        }
+        self.outbox.put(done);
+        self.view.beat();
+    }
+
+    fn examine(&self, active: &Active, block: &Block, done: &mut Done) {
+        // The lines that it was given to match, not those of the stream, are numbered in reports.
+        let mut before = block.lines_before;
+        for run in matchable(&block.bytes) {
+            let run = match run {
+                Ok(run) => run,
+                Err(line) => {
+                    self.examine_long(active, block, line, done);
+                    done.tally.torn += 1;
+                    before += 1;
+                    continue;
+                }
             };
-            let offset = run.map_or(0, |run| run.start);
+            let bytes = block.bytes.get(run.clone()).unwrap_or_default();
             let result = active.examine.examine(bytes);
             if let Some(unread) = &result.unread {
                 let line = bytes.get(unread.line.clone()).unwrap_or_default();
@@ -289,50 +320,93 @@ impl Matching {
                     .could_not_read(before + unread.number + 1, line, unread.why);
             }
             before += result.lines;
-            tally.unparsed += result.unparsed;
-            tally.torn += result.torn;
-            tally.spoofed += result.spoofed;
-            tally.hits += result.hits.len() as u64;
-            done.good.extend(result.good);
-            done.hits.extend(result.hits.into_iter().map(|hit| LineHit {
-                offset: job.start + (offset + hit.line.start) as u64,
-                arrived: job.arrived,
-                client: hit.client,
-                peer: hit.peer,
-                jails: hit.jails,
-                config: active.hash.clone(),
-                evidence: display(bytes.get(hit.line).unwrap_or_default(), EVIDENCE),
-            }));
+            done.tally.unparsed += result.unparsed;
+            done.tally.torn += result.torn;
+            self.take(active, block, run, result, done);
         }
         if let Some(format) = active.examine.parser().and_then(Parser::chosen) {
             self.reading.decided(format);
         }
         done.limits = active.examine.take_limits();
-        for (_, _, times) in &done.limits {
-            self.ring.count(Counter::Undecided, *times);
-        }
-        // The bytes are given back before the block is: its place may be used at once.
-        drop(job.bytes);
-        self.ring.matched(job.number, tally, !done.hits.is_empty());
-        done
+        done.tally.undecided = done.limits.iter().map(|(_, _, times)| times).sum();
+    }
+
+    /// Matches what there is of a line that is too long.
+    fn examine_long(&self, active: &Active, block: &Block, line: Range<usize>, done: &mut Done) {
+        let most = line.end.min(line.start + MAX_LINE);
+        let bytes = block.bytes.get(line.start..most).unwrap_or_default();
+        let result = active.examine.examine_beginning(bytes);
+        self.take(active, block, line.start..most, result, done);
+        self.report.problem(
+            "long-line",
+            &format!(
+                "a line is longer than {} KiB: filters see only its beginning, and only of access \
+                 lines; log fewer headers, or lower Apache's `LimitRequestFieldSize`",
+                MAX_LINE / 1024
+            ),
+        );
+    }
+
+    /// Takes what came of these bytes of the block.
+    fn take(
+        &self,
+        active: &Active,
+        block: &Block,
+        run: Range<usize>,
+        result: BlockResult,
+        done: &mut Done,
+    ) {
+        let bytes = block.bytes.get(run.clone()).unwrap_or_default();
+        done.tally.spoofed += result.spoofed;
+        done.tally.hits += result.hits.len() as u64;
+        done.good.extend(result.good);
+        done.clients.extend(result.clients);
+        done.hits.extend(result.hits.into_iter().map(|hit| LineHit {
+            offset: block.start + (run.start + hit.line.start) as u64,
+            arrived: block.arrived,
+            client: hit.client,
+            peer: hit.peer,
+            vhost: hit.vhost,
+            source: hit.source,
+            jails: hit.jails,
+            config: active.hash.clone(),
+            evidence: display(bytes.get(hit.line).unwrap_or_default(), EVIDENCE),
+        }));
+        self.view.beat();
+    }
+
+    fn report_shed(&self) {
+        let slowest = self.slowest().map_or(String::new(), |slowest| {
+            format!(
+                "; filter `{}` takes {} % of the time, {} ns a line",
+                slowest.filter, slowest.share, slowest.nanos
+            )
+        });
+        self.report.problem(
+            "shed",
+            &format!(
+                "matching is too slow: some lines are passed through and not matched; `pipeban \
+                 status` counts them as shed{slowest}"
+            ),
+        );
     }
 }
 
-/// Runs of lines that may be matched, in order; `Err` for each line that is too long.
+/// Runs of lines to match, in order, of [`STEP`] bytes or one line; `Err` for each line that is too
+/// long, with its newline.
 fn matchable(block: &[u8]) -> Vec<Result<Range<usize>, Range<usize>>> {
-    if block.len() <= MAX_LINE {
-        return vec![Ok(0..block.len())];
-    }
     let mut runs = Vec::new();
     let (mut run, mut line) = (0, 0);
     let ends = memchr::memchr_iter(b'\n', block).map(|at| at + 1);
-    let last = (!block.ends_with(b"\n")).then_some(block.len());
+    let last = (!block.is_empty() && !block.ends_with(b"\n")).then_some(block.len());
     for end in ends.chain(last) {
         let newline = usize::from(block.get(end - 1) == Some(&b'\n'));
-        if end - line - newline > MAX_LINE {
-            if run < line {
-                runs.push(Ok(run..line));
-            }
+        let too_long = end - line - newline > MAX_LINE;
+        if run < line && (too_long || end - run > STEP) {
+            runs.push(Ok(run..line));
+            run = line;
+        }
+        if too_long {
             runs.push(Err(line..end));
             run = end;
         }
@@ -342,123 +416,4 @@ fn matchable(block: &[u8]) -> Vec<Result<Range<usize>, Range<usize>>> {
         runs.push(Ok(run..line));
     }
     runs
-}
-
-/// The reader's end: blocks to match threads, which it starts when the first block comes.
-#[derive(Debug)]
-pub(super) struct Feed {
-    matching: Arc<Matching>,
-    jobs: Option<Sender<(u64, u64, Job)>>,
-    results: Option<Sender<Done>>,
-    next: u64,
-    /// Lines of the blocks so far.
-    lines: u64,
-}
-
-impl Feed {
-    /// The feed, and where results come out: in any order, each block exactly once.
-    pub(super) fn new(matching: Arc<Matching>) -> (Feed, Receiver<Done>) {
-        let (sender, receiver) = bounded(MAX_RESULTS);
-        let feed = Feed {
-            matching,
-            jobs: None,
-            results: Some(sender),
-            next: 0,
-            lines: 0,
-        };
-        (feed, receiver)
-    }
-
-    /// False: lines are only passed.
-    pub(super) fn wants_blocks(&self) -> bool {
-        self.results.is_some() && !self.matching.is_off()
-    }
-
-    /// Hands a published block to the match threads.
-    pub(super) fn send(&mut self, job: Job) {
-        if self.jobs.is_none() {
-            self.start();
-        }
-        let Some(jobs) = &self.jobs else {
-            return;
-        };
-        // The ring holds no more blocks than the channel, so this never waits.
-        let before = self.lines;
-        self.lines += lines_in(&job.bytes);
-        match jobs.try_send((self.next, before, job)) {
-            Ok(()) => self.next += 1,
-            Err(refused) => {
-                let (_, _, job) = refused.into_inner();
-                let lines = lines_in(&job.bytes);
-                drop(job.bytes);
-                let shed = lines;
-                let tally = Tally {
-                    lines,
-                    shed,
-                    ..Tally::default()
-                };
-                self.matching.ring.matched(job.number, tally, false);
-                self.tell_of_shed();
-            }
-        }
-    }
-
-    /// Tells that lines are not matched because matching is behind.
-    pub(super) fn tell_of_shed(&self) {
-        let slowest = self.matching.slowest().map_or(String::new(), |slowest| {
-            format!(
-                "; filter `{}` takes {} % of the time, {} ns a line",
-                slowest.filter, slowest.share, slowest.nanos
-            )
-        });
-        self.matching.tell.trouble(
-            "shed",
-            &format!(
-                "more lines than can be matched: some are passed on without; `pipeban status` \
-                 counts them as shed{slowest}"
-            ),
-        );
-    }
-
-    /// Tells of a block that ended two workers.
-    pub(super) fn poisoned(&self, start: u64, lines: u64) {
-        self.matching.tell.event(&format!(
-            "matching crashed twice on {lines} lines at offset {start} of the stream: they are \
-             not matched"
-        ));
-    }
-
-    /// No more blocks: match threads end when they have done what waits.
-    pub(super) fn close(&mut self) {
-        self.jobs = None;
-        self.results = None;
-    }
-
-    fn start(&mut self) {
-        let Some(results) = &self.results else {
-            return;
-        };
-        let (sender, receiver) = bounded::<(u64, u64, Job)>(MAX_JOBS);
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(2));
-        for _ in 0..threads {
-            let (jobs, results) = (receiver.clone(), results.clone());
-            let matching = Arc::clone(&self.matching);
-            let started = std::thread::Builder::new()
-                .name("match".into())
-                .spawn(move || {
-                    for (seq, before, job) in jobs {
-                        if results.send(matching.work(job, seq, before)).is_err() {
-                            return;
-                        }
-                    }
-                });
-            if let Err(error) = started {
-                self.matching
-                    .tell
-                    .trouble("threads", &format!("no thread to match in: {error}"));
-            }
-        }
-        // Without any thread the receiver goes here, and every block is shed.
-        self.jobs = Some(sender);
-    }
 }

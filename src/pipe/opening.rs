@@ -1,13 +1,15 @@
 //! Opens what lines go to, as root, in directories that may belong to others.
 //!
-//! A path is walked name by name, so that nothing is opened that somebody else could have placed:
+//! A path is walked name by name, so that root opens nothing that another user could have placed:
 //! - a symbolic link is followed only where root alone can write into its directory, and
 //!   directories are made only there;
 //! - where others can write, a file that exists is used only if it is a regular one with one name,
-//!   and belongs to root, to the owner that is asked for, or to the one who owns the directory;
+//!   and belongs to root, to the owner that is requested, or to the owner of the directory;
 //! - owner and mode are set only on what was made here, just now.
 //!
 //! "Root" is whoever this process is, too.
+//!
+//! Over 500 lines because the walk, and what is decided at its end, share the directory that it holds.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -15,20 +17,21 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, fcntl, openat, readlinkat, renameat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, mkdirat};
+use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, OFlag, fcntl, openat, readlinkat, renameat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, symlinkat, unlinkat};
 
 /// Most symbolic links on the way; what the kernel takes.
 const MAX_LINKS: u32 = 40;
-/// Between looking and opening somebody may make, rename or remove the file: so often it is looked
-/// at anew.
+/// Another process may create, rename or remove the file between the check and the open: most
+/// attempts.
 const TRIES: u32 = 5;
 /// Mode of directories that are made.
 const DIRECTORY_MODE: Mode = Mode::from_bits_truncate(0o750);
-/// The inode of procfs's own root.
+/// The inode of the root of procfs.
 const PROC_ROOT: u64 = 1;
 
 /// Owner and mode of a file that is made. Directories on the way have the same group.
@@ -39,7 +42,7 @@ pub(super) struct Made {
     pub(super) mode: Mode,
 }
 
-/// Which of this process's own streams a path leads to.
+/// A stream of this process that a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stream {
     Stdout,
@@ -75,12 +78,32 @@ pub(super) fn open(path: &Path, made: &Made) -> io::Result<Opened> {
         }
     }
     Err(io::Error::other(format!(
-        "{} is changed all the time by somebody else",
+        "{} changes all the time: another process replaces it",
         path.display()
     )))
 }
 
-/// Which of this process's own streams `path` leads to, if it does; opens nothing.
+/// Whether [`open`] would take `path`, as far as that is known before: nothing is opened or made.
+/// True: root alone can write into its directory. `uid`: the owner that is requested.
+///
+/// # Errors
+/// Why it would refuse.
+pub(crate) fn would_open(path: &Path, uid: Option<Uid>) -> io::Result<bool> {
+    match Walk::new(path, None)?.end() {
+        Ok(End::There(place, stat)) => {
+            let safe = place.roots_alone()?;
+            place.check(&stat, safe, uid)?;
+            Ok(safe)
+        }
+        Ok(End::Missing(place)) => place.roots_alone(),
+        Ok(End::Own(_) | End::OfProcess(_)) => Ok(true),
+        // Directories are made.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// The stream of this process that `path` leads to, if any; opens nothing.
 pub(super) fn own_stream(path: &Path) -> Option<Stream> {
     match Walk::new(path, None).and_then(Walk::end) {
         Ok(End::Own(stream)) => Some(stream),
@@ -267,7 +290,7 @@ impl<'m> Walk<'m> {
         if !place.roots_alone()? {
             return Err(place.denied(
                 "is a symbolic link and not followed",
-                "give what it stands for as PATH",
+                "use the path it leads to as PATH",
             ));
         }
         self.links += 1;
@@ -281,7 +304,7 @@ impl<'m> Walk<'m> {
         self.push(Path::new(&target))
     }
 
-    /// Whether links here are the kernel's, whose text does not say where they lead.
+    /// Whether links here are the kernel's: their text does not say where they lead.
     fn is_magic(&self) -> io::Result<bool> {
         Ok(fstatfs(&self.dir)?.filesystem_type() == PROC_SUPER_MAGIC
             && fstat(&self.dir)?.st_ino != PROC_ROOT)
@@ -331,26 +354,13 @@ impl Place {
     /// Opens what is there; `None`: it is not there any more, or another one is.
     fn append(&self, stat: &FileStat, made: &Made) -> io::Result<Option<File>> {
         let safe = self.roots_alone()?;
-        match kind(stat) {
-            SFlag::S_IFREG if safe => {}
-            SFlag::S_IFREG => self.check_foreign(stat, made)?,
-            SFlag::S_IFIFO | SFlag::S_IFCHR if safe => {}
-            SFlag::S_IFIFO | SFlag::S_IFCHR => {
-                return Err(self.denied("is no regular file and not opened", "give another PATH"));
-            }
-            _ => {
-                return Err(io::Error::other(format!(
-                    "{} is neither a file nor a FIFO nor a terminal: give another PATH",
-                    self.path().display()
-                )));
-            }
-        }
+        self.check(stat, safe, made.uid)?;
         let file = match self.open(OFlag::O_NOFOLLOW, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::ENOENT | Errno::ELOOP) => return Ok(None),
             Err(Errno::ENXIO) => {
                 return Err(io::Error::other(format!(
-                    "nobody reads the FIFO {}",
+                    "no process reads the FIFO {}",
                     self.path().display()
                 )));
             }
@@ -360,10 +370,53 @@ impl Place {
         if (now.st_dev, now.st_ino) != (stat.st_dev, stat.st_ino) {
             return Ok(None);
         }
+        if kind(stat) == SFlag::S_IFREG && !safe && !self.is_only_name_of(&now)? {
+            return Ok(None);
+        }
         blocking(file).map(Some)
     }
 
-    /// Makes the file; `None`: somebody else just did.
+    /// `safe`: root alone can write into the directory.
+    fn check(&self, stat: &FileStat, safe: bool, uid: Option<Uid>) -> io::Result<()> {
+        match kind(stat) {
+            SFlag::S_IFREG if safe => Ok(()),
+            SFlag::S_IFREG => self.check_foreign(stat, uid),
+            SFlag::S_IFIFO | SFlag::S_IFCHR if safe => Ok(()),
+            SFlag::S_IFIFO | SFlag::S_IFCHR => {
+                Err(self.denied("is no regular file and not opened", "give another PATH"))
+            }
+            _ => Err(io::Error::other(format!(
+                "{} is neither a file nor a FIFO nor a terminal: give another PATH",
+                self.path().display()
+            ))),
+        }
+    }
+
+    /// Whether this is the only name of a file. While a rename replaces a name, the kernel still
+    /// finds the old file by it, and no longer counts the link. Reading the directory waits for
+    /// such a rename; several checks in a row must agree.
+    fn is_only_name_of(&self, file: &FileStat) -> io::Result<bool> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        for _ in 0..TRIES {
+            let mut directory = Dir::openat(&self.dir, ".", flags, Mode::empty())?;
+            directory.iter().next().transpose()?;
+            let named = match fstatat(
+                &self.dir,
+                self.name.as_os_str(),
+                AtFlags::AT_SYMLINK_NOFOLLOW,
+            ) {
+                Ok(named) => named,
+                Err(Errno::ENOENT) => return Ok(false),
+                Err(error) => return Err(self.error("cannot be read", error)),
+            };
+            if (named.st_dev, named.st_ino) != (file.st_dev, file.st_ino) || named.st_nlink != 1 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Creates the file; `None`: another process just did.
     fn create(&self, made: &Made) -> io::Result<Option<File>> {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
         let file = match self.open(flags, Mode::S_IRUSR | Mode::S_IWUSR) {
@@ -398,7 +451,7 @@ impl Place {
     }
 
     /// A file where others can write.
-    fn check_foreign(&self, stat: &FileStat, made: &Made) -> io::Result<()> {
+    fn check_foreign(&self, stat: &FileStat, uid: Option<Uid>) -> io::Result<()> {
         if stat.st_nlink != 1 {
             return Err(self.denied(
                 "has a second name (a hard link) and is not opened",
@@ -407,7 +460,7 @@ impl Place {
         }
         let dir = fstat(&self.dir)?;
         let one_others = dir.st_mode & 0o022 == 0;
-        let wanted = made.uid.is_some_and(|uid| uid.as_raw() == stat.st_uid);
+        let wanted = uid.is_some_and(|uid| uid.as_raw() == stat.st_uid);
         if is_root(stat.st_uid) || wanted || (one_others && stat.st_uid == dir.st_uid) {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Where lines go, as the command line says it.
+//! Where lines go, as the command line gives it.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -8,9 +8,8 @@ use jiff::{Timestamp, Zoned};
 
 use super::names::Names;
 use super::opening::{self, Stream};
-use super::stub;
 
-/// Mode of a log file that is made, where nothing else is said.
+/// Default mode of a log file that pipeban creates.
 pub const FILE_MODE: u32 = 0o640;
 
 /// Where lines go.
@@ -20,25 +19,27 @@ pub struct Output {
     pub to: To,
     /// A symbolic link to the file in use.
     pub link: Option<PathBuf>,
-    /// Permissions of files that are made, at most 0777.
+    /// Permissions of new files, at most 0777.
     pub mode: u32,
     /// Their owner; `None`: root.
     pub user: Option<String>,
-    /// Their group; `None`: adm, where there is one.
+    /// Their group; `None`: adm, if it exists.
     pub group: Option<String>,
+    /// The facility with which lines also go to syslog.
+    pub syslog: Option<u8>,
 }
 
 /// See [`Output`].
 #[derive(Debug, Clone)]
 pub enum To {
-    /// What the command was started with.
+    /// The stdout that the command was started with.
     Stdout,
     /// A file, by its name at each time.
     File(Names),
 }
 
 impl Output {
-    /// With paths that hold in any directory.
+    /// With absolute paths.
     pub(super) fn absolute(self) -> Output {
         let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
         Output {
@@ -46,12 +47,12 @@ impl Output {
                 To::Stdout => To::Stdout,
                 To::File(names) => To::File(names.below(&here)),
             },
-            link: self.link.map(stub::absolute),
+            link: self.link.map(absolute),
             ..self
         }
     }
 
-    /// As the operator knows it: `-`, or PATH with its fields.
+    /// `-`, or PATH as the command line gives it.
     pub(super) fn shown(&self) -> &Path {
         match &self.to {
             To::Stdout => Path::new("-"),
@@ -60,18 +61,22 @@ impl Output {
     }
 }
 
-/// The time that names are made of. The time zone is read only where one is needed: that costs
-/// memory in each process.
+pub(super) fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+/// The time to name files by. The time zone is read only if a name needs it: that costs memory in
+/// each process.
 pub(super) fn wall(names: &Names) -> Zoned {
-    Timestamp::now().to_zoned(if names.are_local() {
+    Timestamp::now().to_zoned(if names.fixed().is_none() {
         TimeZone::system()
     } else {
         TimeZone::UTC
     })
 }
 
-/// The streams this program was started with, as far as lines go there. They are Apache's: a copy
-/// that nobody needs would keep its terminal or its pipe open.
+/// The streams this program was started with, if lines go there. They are Apache's: an unused copy
+/// would keep its terminal or its pipe open.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     stdout: Option<OwnedFd>,
@@ -79,15 +84,11 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    /// Those that `output` leads to; also by links, as container images have them.
+    /// The stream that `output` leads to, also by links, as in container images.
     pub(super) fn wanted(output: Option<&Output>) -> std::io::Result<Streams> {
         let wanted = output.and_then(|output| match &output.to {
             To::Stdout => Some(Stream::Stdout),
-            To::File(names) => {
-                let now = wall(names);
-                let stamp = names.next(None, &now, false);
-                opening::own_stream(&names.name(stamp, now.time_zone()))
-            }
+            To::File(names) => opening::own_stream(&names.name(&wall(names))),
         });
         let mut streams = Streams::default();
         match wanted {
@@ -125,7 +126,6 @@ impl Streams {
         }
     }
 
-    /// Their numbers.
     pub(super) fn raw(&self) -> impl Iterator<Item = RawFd> {
         [&self.stdout, &self.stderr]
             .into_iter()

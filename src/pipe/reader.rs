@@ -1,46 +1,43 @@
-//! Takes blocks of whole lines out of the pipe, so that a block leaves it only when it is written.
+//! Takes blocks of whole lines out of the pipe, so that a block leaves it only when it is safe.
 //!
-//! `tee` shows what stands in the pipe without taking it: the copy is read into the ring, written,
-//! and only then moved out of the pipe. It is moved into the private pipe, not thrown away, so
-//! that a worker that is killed in the middle leaves exact evidence of how much it had taken: what
-//! is found in the private pipe.
+//! `tee` copies the front of the pipe without taking it. The copy is taken in (counted, shared with
+//! the worker, handed to the writer), written, and only then moved out of the pipe. It is moved
+//! into the private pipe, not thrown away: if the keeper is killed in the middle, the private pipe
+//! shows the next keeper exactly how much of the block had left.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice, tee};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::matching::Feed;
-use super::ring::{InFlight, Job, MAX_BLOCK, Place, Ring};
+use super::layout::MAX_BLOCK;
+use super::ring::{Part, Ring};
+use super::wake::Wakes;
 use super::writer::Writer;
 use crate::sys::{clock, fds};
 
-/// While a line is incomplete the pipe is looked at again after this time, even if nothing told of
-/// more bytes.
-const LOOK_AGAIN: u16 = 50;
-/// A line that stays incomplete this long is passed as far as it is there. Nothing of Apache's
-/// takes that long; it ends a wait for bytes that cannot come because the pipe is full of tiny
-/// fragments.
+/// While a line is incomplete the pipe is read again after this time (milliseconds), even if the
+/// kernel reports no new bytes.
+const READ_AGAIN: u16 = 50;
+/// A line that is incomplete for this long is taken as a piece. Apache never takes that long; this
+/// ends a wait for bytes that cannot come because the pipe is full of tiny fragments.
 const PARTIAL_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Blocks follow each other no faster, unless [`MUCH`] waits, or a quarter of a small pipe: five
-/// threads are woken for each, which line by line costs ten times what is done with it. The first
-/// line after a pause does not wait.
+/// Blocks follow each other no faster, unless [`MUCH`] waits or a quarter of a small pipe: each
+/// wakes several threads, which line by line costs ten times what is done with it. The first line
+/// after a pause does not wait.
 const PACE: Duration = Duration::from_millis(1);
 const MUCH: usize = MAX_BLOCK / 4;
+/// A block waits so many milliseconds for matching to make room, while matching makes progress.
+const MATCH_PATIENCE: u32 = 20;
+/// For this many blocks the compiling of filters counts as progress.
+const COMPILING: u32 = 100;
 
-/// How long a worker that is to hand over waits for its writer, so that no write is cut off. The
-/// next worker goes on with the rest.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
-
-/// The pipe that shows and proves; made by the stub, inherited by every worker.
+/// The pipe that holds what [`Reader::take`] has moved. The stub makes it; each keeper inherits it.
 #[derive(Debug)]
 pub(super) struct PrivatePipe {
     pub(super) out: OwnedFd,
@@ -50,7 +47,7 @@ pub(super) struct PrivatePipe {
 impl PrivatePipe {
     pub(super) fn new() -> io::Result<PrivatePipe> {
         let (out, into) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-        // A smaller one does as well; lines longer than half of it are passed in pieces.
+        // A smaller one works too; lines longer than half of it are taken in pieces.
         let size = i32::try_from(MAX_BLOCK).unwrap_or(i32::MAX);
         let _ = fcntl(&into, FcntlArg::F_SETPIPE_SZ(size));
         Ok(PrivatePipe { out, into })
@@ -67,73 +64,31 @@ impl PrivatePipe {
 /// Reads one pipe to its end.
 #[derive(Debug)]
 pub(super) struct Reader {
-    /// Non-blocking, an open file description of our own, locked.
+    /// Non-blocking, with a lock that keeps a second reader out.
     pub(super) pipe: OwnedFd,
     pub(super) private: PrivatePipe,
     pub(super) ring: Ring,
     pub(super) writer: Arc<Writer>,
-    pub(super) feed: Feed,
-    pub(super) leave: Arc<Leave>,
+    pub(super) wakes: Arc<Wakes>,
 }
 
-/// How a reader ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The pipe is read to its end.
-    OfInput,
-    /// Another keeper waits: its worker goes on where this one stopped.
-    Handover,
-}
-
-/// Asks the reader to stop between two blocks.
-#[derive(Debug)]
-pub(super) struct Leave {
-    asked: AtomicBool,
-    wake: EventFd,
-}
-
-impl Leave {
-    pub(super) fn new() -> io::Result<Leave> {
-        Ok(Leave {
-            asked: AtomicBool::new(false),
-            wake: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
-        })
-    }
-
-    pub(super) fn ask(&self) {
-        self.asked.store(true, Ordering::Release);
-        // An error means that it is awake already.
-        let _ = self.wake.write(1);
-    }
-}
-
-/// What to do with the bytes that the pipe shows.
+/// What to do with the bytes at the front of the pipe.
 #[derive(Debug, PartialEq, Eq)]
 enum Cut {
-    /// Whole lines, or the last of the stream: write, match.
-    Lines(usize),
-    /// Part of a line that is too long to be seen whole: write. Then, whether more of it follows.
-    Piece(usize, Rest),
+    /// So many bytes are a block.
+    Take(usize, Part),
     /// An incomplete line: wait for the rest.
     Wait,
 }
 
-#[derive(Debug, PartialEq, Eq, Clone, Copy)]
-enum Rest {
-    /// The line's end was in this piece.
-    No,
-    /// The next byte still belongs to the line.
-    Follows,
-}
-
-/// How much is known of what the pipe shows.
+/// What is known of these bytes.
 #[derive(Debug, Clone, Copy)]
 struct View {
-    /// The first byte belongs to a line whose start was passed.
+    /// The first byte belongs to a line whose start is taken in already.
     midline: bool,
     /// No byte will follow.
     last: bool,
-    /// This much without a newline is not waited for.
+    /// So many bytes without a newline are taken as a piece.
     enough: usize,
 }
 
@@ -143,24 +98,44 @@ fn cut(shown: &[u8], view: View) -> Cut {
     }
     if view.midline {
         return match memchr::memchr(b'\n', shown) {
-            Some(at) => Cut::Piece(at + 1, Rest::No),
-            None => Cut::Piece(shown.len(), Rest::Follows),
+            Some(at) => Cut::Take(at + 1, Part::Piece { follows: false }),
+            None => Cut::Take(shown.len(), Part::Piece { follows: true }),
         };
     }
     match memchr::memrchr(b'\n', shown) {
-        Some(at) => Cut::Lines(at + 1),
-        None if view.last => Cut::Lines(shown.len()),
-        None if shown.len() >= view.enough => Cut::Piece(shown.len(), Rest::Follows),
+        Some(at) => Cut::Take(at + 1, Part::Lines),
+        None if view.last => Cut::Take(shown.len(), Part::Lines),
+        None if shown.len() >= view.enough => Cut::Take(shown.len(), Part::Piece { follows: true }),
         None => Cut::Wait,
     }
 }
 
+/// Matching that did not make room within its time.
+#[derive(Debug, Default)]
+struct Hung {
+    /// The beats of matching at that time, and the number of blocks since.
+    at: Option<(u64, u32)>,
+}
+
+impl Hung {
+    fn note(&mut self, beats: u64) {
+        let before = self.at.filter(|(at, _)| *at == beats);
+        self.at = Some((beats, before.map_or(1, |(_, blocks)| blocks + 1)));
+    }
+
+    /// Whether it has made no progress since.
+    fn is_at(&self, beats: u64, compiles: bool) -> bool {
+        self.at
+            .is_some_and(|(at, blocks)| at == beats && !(compiles && blocks < COMPILING))
+    }
+}
+
 impl Reader {
-    /// Takes over what the last worker left, then reads until the last writer has closed the pipe.
+    /// Completes what the last keeper began, then reads until the last writer has closed the pipe.
     ///
     /// # Errors
-    /// The pipe cannot be read: what is in it stays there for the next worker.
-    pub(super) fn run(&mut self) -> io::Result<End> {
+    /// The pipe cannot be read: the next keeper finds its contents.
+    pub(super) fn run(&self) -> io::Result<()> {
         self.recover()?;
         let enough = self.capacity() / 2;
         let edges = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -168,32 +143,21 @@ impl Reader {
             &self.pipe,
             EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0),
         )?;
+        let mut buffer = Vec::new();
         let mut partial: Option<(usize, Instant)> = None;
-        let mut asked: Option<Instant> = None;
         let mut last: Option<Instant> = None;
+        let mut hung = Hung::default();
         loop {
-            if self.leave.asked.load(Ordering::Acquire) {
-                let since = *asked.get_or_insert_with(Instant::now);
-                if !self.writer.is_behind() || since.elapsed() >= LEAVE_PATIENCE {
-                    return Ok(End::Handover);
-                }
-            }
-            // In this order: what is counted after the last writer has gone is all there will be.
+            // In this order: what is counted after the last writer has closed is all there is.
             let closed = self.closed(PollTimeout::ZERO)?;
             let waiting = fds::waiting(&self.pipe)?;
             if waiting == 0 {
                 if closed {
                     self.writer.end_of_input();
-                    return Ok(End::OfInput);
+                    self.wakes.worker();
+                    return Ok(());
                 }
-                // Where leaving must wait for the writer this must not become a busy loop.
-                let timeout = if self.leave.asked.load(Ordering::Acquire) {
-                    std::thread::sleep(Duration::from_millis(u64::from(LOOK_AGAIN)));
-                    PollTimeout::ZERO
-                } else {
-                    PollTimeout::NONE
-                };
-                self.closed(timeout)?;
+                self.closed(PollTimeout::NONE)?;
                 continue;
             }
             let early = last.map(|last| PACE.saturating_sub(last.elapsed()));
@@ -204,28 +168,29 @@ impl Reader {
                 last = None;
                 continue;
             }
-            let Some(mut place) = self.ring.reserve(waiting, self.feed.wants_blocks()) else {
-                return Err(io::Error::other("the ring's place is in use"));
-            };
             let arrived = u64::try_from(clock::boottime().as_nanos()).unwrap_or(u64::MAX);
-            let shown = self.show(&mut place)?;
-            let bytes = place.lease.get(..shown).unwrap_or_default();
+            buffer.resize(waiting.min(MAX_BLOCK), 0);
+            let shown = self.show(&mut buffer)?;
+            let bytes = buffer.get(..shown).unwrap_or_default();
             let impatient = partial
                 .is_some_and(|(len, since)| len == shown && since.elapsed() >= PARTIAL_PATIENCE);
             let view = View {
-                midline: self.ring.midline(),
+                midline: self.ring.books().midline == 1,
                 last: closed && shown == waiting,
                 enough: if impatient { 0 } else { enough },
             };
             match cut(bytes, view) {
-                Cut::Lines(len) => self.pass(place, len, arrived, true, Rest::No)?,
-                Cut::Piece(len, rest) => self.pass(place, len, arrived, false, rest)?,
+                Cut::Take(len, part) => {
+                    if part == Part::Lines {
+                        self.wait_for_matching(len, &mut hung);
+                    }
+                    self.pass(bytes.get(..len).unwrap_or(bytes), arrived, part)?;
+                }
                 Cut::Wait => {
                     if partial.is_none_or(|(len, _)| len != shown) {
                         partial = Some((shown, Instant::now()));
                     }
-                    drop(place);
-                    match edges.wait(&mut [EpollEvent::empty()], LOOK_AGAIN) {
+                    match edges.wait(&mut [EpollEvent::empty()], READ_AGAIN) {
                         Ok(_) | Err(Errno::EINTR) => continue,
                         Err(error) => return Err(error.into()),
                     }
@@ -236,73 +201,55 @@ impl Reader {
         }
     }
 
-    /// Finishes the block that the last worker had in hand, and hands on those not yet matched.
-    fn recover(&mut self) -> io::Result<()> {
-        let left = self.ring.recover();
-        for (start, lines) in &left.poisoned {
-            self.feed.poisoned(*start, *lines);
+    /// Moves the rest of the block that the last keeper had taken in out of the pipe.
+    fn recover(&self) -> io::Result<()> {
+        let books = self.ring.books();
+        let len = usize::try_from(books.bytes - books.consumed).unwrap_or(0);
+        if len > 0 {
+            let taken = fds::waiting(&self.private.out)?.min(len);
+            self.take(len - taken)?;
+            self.ring.consumed();
         }
-        for job in left.jobs {
-            self.feed.send(job);
-        }
-        if let Some((block, bytes)) = left.in_flight {
-            let taken = fds::waiting(&self.private.out)?.min(block.len);
-            self.take(block.len - taken)?;
-            self.ring.consumed(&block);
-            if let Some(bytes) = bytes {
-                self.published(block, bytes);
-            }
-        }
+        self.wakes.worker();
         self.drain_private()
     }
 
-    /// Writes a block, takes it out of the pipe, hands it on.
-    fn pass(
-        &mut self,
-        mut place: Place,
-        len: usize,
-        arrived: u64,
-        whole: bool,
-        rest: Rest,
-    ) -> io::Result<()> {
-        let follows = rest == Rest::Follows;
-        let block = self.ring.begin(&mut place, len, arrived, whole, follows);
-        self.writer.take(&block, &place.lease);
+    /// Takes a block in, has it matched and written, and moves it out of the pipe.
+    fn pass(&self, bytes: &[u8], arrived: u64, part: Part) -> io::Result<()> {
+        self.writer.take(bytes, arrived, part);
+        self.wakes.worker();
         self.writer.wait();
-        self.take(len)?;
-        self.ring.consumed(&block);
-        self.published(block, place.lease);
+        self.take(bytes.len())?;
+        self.ring.consumed();
         self.drain_private()
     }
 
-    fn published(&mut self, block: InFlight, bytes: crate::sys::region::Lease) {
-        if block.matched {
-            self.feed.send(Job {
-                number: block.number,
-                start: block.start,
-                arrived: block.arrived,
-                bytes,
-            });
-        } else if block.whole && self.feed.wants_blocks() {
-            self.feed.tell_of_shed();
+    /// Waits until a block fits into the ring: not at all for matching that hangs.
+    fn wait_for_matching(&self, len: usize, hung: &mut Hung) {
+        let mut waited = 0;
+        while !self.ring.has_room(len) {
+            let beats = self.ring.beats();
+            if waited == MATCH_PATIENCE {
+                return hung.note(beats);
+            }
+            if hung.is_at(beats, self.ring.is_preparing()) {
+                return;
+            }
+            waited += 1;
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Copies what stands first in the pipe, as much as the place holds.
-    fn show(&self, place: &mut Place) -> io::Result<usize> {
-        let want = place.lease.len();
-        let shown = match tee(
-            &self.pipe,
-            &self.private.into,
-            want,
-            SpliceFFlags::SPLICE_F_NONBLOCK,
-        ) {
+    /// Copies the front of the pipe into the buffer.
+    fn show(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let flags = SpliceFFlags::SPLICE_F_NONBLOCK;
+        let shown = match tee(&self.pipe, &self.private.into, buffer.len(), flags) {
             Ok(shown) => shown,
             Err(Errno::EAGAIN | Errno::EINTR) => 0,
             Err(error) => return Err(error.into()),
         };
         let mut done = 0;
-        while let Some(rest) = place.lease.get_mut(done..shown)
+        while let Some(rest) = buffer.get_mut(done..shown)
             && !rest.is_empty()
         {
             match nix::unistd::read(&self.private.out, rest) {
@@ -330,8 +277,8 @@ impl Reader {
                 Ok(0) => return Ok(()),
                 Ok(n) => left = left.saturating_sub(n),
                 Err(Errno::EINTR) => {}
-                // It held the same bytes a moment ago, so it holds them now; were it otherwise,
-                // they are only read, without the evidence.
+                // The pipe holds these bytes; if it cannot be spliced, they are read, without the
+                // evidence.
                 Err(Errno::EAGAIN) => return self.throw_away(left),
                 Err(error) => return Err(error.into()),
             }
@@ -368,17 +315,14 @@ impl Reader {
         Ok(())
     }
 
-    /// Waits for bytes or the end, at most `timeout`; whether the last writer has closed the pipe.
+    /// Waits for bytes or the end, at most `timeout`. Whether the last writer has closed the pipe.
     fn closed(&self, timeout: PollTimeout) -> io::Result<bool> {
-        let mut polled = [
-            PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.leave.wake.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut polled = [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)];
         match poll(&mut polled, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let [pipe, _] = polled;
+        let [pipe] = polled;
         Ok(pipe
             .revents()
             .is_some_and(|events| events.contains(PollFlags::POLLHUP)))
@@ -393,8 +337,22 @@ impl Reader {
     }
 }
 
-/// Lines, with a last one that has no newline.
-pub(super) fn lines_in(bytes: &[u8]) -> u64 {
-    let unended = !bytes.is_empty() && !bytes.ends_with(b"\n");
-    memchr::memchr_iter(b'\n', bytes).count() as u64 + u64::from(unended)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_waits_once_for_matching_that_hangs_and_longer_while_filters_compile() {
+        let mut hung = Hung::default();
+        assert!(!hung.is_at(7, false));
+        hung.note(7);
+        assert!(hung.is_at(7, false) && !hung.is_at(8, false));
+        for _ in 1..COMPILING {
+            assert!(!hung.is_at(7, true));
+            hung.note(7);
+        }
+        assert!(hung.is_at(7, true) && !hung.is_at(8, true));
+        hung.note(8);
+        assert!(!hung.is_at(8, true));
+    }
 }

@@ -1,19 +1,19 @@
-//! How lines are read: as which format, and the last ones that were not of it.
+//! The format that lines are read with, and the last lines that it did not fit.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::tell::Tell;
+use super::report::Report;
 use crate::control::{self, MAX_UNREAD, Unread};
 use crate::record::display;
 
 /// Bytes shown of a line.
 const SHOWN: usize = 120;
 
-/// Shared by match threads, which find out, and the uplink, which tells the engine.
+/// Shared by the match threads and the uplink.
 #[derive(Debug)]
 pub(super) struct Reading {
     state: Mutex<State>,
-    tell: Tell,
+    report: Report,
 }
 
 #[derive(Debug, Default)]
@@ -24,19 +24,21 @@ struct State {
 }
 
 impl Reading {
-    pub(super) fn new(tell: Tell) -> Reading {
+    pub(super) fn new(report: Report) -> Reading {
         Reading {
             state: Mutex::default(),
-            tell,
+            report,
         }
     }
 
-    /// A parser for this format is in use from now on; `None`: the first lines decide. `doubt`:
-    /// why none of its lines can ban anybody.
+    /// A parser for this format is in use; `None`: the first lines decide. `doubt`: why its lines
+    /// can ban no client.
     pub(super) fn begins(&self, format: Option<&str>, doubt: Option<&str>) {
         match doubt {
-            Some(doubt) => self.tell.trouble("format", doubt),
-            None => self.tell.over("format", "its lines can ban again"),
+            Some(doubt) => self.report.problem("format", doubt),
+            None => self
+                .report
+                .over("format", "lines of this log can ban again"),
         }
         let mut state = self.lock();
         state.known.doubt = doubt.map(str::to_owned);
@@ -46,7 +48,7 @@ impl Reading {
         state.version += 1;
     }
 
-    /// The first lines have decided for this format: told once.
+    /// The first lines have this format.
     pub(super) fn decided(&self, format: &str) {
         let mut state = self.lock();
         if state.known.format.as_deref() == Some(format) {
@@ -54,13 +56,13 @@ impl Reading {
         }
         state.known.format = Some(format.to_owned());
         state.version += 1;
-        self.tell.note(&format!(
-            "its first lines are of the format `{format}`, and so all are taken; `--format` says \
-             otherwise"
+        self.report.notice(&format!(
+            "the format of the first lines is `{format}`; all lines are read with it, unless \
+             `--format` is set"
         ));
     }
 
-    /// A line that could not be read. `number`: among those that came to be matched, from 1.
+    /// A line that does not have the format. `number`: in the stream, from 1.
     pub(super) fn could_not_read(&self, number: u64, line: &[u8], why: &str) {
         let mut state = self.lock();
         let unread = &mut state.known.unparsed_lines;
@@ -75,7 +77,7 @@ impl Reading {
         state.version += 1;
     }
 
-    /// What is known and how often it changed, where that is not `version`.
+    /// What is known and its version, unless that is `version`.
     pub(super) fn after(&self, version: u64) -> Option<(u64, control::Reading)> {
         let state = self.lock();
         (state.version != version).then(|| (state.version, state.known.clone()))

@@ -1,5 +1,5 @@
-//! Stdin as a pipe: opened anew and locked, so that two readers never share it; a file, a terminal
-//! or a socket is put behind a pipe of our own.
+//! Stdin as a pipe: opened again and locked, so that it never has two readers. A file, a terminal or
+//! a socket is copied into a pipe.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -13,15 +13,16 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{dup2_stdin, pipe2};
 
-use super::tell::Tell;
+use super::log::IGNORED;
+use super::report::Report;
 use crate::sys::{process, signals};
 
-/// What Apache can write while nobody reads.
+/// What Apache can write while the pipe is not read.
 const PIPE: i32 = 1024 * 1024;
 /// The same where the owner's quota of pipe memory counts: 64 MiB are soon used up.
 const PIPE_WITH_QUOTA: i32 = 256 * 1024;
 
-/// In the stub: puts a pipe on stdin where there is none, with a process that copies into it.
+/// In the stub: if stdin is not a pipe, replaces it with one, and a process that copies into it.
 pub(super) fn make_stdin_a_pipe() -> io::Result<()> {
     let stdin = io::stdin();
     let mode = SFlag::from_bits_truncate(fstat(&stdin)?.st_mode);
@@ -33,10 +34,10 @@ pub(super) fn make_stdin_a_pipe() -> io::Result<()> {
     let raw = into.as_raw_fd();
     process::fork_child(&[raw], move || {
         if terminal {
-            // Else it would go on reading what is typed for the shell.
+            // It would go on reading what is typed for the shell.
             let _ = prctl::set_pdeathsig(Signal::SIGKILL);
         } else {
-            let _ = signals::ignore(&super::IGNORED).and(signals::ignore(&[Signal::SIGTERM]));
+            let _ = signals::ignore(&IGNORED).and(signals::ignore(&[Signal::SIGTERM]));
         }
         let _ = signals::let_all_through();
         let _ = process::redirect_to_null(false);
@@ -46,8 +47,8 @@ pub(super) fn make_stdin_a_pipe() -> io::Result<()> {
     Ok(())
 }
 
-/// By hand: `std::io::copy` would move a whole file with one system call that cannot be
-/// interrupted, or fail on what cannot be spliced.
+/// `std::io::copy` would move a whole file with one system call that cannot be interrupted, or fail
+/// on what cannot be spliced.
 fn copy(into: OwnedFd) -> io::Result<()> {
     let mut into = File::from(into);
     let mut from = File::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -62,20 +63,20 @@ fn copy(into: OwnedFd) -> io::Result<()> {
     }
 }
 
-/// In the keeper: an open file description of our own for the pipe on stdin, not blocking, and the
-/// lock on it. Waits as long as another reader holds the lock.
-pub(super) fn open_and_lock(tell: &Tell) -> io::Result<OwnedFd> {
-    let anew = File::options()
+/// In the keeper: opens the pipe on stdin again, non-blocking, and locks it. Waits as long as another
+/// reader holds the lock.
+pub(super) fn open_and_lock(report: &Report) -> io::Result<OwnedFd> {
+    let opened = File::options()
         .read(true)
         .custom_flags(OFlag::O_NONBLOCK.bits())
         .open("/proc/self/fd/0");
-    let pipe = match anew {
+    let pipe = match opened {
         Ok(pipe) => pipe,
         Err(error) => {
             // No /proc, or another user's pipe.
-            tell.event(&format!(
-                "the pipe is read as it was inherited, which does not keep a second reader away: \
-                 it cannot be opened anew: {error}"
+            report.warning(&format!(
+                "cannot open the pipe again ({error}): it is read as inherited, and a second \
+                 reader is not kept out"
             ));
             let pipe = io::stdin().as_fd().try_clone_to_owned()?;
             fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;

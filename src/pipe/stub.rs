@@ -1,10 +1,8 @@
-//! The process Apache knows. It ends the moment Apache says so; what must go on is another
-//! process's.
+//! The process that Apache starts and knows. It ends as soon as Apache asks; the keeper goes on.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
@@ -14,55 +12,58 @@ use nix::unistd::{Pid, chdir, pipe2, setsid};
 
 use super::engine_link::Starter;
 use super::keeper::{self, Inherited};
+use super::layout::Files;
+use super::log::{IGNORED, Log};
 use super::output::Streams;
 use super::reader::PrivatePipe;
 use super::ring::Ring;
-use super::{IGNORED, Log, family, source};
+use super::{advice, family, source};
 use crate::sys::{process, signals};
 
-/// What cannot be had (memory, a process) is asked for again after this time.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// A failed attempt to get memory or a process is repeated after this time.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// A keeper that ran for less is followed by the next one only after a pause.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 /// Longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
-/// Most bytes a rehearsal prints.
-const MAX_TOLD: u64 = 64 * 1024;
+/// Most bytes of the engine's answers that are printed.
+const MAX_ANSWERS: u64 = 64 * 1024;
 
-/// Runs to the end of input; SIGTERM ends the process before.
+/// Runs to the end of input; SIGTERM ends the process before. Signals are held back until there is
+/// a keeper.
 pub(super) fn run(log: Log, starter: Starter) {
-    // A SIGTERM that comes before there is a keeper would leave the pipe without a reader.
-    let _held = signals::hold_all();
     let from_terminal = io::stdin().is_terminal() || io::stderr().is_terminal();
-    // Where a signal cannot be set there is nothing better to do than to go on.
+    // If a signal cannot be set, going on is still best.
     let _ = signals::ignore(&IGNORED);
     if from_terminal {
         let _ = signals::set_default(&[Signal::SIGINT]);
     }
     let _ = signals::exit_zero_on(Signal::SIGTERM);
-    // Rust's own handlers for these swallow the first one that somebody sends.
+    // Rust's handlers for these ignore the first one.
     let _ = signals::set_default(&[Signal::SIGSEGV, Signal::SIGBUS]);
-    // Where it is ignored no child's end can be waited for.
+    // If it is ignored, the end of a child cannot be waited for.
     let _ = signals::set_default(&[Signal::SIGCHLD]);
 
     let apache = family::apache();
     persist(source::make_stdin_a_pipe);
     // Made here, so that they outlive keepers as well as workers.
-    let ring = persist(|| Ring::new(random()));
+    let (ring, files) = persist(|| Ring::new(random()));
     let private = persist(PrivatePipe::new);
     let streams = persist(|| Streams::wanted(log.output.as_ref()));
 
     let mut pause = Duration::ZERO;
     loop {
         let began = Instant::now();
-        let (keeper, told) =
-            persist(|| start_keeper(&log, &starter, apache, &ring, &private, &streams));
-        // Also those that were held back by whoever started us.
+        let memory = (&ring, &files);
+        let (keeper, answers) =
+            persist(|| start_keeper(&log, &starter, apache, memory, &private, &streams));
+        // Also those that the parent process held back.
         let _ = signals::let_all_through();
-        let lines = read_told(told);
+        let lines = read_answers(answers);
         if ended_well(keeper) {
-            // Where nobody reads it, it is lost.
-            let _ = io::stderr().write_all(&lines);
+            // Stderr may be closed.
+            let advice = advice::of(&String::from_utf8_lossy(&lines));
+            let _ = io::stderr().write_all(&[&lines, advice.as_bytes()].concat());
             return;
         }
         pause = if began.elapsed() < SHORT_LIFE {
@@ -76,19 +77,19 @@ pub(super) fn run(log: Log, starter: Starter) {
 
 /// Until it succeeds: a logger that gives up hangs the whole web server once the pipe is full.
 fn persist<T>(mut attempt: impl FnMut() -> io::Result<T>) -> T {
-    let mut told = false;
+    let mut reported = false;
     loop {
         match attempt() {
             Ok(value) => return value,
-            Err(error) if !told => {
-                told = true;
+            Err(error) if !reported => {
+                reported = true;
                 let _ = writeln!(io::stderr(), "pipeban: cannot start yet: {error}");
             }
             Err(_) => {}
         }
-        // Who cannot start can at least be ended.
+        // A stub that cannot start can at least be ended.
         let _ = signals::let_all_through();
-        std::thread::sleep(ASK_AGAIN);
+        std::thread::sleep(TRY_AGAIN);
     }
 }
 
@@ -96,27 +97,30 @@ fn start_keeper(
     log: &Log,
     starter: &Starter,
     apache: Option<Pid>,
-    ring: &Ring,
+    (ring, files): (&Ring, &Files),
     private: &PrivatePipe,
     streams: &Streams,
 ) -> io::Result<(Pid, OwnedFd)> {
-    let (told, into) = pipe2(OFlag::O_CLOEXEC)?;
+    let (answers, into) = pipe2(OFlag::O_CLOEXEC)?;
     let inherited = Inherited {
         log: log.clone(),
         starter: starter.clone(),
         apache,
         ring: ring.clone(),
+        files: files.try_clone()?,
         private: private.try_clone()?,
         streams: streams.try_clone()?,
-        told: into,
+        answers: into,
     };
     let mut keep = vec![
         inherited.private.out.as_raw_fd(),
         inherited.private.into.as_raw_fd(),
-        inherited.told.as_raw_fd(),
+        inherited.answers.as_raw_fd(),
+        inherited.files.ring.as_raw_fd(),
+        inherited.files.page.as_raw_fd(),
     ];
     keep.extend(inherited.streams.raw());
-    // prefork signals the whole process group: none may reach the keeper before it ignores them.
+    // prefork signals the whole process group: the keeper must ignore the signals first.
     let held = signals::hold_all()?;
     let keeper = process::fork_child(&keep, move || {
         let _ = signals::ignore(&IGNORED);
@@ -128,14 +132,16 @@ fn start_keeper(
         keeper::run(inherited)
     });
     drop(held);
-    Ok((keeper?, told))
+    Ok((keeper?, answers))
 }
 
-/// What the keeper tells, until it ends.
-fn read_told(told: OwnedFd) -> Vec<u8> {
+/// The engine's answers; returns when the keeper ends.
+fn read_answers(answers: OwnedFd) -> Vec<u8> {
     let mut lines = Vec::new();
     // An error means that there is no more.
-    let _ = File::from(told).take(MAX_TOLD).read_to_end(&mut lines);
+    let _ = File::from(answers)
+        .take(MAX_ANSWERS)
+        .read_to_end(&mut lines);
     lines
 }
 
@@ -150,7 +156,7 @@ fn ended_well(keeper: Pid) -> bool {
     }
 }
 
-/// Names a stream: no other on this host must have it.
+/// A name for the stream, unique on this host.
 fn random() -> u64 {
     let mut bytes = [0; 8];
     let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
@@ -161,9 +167,4 @@ fn random() -> u64 {
             u64::try_from(now).unwrap_or(0) ^ (u64::from(std::process::id()) << 40)
         }
     }
-}
-
-/// What `pipeban log` was asked for, with paths that hold in any directory.
-pub(super) fn absolute(path: PathBuf) -> PathBuf {
-    std::path::absolute(&path).unwrap_or(path)
 }

@@ -1,27 +1,39 @@
-//! A worker's threads in this process, over real pipes, with a matcher and an engine of the test.
+//! The threads of keeper and worker in this process, over real pipes, with the test's matcher and
+//! engine.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::Shutdown;
 use proptest::prelude::*;
 
-use super::link;
+use super::engine_link;
+use super::layout::{Books, Files, RING_BYTES};
+use super::link::{self, FromWorker};
+use super::logfile::LogFile;
 use super::matching::{Compile, Examine, MAX_LINE};
-use super::reader::PrivatePipe;
-use super::ring::{Counter, RING_BYTES, Ring};
-use super::tell::Tell;
+use super::names::Names;
+use super::output::{Output, Streams, To};
+use super::reader::{PrivatePipe, Reader};
+use super::report::Report;
+use super::ring::Ring;
+use super::view::View;
+use super::wake::Wakes;
 use super::worker::Worker;
-use crate::control::{LineHit, Reply, Request, Undecided};
+use super::writer::Writer;
+use crate::control::{Counters, LineHit, Reply, Request, Undecided, WorkerHello};
 use crate::filter::PatternAt;
 use crate::filter::matcher::{BlockResult, Hit};
-use crate::record::Kind;
+use crate::record::{ClientSource, Kind};
+use crate::sys::sandbox::Confined;
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
 
@@ -44,7 +56,9 @@ impl Examine for Bad {
                     line: start..start + text.len(),
                     client: CLIENT,
                     peer: None,
-                    jails: vec![("test".to_owned().try_into().unwrap(), 1)],
+                    vhost: None,
+                    source: ClientSource::Port,
+                    jails: vec![("test".to_owned().try_into().unwrap(), 1, 1)],
                 });
             }
             *self.hard.lock().unwrap() += u64::from(text.starts_with(b"hard"));
@@ -64,73 +78,158 @@ impl Examine for Bad {
     }
 }
 
-/// A worker in a thread.
+/// Reader, writer and worker in threads.
 struct Rig {
     input: Option<File>,
     ring: Ring,
-    keeper: OwnedFd,
-    thread: Option<std::thread::JoinHandle<std::io::Result<super::reader::End>>>,
+    files: Files,
+    view: View,
+    writer: Arc<Writer>,
+    link: OwnedFd,
+    /// Hash of the configuration that the worker has.
+    config: Arc<Mutex<String>>,
+    /// What the worker says at its end.
+    answers: Receiver<Vec<u8>>,
+    reader: Option<std::thread::JoinHandle<std::io::Result<()>>>,
+    worker: Option<std::thread::JoinHandle<std::io::Result<()>>>,
     seen: Bad,
 }
 
 impl Rig {
-    fn start(dir: &Path, output: Option<File>) -> Rig {
+    /// Lines go to `out` in the directory.
+    fn start(dir: &Path) -> Rig {
+        let to = To::File(Names::new(&dir.join("out")));
+        Rig::with(dir, to, Streams::default())
+    }
+
+    fn with(dir: &Path, to: To, streams: Streams) -> Rig {
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
         fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         fcntl(&read, FcntlArg::F_SETPIPE_SZ(1024 * 1024)).unwrap();
-        let ring = Ring::new(42).unwrap();
-        let (keeper, link) = link::pair().unwrap();
+        let (ring, files) = Ring::new(42).unwrap();
+        let report = || Report::without_file(Kind::Error, None);
+        let output = Output {
+            to,
+            link: None,
+            mode: 0o600,
+            user: None,
+            group: None,
+            syslog: None,
+        };
+        let log = LogFile::new(output, streams, report());
+        let writer = Writer::start(ring.clone(), Some(log), report()).unwrap();
+        let wakes = Arc::new(Wakes::new().unwrap());
+        let (link, theirs) = link::pair().unwrap();
         let seen = Bad::default();
         let examine = seen.clone();
         let compile: Arc<Compile> = Arc::new(move |_| Ok(Arc::new(examine.clone())));
-        if let Some(file) = output {
-            link::send_log_file(&keeper, &file.into()).unwrap();
-        }
+        let number = ring.begin_worker();
+        let config = Arc::new(Mutex::new(String::new()));
+        let keeper = link.try_clone().unwrap();
+        let answers = keep(keeper, dir.join("engine.sock"), Arc::clone(&config));
         let worker = Worker {
-            kind: Kind::Error,
-            path: Some("out".into()),
-            engine: dir.join("engine.sock"),
+            threads: 2,
+            confined: Confined::default(),
+            view: Arc::new(View::map(&files, number).unwrap()),
+            wake: wakes.worker_fd().try_clone_to_owned().unwrap(),
+            link: Arc::new(theirs),
+            compile,
+            report: report(),
+            keeper_gone: Box::new(|| {}),
+        };
+        let reader = Reader {
             pipe: read,
             private: PrivatePipe::new().unwrap(),
             ring: ring.clone(),
-            link,
-            file: None,
-            keeper: 0,
-            identity: None,
-            compile,
-            tell: Tell::new(Kind::Error, None),
+            writer: Arc::clone(&writer),
+            wakes,
         };
         Rig {
             input: Some(write.into()),
+            view: View::map(&files, number).unwrap(),
             ring,
-            keeper,
-            thread: Some(std::thread::spawn(move || worker.work(true))),
+            files,
+            writer,
+            link,
+            config,
+            answers,
+            reader: Some(std::thread::spawn(move || reader.run())),
+            worker: Some(std::thread::spawn(move || worker.work(true))),
             seen,
         }
     }
 
     fn configure(&self) {
+        *self.config.lock().unwrap() = "h1".to_owned();
         let memory = link::sealed(b"{}").unwrap();
-        link::send_config(&self.keeper, "h1", &memory).unwrap();
+        link::send_config(&self.link, "h1", &memory).unwrap();
     }
 
     fn write(&mut self, bytes: &[u8]) {
         self.input.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
-    /// Closes the pipe and waits for the worker.
-    fn end(&mut self) {
+    fn books(&self) -> Books {
+        self.ring.books()
+    }
+
+    fn counters(&self) -> Counters {
+        self.view.counters(true)
+    }
+
+    /// Closes the pipe; everything is written.
+    fn end_reader(&mut self) {
         self.input = None;
-        self.thread.take().unwrap().join().unwrap().unwrap();
+        self.reader.take().unwrap().join().unwrap().unwrap();
+        self.writer.finish(Duration::from_secs(10));
+    }
+
+    fn end_worker(&mut self) {
+        link::send_end(&self.link).unwrap();
+        self.worker.take().unwrap().join().unwrap().unwrap();
+    }
+
+    fn end(&mut self) {
+        self.end_reader();
+        self.end_worker();
     }
 }
 
-fn append(path: &Path) -> File {
-    File::options()
-        .create(true)
-        .append(true)
-        .open(path)
-        .unwrap()
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // Ends the threads at both ends.
+        let _ = nix::sys::socket::shutdown(self.link.as_raw_fd(), Shutdown::Both);
+    }
+}
+
+/// The keeper's part of the link, without its bounds.
+fn keep(link: OwnedFd, engine: PathBuf, config: Arc<Mutex<String>>) -> Receiver<Vec<u8>> {
+    let (sender, answers) = mpsc::channel();
+    std::thread::spawn(move || {
+        while let Ok(Some(message)) = link::receive_from_worker(&link) {
+            match message {
+                FromWorker::Connect => {
+                    let hash = config.lock().unwrap().clone();
+                    let hello = WorkerHello {
+                        version: crate::control::VERSION,
+                        stream: 42,
+                        pid: std::process::id(),
+                        kind: Kind::Error,
+                        path: None,
+                        config: (!hash.is_empty()).then(|| hash.clone()),
+                        apache: Vec::new(),
+                    };
+                    let connection = engine_link::connect_worker(&engine, hello).ok();
+                    let _ = link::send_engine(&link, connection.as_ref(), &hash);
+                }
+                FromWorker::Answers(lines) => {
+                    let _ = sender.send(lines);
+                }
+                FromWorker::Report(..) => {}
+            }
+        }
+    });
+    answers
 }
 
 /// An engine that speaks the protocol and does what the test says.
@@ -157,7 +256,7 @@ impl Engine {
                 reader: BufReader::new(writer.try_clone().unwrap()),
                 writer,
             };
-            // A worker says hello anew when its configuration comes: the first may end at once.
+            // A worker says hello again when its configuration comes: the first may end at once.
             match line.request() {
                 Some(Request::Worker(hello)) if hello.config.is_some() => {
                     assert_eq!((hello.stream, hello.kind), (42, Kind::Error));
@@ -192,7 +291,7 @@ impl Line {
         while hits.len() < n {
             match self.request().expect("the worker has hung up") {
                 Request::Hits(more) => hits.extend(more),
-                Request::Counters(_) => {}
+                Request::Counters(_) | Request::Confined(_) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -202,7 +301,7 @@ impl Line {
     fn ack(&mut self, offset: u64) {
         self.say(&Reply::Ack {
             offset,
-            told: vec![format!("told {offset}")],
+            log_lines: vec![format!("answer {offset}")],
         });
     }
 }
@@ -232,7 +331,7 @@ proptest! {
         }
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
-        let mut rig = Rig::start(dir.path(), Some(append(&out)));
+        let mut rig = Rig::start(dir.path());
         rig.configure();
         for (i, part) in writes.iter().enumerate() {
             rig.write(part);
@@ -242,8 +341,8 @@ proptest! {
         }
         rig.end();
         let input = writes.concat();
-        prop_assert!(std::fs::read(&out).unwrap() == input);
-        let counters = rig.ring.counters();
+        prop_assert!(std::fs::read(&out).unwrap_or_default() == input);
+        let counters = rig.counters();
         prop_assert_eq!(counters.bytes, input.len() as u64);
         prop_assert_eq!(counters.written, input.len() as u64);
         prop_assert_eq!((counters.lost, counters.shed), (0, 0));
@@ -269,7 +368,7 @@ proptest! {
 fn hits_come_in_stream_order_with_evidence_and_are_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let engine = Engine::start(dir.path());
-    let mut rig = Rig::start(dir.path(), Some(append(&dir.path().join("out"))));
+    let mut rig = Rig::start(dir.path());
     rig.configure();
     let mut line = engine.accept(None);
     rig.write(b"good\nbad \x1b\xff\n\nbad 2");
@@ -283,23 +382,21 @@ fn hits_come_in_stream_order_with_evidence_and_are_acknowledged() {
     assert_eq!(line.hits(1)[0].offset, 13);
     line.ack(13);
     // The last line has no newline; it is matched when the input ends.
-    rig.input = None;
+    rig.end_reader();
     assert_eq!(line.hits(1)[0].offset, 19);
     line.ack(19);
-    rig.thread.take().unwrap().join().unwrap().unwrap();
-    let told = link::receive_told(&rig.keeper).unwrap().unwrap();
-    assert_eq!(told, b"told 13\ntold 19\n");
-    assert!(
-        rig.ring.recover().jobs.is_empty(),
-        "acknowledged blocks are gone"
-    );
+    rig.end_worker();
+    let answers = rig.answers.recv().unwrap();
+    assert_eq!(answers, b"answer 13\nanswer 19\n");
+    let progress = rig.view.progress();
+    assert_eq!((progress.done, progress.acked), (3, 3));
 }
 
 #[test]
 fn unacknowledged_hits_are_sent_again_after_a_break_and_known_ones_are_not() {
     let dir = tempfile::tempdir().unwrap();
     let engine = Engine::start(dir.path());
-    let mut rig = Rig::start(dir.path(), Some(append(&dir.path().join("out"))));
+    let mut rig = Rig::start(dir.path());
     rig.configure();
     let mut line = engine.accept(None);
     rig.write(b"bad 1\nbad 2\nbad 3\n");
@@ -320,10 +417,10 @@ fn unacknowledged_hits_are_sent_again_after_a_break_and_known_ones_are_not() {
 fn blocks_wait_for_a_configuration_that_comes_late() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    let mut rig = Rig::start(dir.path(), Some(append(&out)));
+    let mut rig = Rig::start(dir.path());
     rig.write(b"one\ntwo\n");
     eventually("passed before any configuration", || {
-        std::fs::read(&out).unwrap() == b"one\ntwo\n"
+        std::fs::read(&out).unwrap_or_default() == b"one\ntwo\n"
     });
     assert!(rig.seen.seen.lock().unwrap().is_empty());
     rig.configure();
@@ -332,10 +429,11 @@ fn blocks_wait_for_a_configuration_that_comes_late() {
 }
 
 #[test]
-fn a_log_file_that_comes_late_gets_every_line() {
+fn a_log_file_that_cannot_be_opened_at_first_gets_every_line() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    let mut rig = Rig::start(dir.path(), None);
+    std::fs::create_dir(&out).unwrap();
+    let mut rig = Rig::start(dir.path());
     rig.configure();
     let mut expected = Vec::new();
     for i in 0..20_000 {
@@ -343,44 +441,43 @@ fn a_log_file_that_comes_late_gets_every_line() {
         rig.write(line.as_bytes());
         expected.extend_from_slice(line.as_bytes());
     }
-    // All of it has left the pipe and been matched, though none is written.
-    eventually("matched", || rig.ring.counters().lines == 20_000);
-    link::send_log_file(&rig.keeper, &append(&out).into()).unwrap();
+    // All of it has left the pipe and is matched, though nothing is written.
+    eventually("matched", || rig.counters().matched == 20_000);
+    std::fs::remove_dir(&out).unwrap();
     rig.end();
     assert_eq!(std::fs::read(&out).unwrap(), expected);
-    assert_eq!(rig.ring.counters().lost, 0);
+    assert_eq!(rig.counters().lost, 0);
 }
 
 #[test]
-fn a_writer_that_hangs_never_stops_the_reader_and_what_is_lost_is_counted() {
+fn a_write_that_hangs_never_stops_the_reader_and_what_is_lost_is_counted() {
     let dir = tempfile::tempdir().unwrap();
-    // Like a frozen file system: a pipe that nobody reads.
+    // Like a frozen file system: a pipe that is not read.
     let (stuck, output) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
-    let mut rig = Rig::start(dir.path(), Some(output.into()));
+    let mut rig = Rig::with(dir.path(), To::Stdout, Streams::from_stdout(output));
     rig.configure();
     let block = [b"x".repeat(99), b"\n".to_vec()].concat().repeat(1000);
     let total = 200 * block.len() as u64;
     for _ in 0..200 {
         rig.write(&block);
     }
-    eventually("read", || rig.ring.counters().bytes == total);
-    let lost = rig.ring.counters().lost;
+    eventually("read", || rig.books().bytes == total);
+    let lost = rig.books().lost;
     assert!(lost > 0 && lost < total, "{lost}");
-    // It comes back: everything that was not given up arrives.
+    // It returns: everything that is not lost arrives.
     let reading = std::thread::spawn(move || {
         let mut got = vec![0; (total - lost) as usize];
         File::from(stuck).read_exact(&mut got).unwrap();
     });
     rig.end();
     reading.join().unwrap();
-    assert_eq!(rig.ring.counters().lost, lost);
+    assert_eq!(rig.books().lost, lost);
 }
 
 #[test]
 fn matching_that_hangs_never_stops_the_reader_and_what_is_shed_is_counted() {
     let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("out");
-    let mut rig = Rig::start(dir.path(), Some(append(&out)));
+    let mut rig = Rig::start(dir.path());
     rig.configure();
     let held = rig.seen.seen.clone();
     let guard = held.lock().unwrap();
@@ -390,51 +487,42 @@ fn matching_that_hangs_never_stops_the_reader_and_what_is_shed_is_counted() {
         rig.write(&block);
     }
     eventually("written", || {
-        rig.ring.counters().written == (blocks * block.len()) as u64
+        rig.counters().written == (blocks * block.len()) as u64
     });
-    let shed = rig.ring.counters().shed;
-    assert!(shed > 0);
+    assert_eq!(rig.counters().pending, rig.counters().lines);
     drop(guard);
     rig.end();
+    assert!(rig.counters().shed > 0);
     let seen = rig.seen.seen.lock().unwrap().len() as u64;
-    assert_eq!(seen + rig.ring.counters().shed, rig.ring.counters().lines);
+    assert_eq!(seen + rig.counters().shed, rig.counters().lines);
 }
 
 #[test]
-fn a_worker_whose_keeper_is_gone_hands_over_only_when_another_waits() {
+fn a_worker_that_starts_again_matches_what_is_not_acknowledged_and_counts_it_once() {
     let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("out");
-    let Rig {
-        input,
-        ring,
-        keeper,
-        thread,
-        ..
-    } = Rig::start(dir.path(), Some(append(&out)));
-    let mut input = input.unwrap();
-    input.write_all(b"one\n").unwrap();
-    eventually("written", || std::fs::read(&out).unwrap() == b"one\n");
-    drop(keeper);
-    std::thread::sleep(Duration::from_millis(150));
-    input.write_all(b"two\nthr").unwrap();
-    eventually("read on", || std::fs::read(&out).unwrap() == b"one\ntwo\n");
-    ring.count(Counter::Keepers, 1);
-    let end = thread.unwrap().join().unwrap().unwrap();
-    assert_eq!(end, super::reader::End::Handover);
-    assert_eq!(std::fs::read(&out).unwrap(), b"one\ntwo\n");
+    let mut rig = Rig::start(dir.path());
+    rig.configure();
+    rig.write(b"good\nbad 1\n");
+    eventually("matched", || rig.counters().matched == 2);
+    let progress = rig.view.progress();
+    assert_eq!((progress.done, progress.acked, progress.hits), (1, 0, 1));
+    let number = rig.ring.begin_worker();
+    let next = View::map(&rig.files, number).unwrap().progress();
+    assert_eq!((next.done, next.counted), (0, 1));
+    rig.end_reader();
 }
 
 #[test]
-fn what_patterns_gave_up_on_is_counted_and_told_with_its_pattern() {
+fn what_patterns_gave_up_on_is_counted_and_sent_with_its_pattern() {
     let dir = tempfile::tempdir().unwrap();
     let engine = Engine::start(dir.path());
-    let mut rig = Rig::start(dir.path(), Some(append(&dir.path().join("out"))));
+    let mut rig = Rig::start(dir.path());
     rig.configure();
     let mut line = engine.accept(None);
     rig.write("hard\n".repeat(1000).as_bytes());
     rig.write(b"good\n");
     rig.end();
-    let (mut told, mut messages) = (0, 0);
+    let (mut received, mut messages) = (0, 0);
     while let Some(request) = line.request() {
         if let Request::Undecided(patterns) = request {
             messages += 1;
@@ -445,39 +533,44 @@ fn what_patterns_gave_up_on_is_counted_and_told_with_its_pattern() {
             } in patterns
             {
                 assert_eq!((filter.as_str(), pattern), ("f", PatternAt::Fail(2)));
-                told += times;
+                received += times;
             }
         }
     }
-    assert_eq!(told, 1000);
+    assert_eq!(received, 1000);
     assert!((1..10).contains(&messages), "{messages}");
-    assert_eq!(rig.ring.counters().undecided, 1000);
+    assert_eq!(rig.counters().undecided, 1000);
 }
 
-/// Not a test of speed, which a shared machine would spoil: prints what it measured.
-#[test]
-#[ignore = "a measurement: cargo test --release --lib latency -- --ignored --nocapture"]
-fn latency_from_the_pipe_to_the_engine() {
-    let dir = tempfile::tempdir().unwrap();
-    let engine = Engine::start(dir.path());
-    let mut rig = Rig::start(dir.path(), Some(append(&dir.path().join("out"))));
-    rig.configure();
-    let mut line = engine.accept(None);
-    let mut samples = Vec::new();
-    for i in 0..51 {
-        std::thread::sleep(Duration::from_millis(5));
-        let written = Instant::now();
-        rig.write(format!("bad {i}\n").as_bytes());
-        let hit = line.hits(1);
-        samples.push(written.elapsed());
-        line.ack(hit[0].offset);
+/// By `make bench`.
+#[cfg(feature = "measure")]
+mod measure {
+    use super::*;
+
+    /// Not a test of speed, which a shared machine would spoil: prints what it measured.
+    #[test]
+    fn latency_from_the_pipe_to_the_engine() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::start(dir.path());
+        let mut rig = Rig::start(dir.path());
+        rig.configure();
+        let mut line = engine.accept(None);
+        let mut samples = Vec::new();
+        for i in 0..51 {
+            std::thread::sleep(Duration::from_millis(5));
+            let written = Instant::now();
+            rig.write(format!("bad {i}\n").as_bytes());
+            let hit = line.hits(1);
+            samples.push(written.elapsed());
+            line.ack(hit[0].offset);
+        }
+        // The first one compiled the matcher.
+        samples.remove(0);
+        samples.sort();
+        eprintln!(
+            "pipe to engine, 50 samples: median {:?}, 90 % {:?}, worst {:?}",
+            samples[25], samples[45], samples[49]
+        );
+        rig.end();
     }
-    // The first one compiled the matcher.
-    samples.remove(0);
-    samples.sort();
-    eprintln!(
-        "pipe to engine, 50 samples: median {:?}, 90 % {:?}, worst {:?}",
-        samples[25], samples[45], samples[49]
-    );
-    rig.end();
 }

@@ -1,210 +1,292 @@
-//! The process that reads what strangers wrote: not root, restarted when it ends before its time.
+//! The process that parses what clients wrote: without rights, and started again when it ends. It
+//! reads blocks from memory that it cannot write, and holds neither the pipe nor the log file.
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
-use super::link::{self, ToWorker};
-use super::matching::{Compile, ConfigText, Feed, Matching};
-use super::reader::{End, Leave, PrivatePipe, Reader};
-use super::ring::{Counter, Ring};
-use super::tell::Tell;
-use super::uplink::{self, LAST_PATIENCE, Speaker, Wake};
-use super::writer::Writer;
+use super::layout::MATCH_THREADS;
+use super::link::{self, Start, ToWorker};
+use super::log::{END_OF_INPUT, FAILED};
+use super::matching::{Compile, ConfigText, Matching, compiler};
+use super::outbox::{Outbox, Wake};
+use super::report::Report;
+use super::uplink::{self, LAST_PATIENCE, Speaker};
+use super::view::{Block, View};
 use crate::config::Config;
-use crate::record::Kind;
 use crate::sys::privileges::{Identity, irrevocably_drop_privileges};
+use crate::sys::sandbox::{self, Confined};
+use crate::sys::{process, signals};
 
-/// Exit status: the pipe is read to its end.
-pub(super) const END_OF_INPUT: i32 = 0;
-/// Exit status: something failed; the rest stands in the pipe.
-pub(super) const FAILED: i32 = 2;
-/// Exit status: the keeper is gone and another one waits; the rest stands in the pipe.
-pub(super) const HANDOVER: i32 = 3;
+/// Blocks that are copied out of the ring before they are matched.
+const MAX_JOBS: usize = 4;
 
-/// How often a worker whose keeper is gone looks for the next one.
-const LOOK_FOR_KEEPER: Duration = Duration::from_millis(100);
-/// At the end of input, how long what is not written yet is tried.
-const WRITE_GRACE: Duration = Duration::from_secs(10);
+/// The worker's process: stdin is the link to the keeper. Returns the exit status.
+pub(super) fn run() -> i32 {
+    // A thread that panics ends the worker, and the keeper starts another one.
+    std::panic::set_hook(Box::new(|_| std::process::abort()));
+    // Rust's handlers for these ignore the first one.
+    let _ = signals::set_default(&[Signal::SIGSEGV, Signal::SIGBUS]);
+    // It is run as /proc/self/exe.
+    let _ = prctl::set_name(c"pipeban");
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        return FAILED;
+    }
+    let Ok(link) = stdin.as_fd().try_clone_to_owned() else {
+        return FAILED;
+    };
+    let started = link::receive(&link);
+    let Ok(Some(ToWorker::Start(start, files, wake))) = started else {
+        return FAILED;
+    };
+    let link = Arc::new(link);
+    let report = Report::over_link(start.kind, Arc::clone(&link));
+    let trusted = process::redirect_to_null(true).is_ok() && give_up_root(&start, &report);
+    let Ok(view) = View::map(&files, start.number) else {
+        report.warning("the worker cannot map the keeper's memory; it starts again");
+        return FAILED;
+    };
+    drop(files);
+    // Confined it cannot count the processors it may use.
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(MATCH_THREADS));
+    let confined = sandbox::confine();
+    let worker = Worker {
+        threads,
+        confined,
+        compile: compiler(start.kind, start.format, start.apache.map(Pid::from_raw)),
+        view: Arc::new(view),
+        wake,
+        link,
+        report: report.clone(),
+        // A worker without a keeper ends: the next keeper's worker continues.
+        keeper_gone: Box::new(|| process::exit_now(FAILED)),
+    };
+    match worker.work(trusted) {
+        Ok(()) => END_OF_INPUT,
+        Err(error) => {
+            report.warning(&format!("the worker failed and starts again: {error}"));
+            FAILED
+        }
+    }
+}
 
-/// All a worker works with. Everything is inherited or handed over; it opens nothing but the
-/// engine's socket and syslog.
+fn give_up_root(start: &Start, report: &Report) -> bool {
+    let Some((uid, gid)) = start.identity else {
+        return true;
+    };
+    match irrevocably_drop_privileges(Identity { uid, gid }) {
+        Ok(()) => true,
+        Err(error) => {
+            report.problem(
+                "privileges",
+                &format!(
+                    "lines are passed through and not matched, no client is banned: the worker \
+                     cannot give up root: {error}"
+                ),
+            );
+            false
+        }
+    }
+}
+
+/// What the worker's threads share.
 pub(super) struct Worker {
-    pub(super) kind: Kind,
-    pub(super) path: Option<PathBuf>,
-    pub(super) engine: PathBuf,
-    /// Non-blocking and locked.
-    pub(super) pipe: OwnedFd,
-    pub(super) private: PrivatePipe,
-    pub(super) ring: Ring,
-    pub(super) link: OwnedFd,
-    /// The log file, where it is open already.
-    pub(super) file: Option<File>,
-    /// How many keepers there had been when this worker was forked.
-    pub(super) keeper: u64,
-    /// `None`: there is no root to give up.
-    pub(super) identity: Option<Identity>,
+    pub(super) threads: usize,
+    pub(super) confined: Confined,
+    pub(super) view: Arc<View>,
+    /// Readable when there is a block.
+    pub(super) wake: OwnedFd,
+    pub(super) link: Arc<OwnedFd>,
     pub(super) compile: Arc<Compile>,
-    pub(super) tell: Tell,
+    pub(super) report: Report,
+    /// Called when the keeper has ended without an end of input.
+    pub(super) keeper_gone: Box<dyn Fn() + Send>,
 }
 
 impl Worker {
-    /// Gives up root, then works to the end of input. Returns the exit status.
-    pub(super) fn run(self) -> i32 {
-        // Also a thread that panics ends the worker: the keeper starts another one.
-        std::panic::set_hook(Box::new(|_| std::process::abort()));
-        self.tell.without_file();
-        let trusted = self.give_up_root();
-        let tell = self.tell.clone();
-        match self.work(trusted) {
-            Ok(End::OfInput) => END_OF_INPUT,
-            Ok(End::Handover) => HANDOVER,
-            Err(error) => {
-                tell.event(&format!("the worker ends: {error}; it is started again"));
-                FAILED
-            }
-        }
-    }
-
-    fn give_up_root(&self) -> bool {
-        let Some(identity) = self.identity else {
-            return true;
-        };
-        match irrevocably_drop_privileges(identity) {
-            Ok(()) => true,
-            Err(error) => {
-                self.tell.trouble(
-                    "privileges",
-                    &format!(
-                        "lines are only passed on, nobody is banned: the worker could not give \
-                         up root: {error}"
-                    ),
-                );
-                false
-            }
-        }
-    }
-
-    pub(super) fn work(self, trusted: bool) -> std::io::Result<End> {
-        let writer = Writer::start(self.ring.clone(), self.path.is_some(), self.tell.clone())?;
-        if let Some(file) = self.file {
-            writer.set_file(file);
-        }
-        let matching = Matching::new(self.compile, self.ring.clone(), self.tell.clone());
+    /// Matches until the end of input, and sends the hits. `trusted` false: matches nothing.
+    pub(super) fn work(self, trusted: bool) -> io::Result<()> {
+        let (waker, wakes) = bounded(64);
+        let outbox = Arc::new(Outbox::new(
+            Arc::clone(&self.view),
+            waker.clone(),
+            self.report.clone(),
+        ));
+        let matching = Matching::new(
+            self.compile,
+            Arc::clone(&self.view),
+            Arc::clone(&outbox),
+            self.report.clone(),
+        );
         if !trusted {
             matching.off();
         }
-        let reading = Arc::clone(matching.reading());
-        let (feed, results) = Feed::new(Arc::clone(&matching));
         let config = Arc::new(Mutex::new(None));
-        // As many as the link can want to say before the uplink listens.
-        let (wake, wakes) = bounded(64);
-        let link = Arc::new(self.link);
-
-        let leave = Arc::new(Leave::new()?);
+        let link = self.link;
+        let ended = Arc::new(AtomicBool::new(false));
 
         let listener = Listener {
             link: Arc::clone(&link),
             matching: Arc::clone(&matching),
-            writer: Arc::clone(&writer),
             config: Arc::clone(&config),
-            wake: wake.clone(),
-            tell: self.tell.clone(),
+            waker: waker.clone(),
+            report: self.report.clone(),
             trusted,
-            ring: self.ring.clone(),
-            keeper: self.keeper,
-            leave: Arc::clone(&leave),
+            ended: Arc::clone(&ended),
+            keeper_gone: self.keeper_gone,
+            wake: self.wake.try_clone()?,
         };
         std::thread::Builder::new()
             .name("link".into())
             .spawn(move || listener.run())?;
 
         let speaker = Speaker {
-            socket: self.engine,
-            kind: self.kind,
-            path: self.path,
-            matching,
+            link: Arc::clone(&link),
+            confined: self.confined,
+            matching: Arc::clone(&matching),
             config,
-            reading,
+            outbox,
+            view: Arc::clone(&self.view),
+            report: self.report,
         };
-        let (told_sender, told): (_, Receiver<Vec<String>>) = bounded(1);
-        let (ring, tell) = (self.ring.clone(), self.tell.clone());
+        let (sender, answers): (_, Receiver<Vec<String>>) = bounded(1);
         std::thread::Builder::new()
             .name("uplink".into())
             .spawn(move || {
-                let _ = told_sender.send(uplink::run(speaker, ring, results, wakes, tell));
+                let _ = sender.send(uplink::run(speaker, wakes));
             })?;
 
-        let mut reader = Reader {
-            pipe: self.pipe,
-            private: self.private,
-            ring: self.ring,
-            writer: Arc::clone(&writer),
-            feed,
-            leave,
-        };
-        if reader.run()? == End::Handover {
-            return Ok(End::Handover);
-        }
-        reader.feed.close();
-        writer.finish(WRITE_GRACE);
+        take_blocks(&self.view, &self.wake, &matching, self.threads, &ended)?;
         // A full channel means that the uplink hangs; then the time below is over before it hears.
-        let _ = wake.try_send(Wake::End);
+        let _ = waker.try_send(Wake::End);
         // A little longer than the uplink's own patience: it may hang in a connect.
-        if let Ok(lines) = told.recv_timeout(LAST_PATIENCE + Duration::from_secs(1))
+        if let Ok(lines) = answers.recv_timeout(LAST_PATIENCE + Duration::from_secs(1))
             && !lines.is_empty()
         {
-            // The keeper may be gone; then there is nobody to tell.
-            let _ = link::send_told(&link, &lines);
+            // Without a keeper the lines are not printed.
+            let _ = link::send_answers(&link, &lines);
         }
-        Ok(End::OfInput)
+        Ok(())
     }
+}
+
+/// Hands blocks to the match threads until the end of input; returns when all are matched.
+fn take_blocks(
+    view: &Arc<View>,
+    wake: &OwnedFd,
+    matching: &Arc<Matching>,
+    threads: usize,
+    ended: &AtomicBool,
+) -> io::Result<()> {
+    let mut next = view.progress().done;
+    let mut jobs: Option<Sender<Block>> = None;
+    let (done, all_done) = bounded::<()>(0);
+    loop {
+        let last = ended.load(Ordering::Acquire);
+        while let Some(block) = view.block(next) {
+            next += 1;
+            // Nothing is started before the first block: Apache starts every logger twice, and the
+            // first one gets none.
+            let jobs = match &jobs {
+                Some(jobs) => jobs,
+                None => jobs.insert(start_threads(matching, threads, &done)?),
+            };
+            if jobs.send(block).is_err() {
+                return Err(io::Error::other("no thread matches"));
+            }
+        }
+        if last {
+            break;
+        }
+        wait(wake)?;
+    }
+    // Closed when all threads have ended.
+    drop((jobs, done));
+    select! { recv(all_done) -> _ => {} }
+    Ok(())
+}
+
+fn start_threads(
+    matching: &Arc<Matching>,
+    threads: usize,
+    done: &Sender<()>,
+) -> io::Result<Sender<Block>> {
+    let (sender, receiver) = bounded::<Block>(MAX_JOBS);
+    for thread in 0..threads {
+        let (jobs, done) = (receiver.clone(), done.clone());
+        let matching = Arc::clone(matching);
+        std::thread::Builder::new()
+            .name("match".into())
+            .spawn(move || {
+                for block in jobs {
+                    matching.work(thread, block);
+                }
+                drop(done);
+            })?;
+    }
+    Ok(sender)
+}
+
+fn wait(wake: &OwnedFd) -> io::Result<()> {
+    let mut polled = [PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut polled, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    // It does not block; what is read is only how often it was written.
+    let _ = nix::unistd::read(wake, &mut [0; 8]);
+    Ok(())
 }
 
 /// Hears the keeper.
 struct Listener {
     link: Arc<OwnedFd>,
     matching: Arc<Matching>,
-    writer: Arc<Writer>,
     config: Arc<Mutex<Option<String>>>,
-    wake: Sender<Wake>,
-    tell: Tell,
+    waker: Sender<Wake>,
+    report: Report,
     trusted: bool,
-    ring: Ring,
-    keeper: u64,
-    leave: Arc<Leave>,
+    ended: Arc<AtomicBool>,
+    keeper_gone: Box<dyn Fn() + Send>,
+    wake: OwnedFd,
 }
 
 impl Listener {
     fn run(&self) {
-        self.listen();
-        // The keeper is gone. The worker goes on with what it has, until the next keeper waits for
-        // the lock: that one can restart workers and hear of new configurations.
-        while self.ring.get(Counter::Keepers) == self.keeper {
-            std::thread::sleep(LOOK_FOR_KEEPER);
-        }
-        self.leave.ask();
-    }
-
-    fn listen(&self) {
         while let Ok(Some(message)) = link::receive(&self.link) {
             match message {
-                ToWorker::LogFile(file) => self.writer.set_file(file),
-                ToWorker::NoFile => self.writer.no_file(),
                 ToWorker::Off => self.matching.off(),
                 ToWorker::Config { hash, text } if self.trusted => self.configure(hash, text),
-                ToWorker::Config { .. } => {}
+                ToWorker::Config { .. } | ToWorker::Start(..) => {}
+                // With a full channel the uplink requests another one later.
+                ToWorker::Engine(engine, hash) => {
+                    let _ = self.waker.try_send(Wake::Engine(Some((engine, hash))));
+                }
+                ToWorker::NoEngine => {
+                    let _ = self.waker.try_send(Wake::Engine(None));
+                }
+                ToWorker::End => {
+                    self.ended.store(true, Ordering::Release);
+                    let _ = nix::unistd::write(&self.wake, &1u64.to_ne_bytes());
+                }
             }
         }
+        (self.keeper_gone)();
     }
 
     fn configure(&self, hash: String, text: Vec<u8>) {
         if let Ok(config) = serde_json::from_slice::<Config>(&text) {
-            self.tell.configure(&config.syslog);
+            self.report.configure(&config.syslog);
         }
         if let Ok(mut current) = self.config.lock() {
             *current = Some(hash.clone());
@@ -214,6 +296,6 @@ impl Listener {
             text: Arc::new(text),
         });
         // A full channel already holds such a message.
-        let _ = self.wake.try_send(Wake::Config);
+        let _ = self.waker.try_send(Wake::Config);
     }
 }

@@ -1,96 +1,84 @@
-//! Writes blocks to the log file in a thread of its own, so that a write that does not come back
-//! (a frozen file system, NFS) or fails (a full disk) never stops the reader. What waits to be
-//! written stands in the ring's memory: the next worker goes on with it.
+//! Writes to the log file in a thread of the keeper, so that a write that does not return (a frozen
+//! file system, NFS) or fails (a full disk) never stops reading. What waits to be written is in the
+//! ring's memory: the next keeper continues with it.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::destination::Destination;
-use super::ring::{InFlight, Ring};
-use super::tell::Tell;
+use super::logfile::LogFile;
+use super::report::Report;
+use super::ring::{Part, Ring};
 
-/// The reader waits as long as writes come back, however slow: the buffer is
-/// bounded, and a pipe that fills is what a slow disk does to Apache without us too. A write that
-/// takes longer than this is not waited for.
+/// Reading waits for writing as long as writes return, however slow: a slow disk does the same to
+/// Apache without pipeban. It does not wait for a write that takes longer than this.
 pub(super) const WRITE_PATIENCE: Duration = Duration::from_millis(250);
 /// A failed write is tried again after this time.
 const RETRY: Duration = Duration::from_millis(250);
-/// Bytes of one write, so that it is seen that a slow one goes on.
+/// Bytes of one write, so that a slow one shows progress.
 const WRITE: usize = 256 * 1024;
 
-/// The reader's and the link's side of the writer thread.
+/// The reader's side of the writer thread.
 #[derive(Debug)]
 pub(super) struct Writer {
     shared: Mutex<Shared>,
     changed: Condvar,
     ring: Ring,
-    /// False: there is no PATH; nothing is written.
+    /// False: there is no PATH, and nothing is written.
     wanted: bool,
-    tell: Tell,
+    /// The reader's: never waits for a disk.
+    report: Report,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// The reader no longer waits, until a write comes back.
+    /// The reader does not wait until a write returns.
     stuck: bool,
-    destination: Destination,
     finished: bool,
-    /// Lines and bytes that had been lost when the last loss began.
+    /// Lines and bytes that had been lost before the current loss.
     lost_before: Option<(u64, u64)>,
 }
 
 impl Writer {
-    /// Starts the thread; `wanted` says whether there is a PATH at all. The file itself comes with
-    /// [`Writer::set_file`].
-    pub(super) fn start(ring: Ring, wanted: bool, tell: Tell) -> io::Result<Arc<Writer>> {
+    /// Starts the thread; without `log` nothing is written.
+    pub(super) fn start(
+        ring: Ring,
+        log: Option<LogFile>,
+        report: Report,
+    ) -> io::Result<Arc<Writer>> {
         let writer = Arc::new(Writer {
             shared: Mutex::default(),
             changed: Condvar::new(),
             ring,
-            wanted,
-            tell,
+            wanted: log.is_some(),
+            report,
         });
-        if wanted {
+        if let Some(log) = log {
             let thread = Arc::clone(&writer);
             std::thread::Builder::new()
                 .name("write".into())
-                .spawn(move || thread.run())?;
+                .spawn(move || thread.run(log))?;
         }
         Ok(writer)
     }
 
-    /// The file to append to, from now on: what was taken before still goes to the last one.
-    pub(super) fn set_file(&self, file: File) {
-        let mut shared = self.lock();
-        shared.destination.change(file, self.ring.unwritten());
-        drop(shared);
-        self.changed.notify_all();
-    }
-
-    /// There is no file: what is taken waits for the next one.
-    pub(super) fn no_file(&self) {
-        self.lock().destination.none();
-    }
-
-    /// Takes the block over: from here on it is written in order, whatever becomes of this worker.
-    /// Where too much waits already it is given up.
-    pub(super) fn take(&self, block: &InFlight, bytes: &[u8]) {
+    /// Takes a block in: from here on it is matched, and written in order. It is lost if too much
+    /// waits to be written already.
+    pub(super) fn take(&self, bytes: &[u8], arrived: u64, part: Part) {
         if self.wanted {
-            drop(self.wait_while(|| !self.ring.has_room_to_write(bytes.len())));
+            self.wait_while(|| !self.ring.has_room_to_write(bytes.len()));
         }
         let before = self.lost();
-        if self.ring.take_in(block, bytes, self.wanted) {
-            // The writer must not be between its look and its wait.
+        if self.ring.take_in(bytes, arrived, part, self.wanted) {
+            // The writer must not be between its check and its wait.
             drop(self.lock());
             self.changed.notify_all();
             return;
         }
         self.lock().lost_before.get_or_insert(before);
-        self.tell.trouble(
+        self.report.problem(
             "lost",
-            "lines are being lost: the log file takes none, and the buffer is full",
+            "lines are lost: the log file cannot be written, and the buffer of 16 MiB is full",
         );
     }
 
@@ -99,14 +87,13 @@ impl Writer {
         self.ring.end_of_input(self.wanted);
     }
 
-    /// Returns when all that was taken is written, or when that takes too long: the writer goes on
-    /// trying.
+    /// Returns when all blocks are written, or when that takes too long.
     pub(super) fn wait(&self) {
-        drop(self.wait_while(|| self.is_behind()));
+        self.wait_while(|| self.is_behind());
     }
 
-    /// Waits for that to end, as long as writes come back.
-    fn wait_while(&self, condition: impl Fn() -> bool) -> MutexGuard<'_, Shared> {
+    /// Waits for the condition to end, as long as writes return.
+    fn wait_while(&self, condition: impl Fn() -> bool) {
         let mut shared = self.lock();
         while !shared.stuck && condition() {
             let before = self.ring.unwritten();
@@ -117,15 +104,13 @@ impl Writer {
             shared = after;
             shared.stuck = outcome.timed_out();
         }
-        shared
     }
 
-    /// Whether blocks that were taken are not written yet.
-    pub(super) fn is_behind(&self) -> bool {
+    fn is_behind(&self) -> bool {
         self.ring.unwritten() > 0
     }
 
-    /// Waits until everything is written, at most `grace`; what is not is given up.
+    /// Waits until everything is written, at most `grace`; the rest is lost.
     pub(super) fn finish(&self, grace: Duration) {
         let mut shared = self.lock();
         shared.finished = true;
@@ -135,66 +120,86 @@ impl Writer {
             .wait_timeout_while(shared, grace, |_| self.is_behind());
         let (lines, bytes) = self.ring.give_up_writing();
         if bytes > 0 {
-            self.tell.event(&format!(
-                "{lines} lines ({bytes} bytes) are lost: the log file took none until the end"
+            self.report.warning(&format!(
+                "{lines} lines ({bytes} bytes) are lost: the log file could not be written \
+                 before the end of input"
             ));
         }
     }
 
-    fn run(&self) {
-        loop {
-            let mut shared = self.lock();
-            let file = loop {
-                match shared.destination.file() {
-                    Some(file) if self.is_behind() => break file,
-                    _ if shared.finished && !self.is_behind() => return,
-                    _ => {}
-                }
-                shared = self
-                    .changed
-                    .wait(shared)
-                    .unwrap_or_else(PoisonError::into_inner);
+    fn run(&self, mut log: LogFile) {
+        let mut buffer = Vec::new();
+        // The last byte written was inside a line.
+        let mut midline = false;
+        log.check();
+        while self.wait_for_work(&log) {
+            if !midline && log.due().is_some_and(|at| at <= Instant::now()) {
+                log.check();
+            }
+            let Some(mut file) = log.file().filter(|_| self.is_behind()) else {
+                continue;
             };
-            drop(shared);
-            self.write_some(&file);
+            self.ring.next_unwritten(&mut buffer, WRITE);
+            let part = whole_lines(&buffer, self.ring.unwritten());
+            match file.write(part) {
+                Ok(0) => self.pause(&mut log, &ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    let written = part.get(..n).unwrap_or(part);
+                    midline = !written.ends_with(b"\n");
+                    log.wrote(written);
+                    log.report()
+                        .over("write", "the log file can be written again");
+                    self.came_back(written);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.pause(&mut log, &error);
+                    // Another file takes the rest of the line.
+                    midline = false;
+                }
+            }
         }
     }
 
-    fn write_some(&self, file: &File) {
-        let Some(bytes) = self.ring.next_unwritten() else {
-            return;
-        };
-        let share = self.lock().destination.share(&bytes);
-        let part = portion(bytes.get(..share).unwrap_or(&bytes));
-        let written = (&*file).write(part);
-        let last = match written {
-            Ok(n) => part.get(n.saturating_sub(1)).copied(),
-            Err(_) => None,
-        };
-        let newlines = written.as_ref().map_or(0, |n| newlines(part, *n));
-        // Given back first: its place may be used at once.
-        drop(bytes);
-        match written {
-            Ok(0) => self.pause(&io::ErrorKind::WriteZero.into()),
-            Ok(n) => self.came_back(n as u64, newlines, last),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => self.pause(&error),
-        }
-    }
-
-    fn came_back(&self, len: u64, newlines: u64, last: Option<u8>) {
-        self.tell.over("write", "the log file can be written again");
+    /// False: everything is written, and no block will follow.
+    fn wait_for_work(&self, log: &LogFile) -> bool {
         let mut shared = self.lock();
-        // Both under the lock: a new file must know how much goes to the last one.
-        self.ring.wrote(len, newlines);
-        shared.destination.wrote(len, last);
+        loop {
+            let behind = self.is_behind();
+            if shared.finished && !behind {
+                return false;
+            }
+            // Without a file nothing can be written before the next check.
+            let check = log.check_at().or(log.due().filter(|_| behind));
+            if behind && log.file().is_some() {
+                return true;
+            }
+            let now = Instant::now();
+            shared = match check {
+                Some(at) if at <= now => return true,
+                Some(at) => {
+                    let waited = self.changed.wait_timeout(shared, at - now);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => {
+                    let waited = self.changed.wait(shared);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
+            };
+        }
+    }
+
+    fn came_back(&self, written: &[u8]) {
+        let newlines = memchr::memchr_iter(b'\n', written).count() as u64;
+        let mut shared = self.lock();
+        self.ring.wrote(written.len() as u64, newlines);
         shared.stuck = false;
         if let Some(before) = shared.lost_before.take() {
             let (lines, bytes) = self.lost();
-            self.tell.over(
+            self.report.over(
                 "lost",
                 &format!(
-                    "the log file takes lines again; {} lines ({} bytes) were lost",
+                    "the log file can be written again; {} lines ({} bytes) are lost",
                     lines.saturating_sub(before.0),
                     bytes.saturating_sub(before.1)
                 ),
@@ -205,18 +210,18 @@ impl Writer {
 
     /// Lines and bytes lost so far.
     fn lost(&self) -> (u64, u64) {
-        let counters = self.ring.counters();
-        (counters.lines_lost, counters.lost)
+        let books = self.ring.books();
+        (books.lost_lines, books.lost)
     }
 
-    fn pause(&self, error: &io::Error) {
-        if self.lock().destination.failed() {
-            return;
-        }
-        self.tell.trouble(
+    fn pause(&self, log: &mut LogFile, error: &io::Error) {
+        log.report().problem(
             "write",
-            &format!("the log file cannot be written: {error}; trying again, lines are kept"),
+            &format!(
+                "cannot write the log file: {error}; trying again, up to 16 MiB of lines are kept"
+            ),
         );
+        log.check();
         std::thread::sleep(RETRY);
     }
 
@@ -225,16 +230,12 @@ impl Writer {
     }
 }
 
-fn newlines(bytes: &[u8], len: usize) -> u64 {
-    memchr::memchr_iter(b'\n', bytes.get(..len).unwrap_or(bytes)).count() as u64
-}
-
-/// What of `bytes` to write at once: whole lines, because others may append to the same file.
-fn portion(bytes: &[u8]) -> &[u8] {
-    let most = bytes.get(..WRITE).unwrap_or(bytes);
-    if most.len() == bytes.len() {
-        return bytes;
+/// What of the buffer to write at once: whole lines, because other processes may append to the same
+/// file. So many bytes wait in all.
+fn whole_lines(buffer: &[u8], waiting: u64) -> &[u8] {
+    if buffer.len() as u64 >= waiting {
+        return buffer;
     }
-    let end = memchr::memrchr(b'\n', most).map_or(most.len(), |at| at + 1);
-    most.get(..end).unwrap_or(most)
+    let end = memchr::memrchr(b'\n', buffer).map_or(buffer.len(), |at| at + 1);
+    buffer.get(..end).unwrap_or(buffer)
 }

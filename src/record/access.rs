@@ -1,6 +1,6 @@
 //! Runs a compiled LogFormat over a line, from left to right.
 
-use super::Record;
+use super::fields::Record;
 use super::format::{Format, Open, Step};
 use super::shape::{Class, Field, Item, Reading};
 
@@ -8,6 +8,8 @@ use super::shape::{Class, Field, Item, Reading};
 /// from the right where it fits is right, and few are looked at. A line of another format ends
 /// the search here.
 const PLACES: usize = 64;
+/// No number, address or time is longer.
+const LONGEST_FORM: usize = 64;
 
 /// The fields of `line`; `None` when it is not wholly of the format.
 pub(super) fn parse<'a>(format: &Format, line: &'a [u8]) -> Option<Record<'a>> {
@@ -28,6 +30,36 @@ pub(super) fn read<'a>(format: &Format, line: &'a [u8]) -> Option<Reading<'a>> {
     rest.is_empty().then_some(reading)
 }
 
+/// The fields of a line whose end is missing, up to the field in which it is cut; `None` when it is
+/// not of the format as far as it goes, or cut before Apache's status. A client cannot write the
+/// quotes before that.
+pub(super) fn parse_beginning<'a>(format: &Format, line: &'a [u8]) -> Option<Record<'a>> {
+    let mut reading = Reading::new(line);
+    let mut rest = line;
+    for step in &format.steps {
+        let next = match step {
+            Step::Item(Item::Literal(text)) => rest.strip_prefix(text.as_slice()),
+            Step::Item(Item::Field(field)) => reading.field(field, rest),
+            Step::Closed(field, fence) => closed(field, *fence, rest, &mut reading),
+            Step::Open(open) => self::open(open, rest, &mut reading),
+        };
+        if let Some(next) = next {
+            rest = next;
+            continue;
+        }
+        match step {
+            Step::Closed(field, _) => reading.put(field, rest),
+            Step::Item(Item::Literal(text)) if !text.starts_with(rest) => return None,
+            Step::Item(_) if rest.len() > LONGEST_FORM => return None,
+            Step::Item(_) => {}
+            Step::Open(_) => return None,
+        }
+        break;
+    }
+    let record = reading.record(format.client);
+    record.status.is_some().then_some(record)
+}
+
 /// A client's words up to a byte that cannot be part of them.
 fn closed<'a>(
     field: &Field,
@@ -36,7 +68,7 @@ fn closed<'a>(
     reading: &mut Reading<'a>,
 ) -> Option<&'a [u8]> {
     let length = match fence {
-        // An empty name stands there as two quotes, not escaped.
+        // An empty name is two quotes, not escaped.
         b'"' if field.class == Class::User && text.first() == Some(&b'"') => 2,
         b'"' => unescaped_quote(text)?,
         _ => memchr::memchr(fence, text)?,
@@ -69,7 +101,7 @@ fn open<'a>(open: &Open, text: &'a [u8], reading: &mut Reading<'a>) -> Option<&'
     text.get(end..)
 }
 
-/// What of `region` stands before the tail, which ends it.
+/// The part of `region` before the tail, which ends it.
 fn before_tail<'a>(open: &Open, region: &'a [u8], reading: &mut Reading<'a>) -> Option<&'a [u8]> {
     let mut ends_with_tail = |at: usize| {
         let behind = region.get(at..).unwrap_or_default();

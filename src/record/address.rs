@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::Client;
+use super::fields::Client;
 
 /// An address, also with a zone (`fe80::1%eth0`); `::ffff:a.b.c.d` unmapped, the text as it is.
 pub(super) fn client(text: &[u8]) -> Option<Client<'_>> {

@@ -29,6 +29,34 @@ pub fn display(bytes: &[u8], max: usize) -> String {
     text
 }
 
+/// The same for text with several lines, of any length; tabs stay too.
+pub fn display_lines(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => shown.push(c),
+            c => push(&mut shown, c),
+        }
+    }
+    shown
+}
+
+/// The same for JSON, which stays equal: such a character becomes `\uXXXX`.
+pub fn display_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        // JSON has escaped the first 32, and a newline can only be between objects.
+        if c != '\n' && (c.is_control() || is_invisible(c)) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// Notes the longest text that leaves room for the mark; false once `max` is exceeded.
 fn fits(text: &str, cut: &mut usize, max: usize, mark: usize) -> bool {
     if text.len() + mark <= max {
@@ -78,6 +106,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn json_stays_equal_and_no_output_has_a_hidden_character(text in any::<String>()) {
+            let json = serde_json::to_string(&text).unwrap();
+            let shown = display_json(&json);
+            prop_assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text.clone());
+            let hidden = |c: char| (c.is_control() && !"\n\t".contains(c)) || is_invisible(c);
+            prop_assert!(!shown.contains(hidden) && !display_lines(&text).contains(hidden));
+        }
+
         #[test]
         fn never_longer_and_never_a_control_character(
             bytes in proptest::collection::vec(any::<u8>(), 0..200), max in 0usize..100,

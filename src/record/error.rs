@@ -8,8 +8,9 @@
 //! In the error log a client's quotes and brackets are not escaped. So the client is taken where
 //! httpd writes it, directly behind the prefix, and never further right.
 
+use super::address;
+use super::fields::{Client, Record};
 use super::time::{self, Stamp};
-use super::{Client, Record, address};
 
 pub(super) const LEVELS: [&[u8]; 16] = [
     b"emerg", b"alert", b"crit", b"error", b"warn", b"notice", b"info", b"debug", b"trace1",
@@ -23,8 +24,16 @@ const LONGEST_NOTE: usize = 160;
 pub(super) fn parse(line: &[u8]) -> Option<Record<'_>> {
     let prefix = prefix(line)?;
     let text = notes(prefix.rest);
+    let (client, port, message) = match client(text, prefix.pid.is_some()) {
+        Some((client, port, message)) => (Some(client), port, message),
+        None => (module_client(prefix.module, prefix.rest), None, text),
+    };
     Some(Record {
-        client: client(text, prefix.pid.is_some()),
+        client,
+        port,
+        module: prefix.module,
+        level: Some(prefix.level),
+        message: Some(message),
         time: Some(1..1 + prefix.time),
         stamp: Some(prefix.stamp),
         pid: prefix.pid,
@@ -41,6 +50,8 @@ struct Prefix<'a> {
     /// Length of the time.
     time: usize,
     stamp: Stamp,
+    module: Option<&'a [u8]>,
+    level: &'a [u8],
     /// `None`: the form of Apache 2.2.
     pid: Option<u64>,
     rest: &'a [u8],
@@ -55,6 +66,8 @@ fn prefix(line: &[u8]) -> Option<Prefix<'_>> {
         return LEVELS.contains(&origin).then_some(Prefix {
             time,
             stamp,
+            module: None,
+            level: origin,
             pid: None,
             rest,
         });
@@ -64,6 +77,7 @@ fn prefix(line: &[u8]) -> Option<Prefix<'_>> {
     if !module.iter().all(named) || !LEVELS.contains(&level.get(1..)?) {
         return None;
     }
+    let level = level.get(1..)?;
     let (process, rest) = bracketed(rest)?;
     let process = process.strip_prefix(b"pid ")?;
     let pid = match memchr::memchr(b':', process) {
@@ -77,6 +91,8 @@ fn prefix(line: &[u8]) -> Option<Prefix<'_>> {
     Some(Prefix {
         time,
         stamp,
+        module: Some(module),
+        level,
         pid: Some(number(pid)?),
         rest,
     })
@@ -127,7 +143,7 @@ pub(super) fn errno(text: &[u8]) -> Option<usize> {
     let inside = text.strip_prefix(b"(")?;
     let close = memchr::memchr(b')', inside.get(..inside.len().min(20))?)?;
     let code = inside.get(..close)?;
-    // APR's own forms: `(EAI 2)`, `(OS 5)`, `(os 0x00000005)`.
+    // APR's forms: `(EAI 2)`, `(OS 5)`, `(os 0x00000005)`.
     let code = [&b"EAI "[..], b"OS ", b"os 0x", b"-"]
         .iter()
         .find_map(|form| code.strip_prefix(*form))
@@ -157,21 +173,72 @@ pub(super) fn source_line(text: &[u8]) -> Option<usize> {
     Some(name + close + 2)
 }
 
-/// `[client IP:PORT] ` at the front. IPv6 has no brackets of its own: the port is behind the last
-/// colon. `[remote ...]` is a server that Apache called, not a client.
-fn client(text: &[u8], ports: bool) -> Option<Client<'_>> {
-    let (peer, _) = bracketed(text)?;
-    let peer = peer.strip_prefix(b"client ")?;
-    let without_port = || {
-        let colon = memchr::memrchr(b':', peer)?;
-        let port = number(peer.get(colon + 1..)?)?;
-        u16::try_from(port).ok()?;
-        address::client(peer.get(..colon)?)
+/// The message of a module about a connection that has no request yet, for which Apache writes no
+/// `[client ...]`. No client writes any part of it.
+struct ModuleMessage {
+    module: &'static [u8],
+    begins: &'static [u8],
+    /// What is directly before the address.
+    before: &'static [u8],
+    /// What ends the address.
+    end: u8,
+}
+
+const MODULES: [ModuleMessage; 3] = [
+    ModuleMessage {
+        module: b"qos",
+        begins: b"mod_qos(",
+        before: b", c=",
+        end: b',',
+    },
+    ModuleMessage {
+        module: b"evasive20",
+        begins: b"Blacklisting address ",
+        before: b"address ",
+        end: b':',
+    },
+    ModuleMessage {
+        module: b"evasive",
+        begins: b"Blacklisting address ",
+        before: b"address ",
+        end: b':',
+    },
+];
+
+/// The client in a module's message, if it is there exactly once.
+fn module_client<'a>(module: Option<&[u8]>, message: &'a [u8]) -> Option<Client<'a>> {
+    let module = module?;
+    let known = MODULES
+        .iter()
+        .find(|known| known.module == module && message.starts_with(known.begins))?;
+    let mut places = memchr::memmem::find_iter(message, known.before);
+    let at = places.next()? + known.before.len();
+    if places.next().is_some() {
+        return None;
+    }
+    let rest = message.get(at..)?;
+    // The text of an IPv6 address has colons itself.
+    let end = match known.end {
+        b':' => memchr::memmem::find(rest, b": "),
+        end => memchr::memchr(end, rest),
     };
-    if ports {
-        without_port().or_else(|| address::client(peer))
-    } else {
-        address::client(peer)
+    let length = end.unwrap_or(rest.len());
+    address::client(rest.get(..length)?.trim_ascii_end())
+}
+
+/// `[client IP:PORT] ` at the front. IPv6 has no brackets: the port is behind the last
+/// colon. `[remote ...]` is a server that Apache called, not a client.
+fn client(text: &[u8], ports: bool) -> Option<(Client<'_>, Option<u16>, &[u8])> {
+    let (peer, message) = bracketed(text)?;
+    let peer = peer.strip_prefix(b"client ")?;
+    let with_port = || {
+        let colon = memchr::memrchr(b':', peer)?;
+        let port = u16::try_from(number(peer.get(colon + 1..)?)?).ok()?;
+        Some((address::client(peer.get(..colon)?)?, port))
+    };
+    match with_port().filter(|_| ports) {
+        Some((client, port)) => Some((client, Some(port), message)),
+        None => Some((address::client(peer)?, None, message)),
     }
 }
 
@@ -189,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_what_stands_directly_behind_the_prefix() {
+    fn the_client_is_what_follows_the_prefix_directly() {
         for (rest, client) in [
             (
                 "[client 127.0.0.1:49108] AH10244: invalid URI path (/)",
@@ -231,7 +298,7 @@ mod tests {
                 "(20014)Internal error (specific information not available): [client 192.0.2.1:6] x",
                 Some("192.0.2.1 192.0.2.1"),
             ),
-            // Others, and everything a client could have written, is nobody.
+            // Other values, and all that a client could have written, name no client.
             ("[remote 192.0.2.1:80] AH01102: error reading", None),
             (
                 "(111)Connection refused: AH00957: http: attempt to connect to 127.0.0.1:1",
@@ -253,6 +320,38 @@ mod tests {
                 "{rest}"
             );
         }
+    }
+
+    #[test]
+    fn a_module_that_knows_only_the_connection_names_its_client() {
+        let line = |module: &str, text: &str| {
+            let head = HEAD.replace("core", module);
+            client_of(&format!("{head}{text}"))
+        };
+        let qos = "mod_qos(031): access denied, QS_SrvMaxConnPerIP rule: max=2, concurrent connections=3, c=203.0.113.31";
+        assert_eq!(
+            line("qos", qos).as_deref(),
+            Some("203.0.113.31 203.0.113.31")
+        );
+        let six = qos.replace("203.0.113.31", "2001:db8::7");
+        assert_eq!(
+            line("qos", &six).as_deref(),
+            Some("2001:db8::7 2001:db8::7")
+        );
+        let more = format!("{qos}, id=x");
+        assert!(line("qos", &more).is_some());
+        for address in ["192.0.2.1", "2001:db8::7"] {
+            let evasive = format!("Blacklisting address {address}: possible DoS attack.");
+            let expected = format!("{address} {address}");
+            assert_eq!(line("evasive20", &evasive), Some(expected));
+            assert_eq!(line("core", &evasive), None);
+        }
+        // Another module, a place that is not certain, and Apache's own field before it.
+        assert_eq!(line("core", qos), None);
+        assert_eq!(line("qos", &format!("x {qos}")), None);
+        assert_eq!(line("qos", &format!("{qos}, c=192.0.2.1")), None);
+        let named = format!("[client 192.0.2.1:5] {qos}");
+        assert_eq!(line("qos", &named).as_deref(), Some("192.0.2.1 192.0.2.1"));
     }
 
     #[test]

@@ -2,22 +2,23 @@
 //!
 //! Apache writes such a format field by field: a blank in it (or `% `, which writes nothing) begins
 //! a field, and a field whose value is empty is left out whole, with the text around it. So each
-//! field is looked for where it may stand, from left to right, and passed over where it does not.
+//! field is searched where it can be, from left to right, and skipped where it is not.
 //!
 //! Nothing behind the message is read, nor behind any other field that a client writes: quotes are
-//! not escaped in the error log, so nothing tells where such a field ends. The client is believed
-//! where `%a` stands before all that, and behind the time and the process, which tell Apache's lines
+//! not escaped in the error log, so nothing shows where such a field ends. The client is believed
+//! where `%a` is before all that, and behind the time and the process, which distinguish Apache's lines
 //! from those of a script.
 
-use super::Record;
+use super::fields::Record;
 use super::shape::{Class, Field, Item, Reading, Role};
+use super::strftime::TimeForm;
 
 /// A compiled ErrorLogFormat, up to what a client writes.
 #[derive(Debug)]
 pub(super) struct ErrorFormat {
     parts: Vec<Part>,
     client: Option<Role>,
-    /// Why nobody can be banned by such lines.
+    /// Why such lines can ban no client.
     pub(super) doubt: Option<String>,
 }
 
@@ -29,7 +30,7 @@ struct Part {
 }
 
 impl ErrorFormat {
-    /// Compiles an ErrorLogFormat string, as it stands in Apache's configuration or as Apache
+    /// Compiles an ErrorLogFormat string, as in Apache's configuration or as Apache
     /// sees it.
     ///
     /// # Errors
@@ -70,6 +71,7 @@ impl ErrorFormat {
                 None => return None,
             }
         }
+        reading.message(rest);
         Some(reading)
     }
 
@@ -127,22 +129,22 @@ fn parts(text: &str) -> Result<(Vec<Part>, End), String> {
                 part.may_lack |= may_lack;
                 part.items.push(Item::Field(field));
             }
-            // What stands around them in their field may be missing.
+            // The text around them in their field may be missing.
             Directive::Message => {
                 parts.pop();
-                return Ok((told(parts), End::Message));
+                return Ok((with_following(parts), End::Message));
             }
             Directive::Words(name) => {
                 parts.pop();
-                return Ok((told(parts), End::Words(name)));
+                return Ok((with_following(parts), End::Words(name)));
             }
         }
     }
-    Ok((told(parts), End::Nothing))
+    Ok((with_following(parts), End::Nothing))
 }
 
-/// Tells each field what stands behind it.
-fn told(mut parts: Vec<Part>) -> Vec<Part> {
+/// Notes for each field what follows it.
+fn with_following(mut parts: Vec<Part>) -> Vec<Part> {
     let mut next = None;
     for item in parts
         .iter_mut()
@@ -192,7 +194,7 @@ fn literal(text: &str) -> (Vec<u8>, &str) {
 }
 
 enum Directive {
-    /// Of Apache's own making, and whether it may be missing.
+    /// Apache makes it, and whether it may be missing.
     Field(Field, bool),
     Message,
     /// Of a client's making: its name.
@@ -239,9 +241,9 @@ fn directive(text: &str) -> Result<(Directive, &str), String> {
         'a' if argument.starts_with('c') => (Class::AddressPort, Role::Peer),
         'a' => (Class::AddressPort, Role::Client),
         'A' => (Class::AddressPort, Role::None),
-        't' => (Class::ErrorTime, Role::Time),
-        'l' => (Class::Level, Role::None),
-        'm' => (Class::Module, Role::None),
+        't' => (time_class(argument, &name)?, Role::Time),
+        'l' => (Class::Level, Role::Level),
+        'm' => (Class::Module, Role::Module),
         'P' => (Class::Number, Role::Pid),
         'T' | 'k' => (Class::Number, Role::None),
         'L' => (Class::Word, Role::None),
@@ -255,7 +257,8 @@ fn directive(text: &str) -> Result<(Directive, &str), String> {
             ));
         }
     };
-    let always = matches!(class, Class::ErrorTime | Class::Level) || letter == 'P';
+    let always =
+        matches!(class, Class::ErrorTime | Class::Custom(_) | Class::Level) || letter == 'P';
     let field = Field {
         name,
         class,
@@ -267,6 +270,23 @@ fn directive(text: &str) -> Result<(Directive, &str), String> {
         Directive::Field(field, level || !(always || required || hyphen)),
         rest,
     ))
+}
+
+/// Of `%t`: Apache's modifiers in any combination, or a strftime(3) format.
+fn time_class(argument: &str, name: &str) -> Result<Class, String> {
+    if argument.contains('%') {
+        let form = TimeForm::compile(argument);
+        return form
+            .map(Class::Custom)
+            .map_err(|error| format!("`{name}`: {error}"));
+    }
+    match argument.chars().find(|c| !"cumz".contains(*c)) {
+        None => Ok(Class::ErrorTime),
+        Some(unknown) => Err(format!(
+            "`{name}`: `{unknown}` is not a modifier of the error log's time: c, m, u and z are, and \
+             strftime fields such as %F"
+        )),
+    }
 }
 
 fn believed(parts: &[Part], end: &End) -> Result<Role, String> {
@@ -290,7 +310,7 @@ fn believed(parts: &[Part], end: &End) -> Result<Role, String> {
             End::Nothing => String::new(),
         };
         return Err(format!(
-            "no line of this format can ban anybody: the client's address %a does not stand in \
+            "lines of this format can ban no client: the client's address %a is not in \
              it{before}; put it there, like `[client\\ %a]`"
         ));
     };
@@ -302,7 +322,7 @@ fn believed(parts: &[Part], end: &End) -> Result<Role, String> {
     };
     if !(sure(Role::Time) && sure(Role::Pid)) {
         return Err(
-            "no line of this format can ban anybody: what a script writes to the error log could \
+            "lines of this format can ban no client: what a script writes to the error log could \
              be taken for it; put the time %t and the process %P before the client, like \
              `[%{u}t] [pid %P] [client\\ %a]`"
                 .to_owned(),
@@ -331,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_may_lack_and_the_client_stands_where_the_format_has_it() {
+    fn fields_may_be_missing_and_the_client_is_where_the_format_has_it() {
         let head = "[Sun Nov 22 11:00:33.366318 2026]";
         for (format, rest, client) in [
             (
@@ -435,7 +455,7 @@ mod tests {
             ("%P [client\\ %a] %M", "%t"),
             ("[client\\ %a] %t %P %M", "before the client"),
             ("[%t] [%m\\ %P] [client\\ %a] %M", "before the client"),
-            ("[%t] [%l] %M", "does not stand"),
+            ("[%t] [%l] %M", "is not in"),
         ] {
             let doubt = ErrorFormat::compile(format).unwrap().doubt.expect(format);
             assert!(doubt.contains(word), "{format}: {doubt}");

@@ -2,18 +2,19 @@
 //!
 //! # Where a field ends
 //!
-//! Most fields have a form that tells: an address, a number, a time. What a client sent has none.
-//! Apache escapes it, so a quote, a control character or a byte beyond ASCII (a fence) never
-//! stands in it: where one follows the field directly, the field ends there. Else everything up to
-//! the next fence (or the end of the line) is taken first. What stands at the end of that part in
-//! a form of its own is Apache's; between two fields of the client's nothing is certain.
+//! Most fields have a form: an address, a number, a time. What a client sent has none. Apache escapes
+//! it, so a quote, a control character or a byte beyond ASCII (a fence) is never in it: if a fence
+//! follows the field directly, the field ends there. Otherwise everything up to the next fence (or
+//! the end of the line) is read first. What ends that part in a form is Apache's; between two fields
+//! of the client nothing is certain.
 //!
-//! # Whose word the client's address is
+//! # The client's address
 //!
-//! `%a`, else `%h` where an address stands there, else `%{c}a`. It is believed only where every
-//! field before it that a client writes is closed by a fence. Else nobody is the client of such a
-//! record, and [`Format::doubt`] says why.
+//! `%a`, else `%h` if it is an address, else `%{c}a`. It is believed only if a fence closes every
+//! field before it that a client writes. Otherwise the record has no client, and
+//! [`Format::doubt`] says why.
 
+use super::belief::{believed, forget_uncertain};
 use super::shape::{Class, Field, Item, Role, is_fence};
 use super::strftime::TimeForm;
 
@@ -21,16 +22,16 @@ use super::strftime::TimeForm;
 #[derive(Debug)]
 pub(super) struct Format {
     pub(super) steps: Vec<Step>,
-    /// Which field tells the client; `None`: nobody is believed to be it.
+    /// The field that names the client; `None`: no field is believed.
     pub(super) client: Option<Role>,
-    /// Why nobody can be banned by such lines.
+    /// Why such lines can ban no client.
     pub(super) doubt: Option<String>,
 }
 
 /// One step through a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Its form tells its end.
+    /// Its form shows its end.
     Item(Item),
     /// A client's words, closed by this byte.
     Closed(Field, u8),
@@ -43,7 +44,7 @@ pub(super) enum Step {
 pub(super) struct Open {
     /// From the first field of the client's to the last one.
     pub(super) head: Vec<Item>,
-    /// What stands behind, in forms of its own.
+    /// What follows it, in forms of their own.
     pub(super) tail: Vec<Item>,
     /// How long that is, where it is always the same.
     pub(super) tail_length: Option<usize>,
@@ -52,7 +53,7 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// Whether two quotes may stand in it: an empty name.
+    /// Whether it can be two quotes: an empty name.
     pub(super) fn has_user(&self) -> bool {
         let is_user = |item: &Item| matches!(item, Item::Field(f) if f.class == Class::User);
         self.head.iter().any(is_user)
@@ -60,10 +61,10 @@ impl Open {
 }
 
 impl Format {
-    /// Compiles a LogFormat string, as it stands in Apache's configuration or as Apache sees it.
+    /// Compiles a LogFormat string, as in Apache's configuration or as Apache sees it.
     ///
     /// # Errors
-    /// Says which directive is not known, or why lines of such a format cannot be told apart.
+    /// Names a directive that is not known, or says why lines of such a format are ambiguous.
     pub(super) fn compile(text: &str) -> Result<Format, String> {
         let items = items(text)?;
         if !items.iter().any(|item| matches!(item, Item::Field(_))) {
@@ -72,7 +73,7 @@ impl Format {
                  vhost_combined, pipeban, auto) nor a LogFormat string"
             ));
         }
-        let mut items = only_told(items);
+        let mut items = only_clear(with_whole_times(items));
         keep_one(&mut items);
         let (client, doubt) = match believed(&items) {
             Ok(client) => (Some(client), None),
@@ -95,12 +96,12 @@ impl Format {
         self.steps.len() == other.steps.len() && self.steps.iter().zip(&other.steps).all(step)
     }
 
-    /// Whether the client is what stands where `%h` does.
+    /// Whether the client is the value of `%h`.
     pub(super) fn is_client_by_name(&self) -> bool {
         self.client == Some(Role::Remote)
     }
 
-    /// Whether the peer of the connection stands in it.
+    /// Whether it holds the peer of the connection.
     pub(super) fn has_peer(&self) -> bool {
         let is_peer =
             |step: &Step| matches!(step, Step::Item(Item::Field(f)) if f.role == Role::Peer);
@@ -108,7 +109,7 @@ impl Format {
     }
 }
 
-/// Literals and fields as they stand in the text; neighbouring literals joined.
+/// Literals and fields as in the text; neighbouring literals joined.
 fn items(text: &str) -> Result<Vec<Item>, String> {
     let mut items: Vec<Item> = Vec::new();
     let mut rest = text;
@@ -201,7 +202,7 @@ fn directive(text: &str) -> Result<(Item, &str), String> {
 
 enum Meaning {
     Field(Class, Role),
-    /// An argument that Apache does not know, and writes as it stands.
+    /// An argument that Apache does not know, and writes unchanged.
     Literal,
 }
 
@@ -225,17 +226,23 @@ fn meaning(letter: &str, argument: &str, name: &str) -> Result<Meaning, String> 
         "t" => (time_class(argument, name)?, Role::Time),
         "s" => (Class::Number, Role::Status),
         "r" => (Class::Text, Role::Request),
-        "u" => (Class::User, Role::None),
-        "b" | "B" | "D" | "I" | "k" | "O" | "S" | "^FB" | "^FU" => (Class::Number, Role::None),
+        "u" => (Class::User, Role::User),
+        "b" | "B" | "O" => (Class::Number, Role::Bytes),
+        "D" | "I" | "k" | "S" | "^FB" | "^FU" => (Class::Number, Role::None),
         "T" => return Ok(number(&["", "s", "ms", "us"])),
-        "p" => return Ok(number(&["", "canonical", "local", "remote"])),
+        "p" if among(&["", "canonical", "local"]) => (Class::Number, Role::Port),
+        "p" => return Ok(number(&["remote"])),
         "P" if among(&["hextid"]) => (Class::Hex, Role::None),
         "P" => return Ok(number(&["", "pid", "tid"])),
-        "l" | "L" | "R" | "X" => (Class::Word, Role::None),
+        "l" => (Class::Word, Role::Ident),
+        "L" | "R" | "X" => (Class::Word, Role::None),
         "i" if argument.eq_ignore_ascii_case("user-agent") => (Class::Text, Role::Agent),
-        "C" | "e" | "f" | "H" | "i" | "m" | "n" | "o" | "q" | "U" | "^ti" | "^to" => {
-            (Class::Text, Role::None)
-        }
+        "i" if argument.eq_ignore_ascii_case("referer") => (Class::Text, Role::Referer),
+        "m" => (Class::Text, Role::Method),
+        "U" => (Class::Text, Role::Path),
+        "q" => (Class::Text, Role::Query),
+        "H" => (Class::Text, Role::Protocol),
+        "C" | "e" | "f" | "i" | "n" | "o" | "^ti" | "^to" => (Class::Text, Role::None),
         "c" | "x" if TLS_WORDS.contains(&argument) => (Class::Word, Role::None),
         "c" | "x" => {
             return Err(format!(
@@ -254,7 +261,7 @@ fn meaning(letter: &str, argument: &str, name: &str) -> Result<Meaning, String> 
     Ok(Meaning::Field(class, role))
 }
 
-/// What mod_ssl tells of a connection in words of OpenSSL's.
+/// What mod_ssl says of a connection in OpenSSL's words.
 const TLS_WORDS: [&str; 11] = [
     "SSL_PROTOCOL",
     "SSL_CIPHER",
@@ -282,14 +289,50 @@ fn time_class(argument: &str, name: &str) -> Result<Class, String> {
     }
 }
 
-/// Fields whose end cannot be told by their form count as words of a client's; what stands side
+/// Times that are side by side, or have only marks like `.` or a blank between them, are one time.
+fn with_whole_times(items: Vec<Item>) -> Vec<Item> {
+    let mut whole: Vec<Item> = Vec::new();
+    for item in items {
+        whole.push(item);
+        let joined = match whole.as_slice() {
+            [.., Item::Field(a), Item::Field(b)] => joined(a, b"", b).map(|time| (2, time)),
+            [.., Item::Field(a), Item::Literal(between), Item::Field(b)] => {
+                joined(a, between, b).map(|time| (3, time))
+            }
+            _ => None,
+        };
+        if let Some((count, time)) = joined {
+            whole.truncate(whole.len() - count);
+            whole.push(Item::Field(time));
+        }
+    }
+    whole
+}
+
+fn joined(a: &Field, between: &[u8], b: &Field) -> Option<Field> {
+    let (Class::Custom(first), Class::Custom(second)) = (&a.class, &b.class) else {
+        return None;
+    };
+    let marks = between.len() <= 3 && between.iter().all(|byte| b" .,:;_T/+-".contains(byte));
+    let ends = match between.first() {
+        Some(byte) => first.ends_before(*byte),
+        None => first.ends_before(b'0') && first.ends_before(b'+'),
+    };
+    (marks && ends && !a.or_dash && !b.or_dash).then(|| Field {
+        name: format!("{}{}{}", a.name, String::from_utf8_lossy(between), b.name),
+        class: Class::Custom(first.clone().joined(between, second.clone())),
+        ..a.clone()
+    })
+}
+
+/// Fields that have no form count as words of a client; what is side
 /// by side is one such field.
-fn only_told(items: Vec<Item>) -> Vec<Item> {
-    let mut told: Vec<Item> = Vec::new();
+fn only_clear(items: Vec<Item>) -> Vec<Item> {
+    let mut clear: Vec<Item> = Vec::new();
     let mut items = items.into_iter().peekable();
     while let Some(item) = items.next() {
         let Item::Field(mut field) = item else {
-            told.push(item);
+            clear.push(item);
             continue;
         };
         let alone = match &field.class {
@@ -303,7 +346,10 @@ fn only_told(items: Vec<Item>) -> Vec<Item> {
             field = Field {
                 name: format!("{}{}", field.name, next.name),
                 class: Class::Text,
-                role: Role::None,
+                role: match (field.role, next.role) {
+                    (Role::Path, Role::Query) => Role::Path,
+                    _ => Role::None,
+                },
                 or_dash: false,
                 stop: None,
             };
@@ -328,9 +374,9 @@ fn only_told(items: Vec<Item>) -> Vec<Item> {
             field.class = Class::Text;
             field.role = Role::None;
         }
-        told.push(Item::Field(field));
+        clear.push(Item::Field(field));
     }
-    told
+    clear
 }
 
 /// Of several times or addresses of one kind the first one, of several statuses the last
@@ -351,96 +397,6 @@ fn keep_one(items: &mut [Item]) {
             role => role,
         };
         seen.push(field.role);
-    }
-}
-
-/// Which field tells the client; else why none is believed.
-fn believed(items: &[Item]) -> Result<Role, String> {
-    let at = |role| {
-        items
-            .iter()
-            .position(|item| matches!(item, Item::Field(field) if field.role == role))
-    };
-    let found = [Role::Client, Role::Remote, Role::Peer]
-        .into_iter()
-        .find_map(|role| Some((role, at(role)?)));
-    let Some((role, at)) = found else {
-        let claims = items.iter().find_map(|item| match item {
-            Item::Field(field) if claims_an_address(&field.name) => Some(&field.name),
-            _ => None,
-        });
-        return Err(match claims {
-            Some(name) => format!(
-                "no line of this format can ban anybody: what stands in `{name}` is what a client \
-                 says; put %a first (with mod_remoteip it is the client behind a trusted proxy)"
-            ),
-            None => "no line of this format can ban anybody: Apache's own word for the client, \
-                     %a, does not stand in it by itself"
-                .to_owned(),
-        });
-    };
-    match items.iter().take(at).find_map(unclosed) {
-        None => Ok(role),
-        Some(name) => Err(format!(
-            "no line of this format can ban anybody: the client's address stands behind `{name}`, \
-             which a client writes, so it could be forged; put %a first, or quotes around `{name}`"
-        )),
-    }
-}
-
-fn claims_an_address(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    [
-        "forwarded",
-        "{x-real-ip}",
-        "{cf-connecting-ip}",
-        "{true-client-ip}",
-        "{client-ip}",
-    ]
-    .iter()
-    .any(|word| name.contains(word))
-}
-
-/// The name of a field that a client writes and that no fence closes.
-fn unclosed(item: &Item) -> Option<&str> {
-    match item {
-        Item::Field(field) if field.class.is_text() && !field.stop.is_some_and(is_fence) => {
-            Some(&field.name)
-        }
-        _ => None,
-    }
-}
-
-/// Addresses behind words that no fence closes are nobody's; and all that stands between two
-/// such words is as the client likes it.
-fn forget_uncertain(items: &mut [Item]) {
-    let mut open = false;
-    // Fields since words of the client's that no fence has ended; `None` where there are none.
-    let mut since: Option<Vec<usize>> = None;
-    let mut uncertain: Vec<usize> = Vec::new();
-    for (at, item) in items.iter_mut().enumerate() {
-        match item {
-            Item::Literal(text) if text.iter().any(|b| is_fence(*b)) => since = None,
-            Item::Literal(_) => {}
-            Item::Field(field) if field.class.is_text() => {
-                uncertain.extend(since.take().into_iter().flatten());
-                since = Some(Vec::new());
-                open |= !field.stop.is_some_and(is_fence);
-            }
-            Item::Field(field) => {
-                if open && field.role.is_address() {
-                    field.role = Role::None;
-                }
-                if let Some(since) = &mut since {
-                    since.push(at);
-                }
-            }
-        }
-    }
-    for at in uncertain {
-        if let Some(Item::Field(field)) = items.get_mut(at) {
-            field.role = Role::None;
-        }
     }
 }
 
@@ -482,7 +438,7 @@ fn steps(items: Vec<Item>) -> Result<Vec<Step>, String> {
                         && form.any_byte(is_fence)
                     {
                         return Err(format!(
-                            "`{}` in a log format holds a quote or a tab and stands behind words \
+                            "`{}` in a log format holds a quote or a tab and follows words \
                              of a client's: put these into quotes",
                             field.name
                         ));

@@ -1,86 +1,32 @@
-//! A log line into fields, and above all: which bytes are Apache's own word for the client.
+//! A log line into fields, and above all: which bytes are Apache's client field.
 //!
 //! Lines are bytes, without their final newline. Nothing here allocates per line.
 #![forbid(unsafe_code)]
 
 mod access;
 mod address;
+mod belief;
 mod display;
 mod error;
 mod errorformat;
+mod fields;
 mod format;
+mod glimpse;
+mod rendered;
 mod shape;
 mod strftime;
 pub mod time;
 mod unescape;
 
-use std::net::IpAddr;
-use std::ops::Range;
 use std::sync::OnceLock;
 
-use serde::{Deserialize, Serialize};
-
-pub use display::display;
+pub use display::{display, display_json, display_lines};
 use errorformat::ErrorFormat;
+pub use fields::{Client, ClientSource, Kind, Record, Rest};
 use format::Format;
-use time::Stamp;
+pub use glimpse::glimpse;
+pub use rendered::Rendered;
 pub use unescape::unescape;
-
-/// Which of Apache's two kinds of log a pipe carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// `CustomLog`, `TransferLog`, `GlobalLog`.
-    Access,
-    /// `ErrorLog`.
-    Error,
-}
-
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Kind::Access => "access",
-            Kind::Error => "error",
-        })
-    }
-}
-
-/// The client as Apache names it in a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Client<'a> {
-    /// The address, `::ffff:a.b.c.d` already unmapped to IPv4.
-    pub addr: IpAddr,
-    /// The exact text in the line (without a port): what `<HOST>` stands for.
-    pub text: &'a [u8],
-}
-
-/// The fields of one line. All borrow from the line.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Record<'a> {
-    /// Apache's own client field: `%a`, else `%h` where an address stands there, else `%{c}a`;
-    /// in the error log the first `[client ...]` after the prefix. `None`: nobody can be banned.
-    pub client: Option<Client<'a>>,
-    /// `%{c}a`, the peer of the connection, where the format carries it beside the client.
-    pub peer: Option<IpAddr>,
-    /// `%v`, where the format carries it, without the port.
-    pub vhost: Option<&'a [u8]>,
-    /// Where the (first) time stands in the line, without brackets. fail2ban cuts it out before
-    /// matching.
-    pub time: Option<Range<usize>>,
-    /// What the line's times say; `None` where they do not tell the day.
-    pub stamp: Option<Stamp>,
-    /// `%>s`.
-    pub status: Option<u16>,
-    /// `%r` as logged (still escaped).
-    pub request: Option<&'a [u8]>,
-    /// `%{User-Agent}i` as logged.
-    pub agent: Option<&'a [u8]>,
-    /// The process that wrote an error line; `None` in the form of Apache 2.2.
-    pub pid: Option<u64>,
-    /// Where in a long error line a second prefix of Apache's stands: what follows may be a
-    /// neighbour's line, or a client's imitation of one.
-    pub second: Option<usize>,
-}
 
 /// The formats that have a name, in the order in which `auto` tries them. They cannot be mistaken
 /// for one another: each must fit a line from end to end, and no `%v:%p` fits an address.
@@ -101,20 +47,34 @@ const NAMED: [(&str, &str); 5] = [
     ("common", r#"%h %l %u %t "%r" %>s %O"#),
 ];
 
+/// The first of [`NAMED`], which have every field of `combined` in its order.
+const WHOLE_NAMED: usize = 3;
+
 /// Up to this many bytes an error line comes through the pipe in one piece, newline included.
 pub(crate) const WHOLE: usize = 4096;
 
 /// A log format, compiled: turns lines into records. Shared by threads.
 ///
-/// # Whom a line names
+/// # The client of a line
 ///
-/// A record has a client only where Apache's own word for it stands in the line and no client
+/// A record has a client only if Apache's client field is in the line and no client
 /// could have written it: see `format` (LogFormat) and `errorformat` (ErrorLogFormat). Where the
 /// format itself forbids that, [`Parser::doubt`] says so. An access line without such a client is
-/// no record: it could ban nobody.
+/// no record: it could ban no client.
 #[derive(Debug)]
 pub struct Parser {
     form: Form,
+}
+
+/// The string of a directive as it is in Apache's configuration.
+fn pasted(text: &str) -> Option<&str> {
+    let (name, rest) = text.trim().split_once([' ', '\t'])?;
+    let names = ["LogFormat", "ErrorLogFormat", "CustomLog", "GlobalLog"];
+    names
+        .iter()
+        .find(|known| known.eq_ignore_ascii_case(name))?;
+    let (_, rest) = rest.split_once('"')?;
+    Some(rest.rsplit_once('"')?.0)
 }
 
 #[derive(Debug)]
@@ -128,6 +88,8 @@ enum Form {
         /// Of the named ones, else the LogFormat string.
         name: String,
         format: Format,
+        /// It reads as one of the first [`WHOLE_NAMED`] of [`NAMED`] does.
+        as_named: bool,
     },
     Auto {
         candidates: Vec<(&'static str, Format)>,
@@ -139,11 +101,12 @@ enum Form {
 impl Parser {
     /// `format` is `combined`, `vhost_combined`, `common`, `vhost_common`, `pipeban`, a
     /// LogFormat string, or `auto`; for the error log `default`, an ErrorLogFormat string, or
-    /// `auto`.
+    /// `auto`. A whole directive, `LogFormat "..." name`, counts as its string.
     ///
     /// # Errors
     /// A text for the operator when the format is not known.
     pub fn new(kind: Kind, format: &str) -> Result<Parser, String> {
+        let format = pasted(format).unwrap_or(format);
         let form = match (kind, format) {
             (Kind::Error, "default" | "auto") => Form::Error,
             (Kind::Error, text) => Form::ErrorFormat {
@@ -160,9 +123,15 @@ impl Parser {
             (Kind::Access, _) => {
                 let named = NAMED.iter().find(|(name, _)| *name == format);
                 let (name, text) = named.copied().unwrap_or((format, format));
+                let format = Format::compile(text)?;
+                let mut whole = NAMED.iter().take(WHOLE_NAMED);
+                let reads = |(_, text): &(&str, &str)| {
+                    Format::compile(text).is_ok_and(|named| named.reads(&format))
+                };
                 Form::Access {
+                    as_named: whole.any(reads),
                     name: name.into(),
-                    format: Format::compile(text)?,
+                    format,
                 }
             }
         };
@@ -203,11 +172,22 @@ impl Parser {
                 if !with_client(&record) {
                     return None;
                 }
-                // Another thread may have been first; its choice stands from the next line.
+                // Another thread may have been first; its choice holds from the next line.
                 let _ = chosen.set(at);
                 Some(record)
             }
         }
+    }
+
+    /// The fields of the beginning of an access line, up to the field in which it is cut; `None` for
+    /// error lines, which Apache keeps short, and while `auto` has not decided.
+    pub fn parse_beginning<'a>(&self, line: &'a [u8]) -> Option<Record<'a>> {
+        let format = match &self.form {
+            Form::Error | Form::ErrorFormat { .. } => return None,
+            Form::Access { format, .. } => format,
+            Form::Auto { candidates, chosen } => &candidates.get(*chosen.get()?)?.1,
+        };
+        access::parse_beginning(format, line).filter(|record| record.client.is_some())
     }
 
     /// The format in use: its name (`default` for the error log), or the string it was made of;
@@ -223,7 +203,7 @@ impl Parser {
         }
     }
 
-    /// Why no line of this format can ban anybody; `None`: they can.
+    /// Why lines of this format can ban no client; `None`: they can.
     pub fn doubt(&self) -> Option<&str> {
         match &self.form {
             Form::Error | Form::Auto { .. } => None,
@@ -232,7 +212,7 @@ impl Parser {
         }
     }
 
-    /// Whether the client is what stands where `%h` does: with `HostnameLookups` a name.
+    /// Whether the client is the value of `%h`: with `HostnameLookups` a name.
     pub fn is_client_by_name(&self) -> bool {
         match &self.form {
             Form::Access { format, .. } => format.is_client_by_name(),
@@ -259,10 +239,20 @@ impl Parser {
         }
     }
 
+    /// Whether a line holds every text of its [`Rendered`] form (with the peer as its client), but
+    /// for the client's address.
+    pub fn holds_rendered(&self) -> bool {
+        match &self.form {
+            Form::Access { as_named, .. } => *as_named,
+            Form::Auto { chosen, .. } => chosen.get().is_some_and(|at| *at < WHOLE_NAMED),
+            Form::Error | Form::ErrorFormat { .. } => false,
+        }
+    }
+
     /// Why [`Parser::parse`] gave nothing for this line, in a few words.
     pub fn complaint(&self, line: &[u8]) -> &'static str {
         if self.names_nobody(line) {
-            return "no address stands where the client should";
+            return "no address is where the client should be";
         }
         match &self.form {
             Form::Error | Form::ErrorFormat { .. } => "it does not begin as Apache's lines do",
@@ -272,7 +262,7 @@ impl Parser {
         }
     }
 
-    /// Whether it is an access line that lacks nothing but the client's address: a name stands
+    /// Whether it is an access line that lacks only the client's address: a name is
     /// there.
     pub fn names_nobody(&self, line: &[u8]) -> bool {
         let is = |format: &Format| {
@@ -290,7 +280,7 @@ impl Parser {
         }
     }
 
-    /// Where in an error line a second prefix of Apache's stands: see [`second_prefix`].
+    /// Where in an error line a second prefix of Apache's is: see [`second_prefix`].
     pub fn second_prefix(&self, line: &[u8]) -> Option<usize> {
         match &self.form {
             Form::Error => second_prefix(line),
@@ -300,7 +290,7 @@ impl Parser {
     }
 }
 
-/// Where in an error line a second prefix of Apache's stands: two lines torn into one, or a
+/// Where in an error line a second prefix of Apache's is: two lines torn into one, or a
 /// client's imitation. Access lines have none: what would look like one lacks its quotes.
 pub fn second_prefix(line: &[u8]) -> Option<usize> {
     memchr::memmem::find_iter(line, b"[pid ")

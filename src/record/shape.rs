@@ -1,15 +1,16 @@
-//! What a compiled format is made of: literals, and fields whose form tells where they end.
+//! What a compiled format is made of: literals, and fields with a form that shows their end.
 
+use super::fields::{Client, Record};
 use super::strftime::{Partial, TimeForm};
 use super::time::{self, Stamp};
-use super::{Client, Record, address, error};
+use super::{address, error};
 
 /// One step through a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Item {
-    /// These bytes stand there.
+    /// These bytes.
     Literal(Vec<u8>),
-    /// A field's value stands there.
+    /// A field's value.
     Field(Field),
 }
 
@@ -39,7 +40,7 @@ impl Eq for Field {}
 
 impl Field {
     /// Whether this one reads what the other one writes as the other does: also an address where
-    /// a name may stand.
+    /// a name is possible.
     pub(super) fn reads(&self, other: &Field) -> bool {
         let address = self.role == Role::Remote && other.role == Role::Client;
         let rest = (self.or_dash, self.stop) == (other.or_dash, other.stop);
@@ -76,9 +77,9 @@ pub(super) enum Class {
     SourceLine,
     /// `(36)File name too long`
     Errno,
-    /// A word of Apache's own; of mod_ident: no blank can stand in it.
+    /// A word of Apache's or mod_ident's: it has no blank.
     Word,
-    /// Words that a client may have chosen; only what stands around them tells where they end.
+    /// Words that a client may have chosen; only the text around them shows where they end.
     Text,
     /// `%u`: the same, and `""` for an empty name.
     User,
@@ -107,8 +108,30 @@ pub(super) enum Role {
     Request,
     /// `%{User-Agent}i`
     Agent,
+    /// `%{Referer}i`
+    Referer,
+    /// `%u`
+    User,
+    /// `%b`, `%B`, `%O`
+    Bytes,
+    /// `%m` of the error log
+    Module,
+    /// `%l` of the error log
+    Level,
     /// `%P` of the error log
     Pid,
+    /// `%l` of the access log
+    Ident,
+    /// `%p`
+    Port,
+    /// `%m` of the access log
+    Method,
+    /// `%U`, `%U%q`
+    Path,
+    /// `%q`
+    Query,
+    /// `%H`
+    Protocol,
 }
 
 impl Role {
@@ -129,7 +152,7 @@ impl Class {
         matches!(self, Class::Text | Class::User)
     }
 
-    /// Whether such a value ends for sure where a literal that begins with `next` stands.
+    /// Whether such a value ends for sure at a literal that begins with `next`.
     pub(super) fn ends_before(&self, next: u8) -> bool {
         match self {
             Class::Address => !(next.is_ascii_hexdigit() || b":.%".contains(&next)),
@@ -196,7 +219,7 @@ impl Field {
         self.before_port(text, address + zone)
     }
 
-    /// Where a colon follows the field it is the last one: IPv6 has its own.
+    /// Where a colon follows the field it is the last one: IPv6 has colons too.
     fn before_port(&self, text: &[u8], length: usize) -> Option<usize> {
         if self.stop == Some(b':') {
             memchr::memrchr(b':', text.get(..length)?)
@@ -234,14 +257,14 @@ fn nonempty(length: usize) -> Option<usize> {
     (length > 0).then_some(length)
 }
 
-/// `2001:db8::7:0`: IPv6 has no brackets of its own, the port is behind the last colon. The
+/// `2001:db8::7:0`: IPv6 has no brackets, the port is behind the last colon. The
 /// address and the length of both; `-` is both.
 fn address_and_port(text: &[u8]) -> Option<(&[u8], usize)> {
     if text.first() == Some(&b'-') {
         return Some((text.get(..1)?, 1));
     }
     let all = text.get(..run(text, is_address_or_name))?;
-    // A colon of the format's own may follow.
+    // A colon of the format may follow.
     let all = all.strip_suffix(b":").unwrap_or(all);
     let colon = memchr::memrchr(b':', all)?;
     let port = std::str::from_utf8(all.get(colon + 1..)?).ok()?;
@@ -262,7 +285,10 @@ fn bracketed_time(text: &[u8], times: &mut Times) -> Option<usize> {
 }
 
 fn error_time(text: &[u8], times: &mut Times) -> Option<usize> {
-    let (stamp, rest) = time::error(text).or_else(|| time::compact(text))?;
+    let (mut stamp, mut rest) = time::error(text).or_else(|| time::compact(text))?;
+    if let Some((offset, after)) = time::offset(rest) {
+        (stamp.offset, rest) = (Some(offset), after);
+    }
     times.stamp = Some(stamp);
     Some(text.len() - rest.len())
 }
@@ -314,7 +340,7 @@ impl<'a> Reading<'a> {
         Some(rest)
     }
 
-    /// Reads one field whose form ends it; what follows it.
+    /// Reads one field that its form ends; what follows it.
     pub(super) fn field(&mut self, field: &Field, text: &'a [u8]) -> Option<&'a [u8]> {
         let length = field.length(text, &mut self.times)?;
         let (value, rest) = text.split_at_checked(length)?;
@@ -337,10 +363,28 @@ impl<'a> Reading<'a> {
             Role::Peer => self.peer = address(),
             Role::Vhost => self.record.vhost = Some(value).filter(|value| *value != b"-"),
             Role::Time => self.put_time(field, value),
-            Role::Status => self.record.status = number(value),
+            Role::Status => {
+                self.record.status = number(value);
+                self.record.rest.status = Some(value);
+            }
             Role::Request => self.record.request = Some(value),
             Role::Agent => self.record.agent = Some(value),
+            Role::Referer => self.record.referer = Some(value),
+            Role::User => self.record.user = Some(value),
+            // Apache writes `-` for no bytes.
+            Role::Bytes => {
+                self.record.bytes = number(value).or(Some(0));
+                self.record.rest.bytes = Some(value);
+            }
+            Role::Module => self.record.module = Some(value),
+            Role::Level => self.record.level = Some(value),
             Role::Pid => self.record.pid = number(value),
+            Role::Ident => self.record.rest.ident = Some(value),
+            Role::Port => self.record.rest.port = Some(value),
+            Role::Method => self.record.rest.method = Some(value),
+            Role::Path => self.record.rest.path = Some(value),
+            Role::Query => self.record.rest.query = Some(value),
+            Role::Protocol => self.record.rest.protocol = Some(value),
         }
     }
 
@@ -354,12 +398,17 @@ impl<'a> Reading<'a> {
         self.record.time = Some(start + brackets..start + value.len() - brackets);
     }
 
-    /// Whether a time stood there.
+    /// Notes what follows the fields of an error line.
+    pub(super) fn message(&mut self, text: &'a [u8]) {
+        self.record.message = Some(text.trim_ascii_start());
+    }
+
+    /// Whether there was a time.
     pub(super) fn has_time(&self) -> bool {
         self.record.time.is_some()
     }
 
-    /// The record; `from` is the field that tells the client.
+    /// The record; `from` is the field that names the client.
     pub(super) fn record(self, from: Option<Role>) -> Record<'a> {
         Record {
             client: match from {

@@ -51,7 +51,7 @@ enum Unit {
     Since(i64),
 }
 
-/// A time as several fields of one line may tell it.
+/// A time as several fields of one line give it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Partial {
     year: Option<i16>,
@@ -121,7 +121,7 @@ impl Partial {
 }
 
 impl TimeForm {
-    /// Compiles what stands in the braces of `%{...}t`, without `begin:` and `end:`.
+    /// Compiles the text in the braces of `%{...}t`, without `begin:` and `end:`.
     ///
     /// # Errors
     /// Names a conversion that is not known, or that would end the line.
@@ -145,13 +145,22 @@ impl TimeForm {
         Ok(TimeForm { parts })
     }
 
-    /// Whether a byte of the format's own text is one of these.
+    /// This time, these bytes and another time, as one.
+    pub(super) fn joined(self, between: &[u8], other: TimeForm) -> TimeForm {
+        let bytes = between.iter().copied().map(Part::Byte);
+        let parts = self.parts.into_iter().chain(bytes).chain(other.parts);
+        TimeForm {
+            parts: parts.collect(),
+        }
+    }
+
+    /// Whether a byte of the format's text is one of these.
     pub(super) fn any_byte(&self, is: impl Fn(u8) -> bool) -> bool {
         let byte = |part: &Part| matches!(part, Part::Byte(byte) if is(*byte));
         self.parts.iter().any(byte)
     }
 
-    /// Whether what stands behind the time can be told from its last digits or letters.
+    /// Whether the text behind the time can be distinguished from its last digits or letters.
     pub(super) fn ends_before(&self, next: u8) -> bool {
         match self.parts.last() {
             Some(Part::Digits { least, most, .. }) => least == most || !next.is_ascii_digit(),

@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use std::net::IpAddr;
+
 use super::*;
 
 mod roundtrip;
@@ -99,7 +101,7 @@ fn odd_lines_parse() {
 }
 
 #[test]
-fn the_user_ends_where_the_time_stands_and_nowhere_before() {
+fn the_user_ends_at_the_time_and_not_before() {
     let parser = access("combined");
     for user in [
         "us er",
@@ -188,7 +190,7 @@ fn the_client_is_the_first_of_a_h_and_c_a_and_nobody_where_that_is_no_address() 
             Some("2001:db8::1"),
         ),
         ("%h:%{remote}p %l", "192.0.2.1:443 -", Some("192.0.2.1")),
-        // A name is never resolved; %a stands for it.
+        // A name is never resolved; %a is the address.
         ("%h %l", "host.example -", None),
         ("%h %a", "host.example 192.0.2.1", Some("192.0.2.1")),
         ("%h %{c}a", "host.example 192.0.2.1", None),
@@ -269,7 +271,7 @@ fn every_directive_is_known_and_what_is_not_is_said_in_words() {
         ("%h %200", "before its letter"),
         ("%h %U\\n%r", "several lines"),
         ("%h %{SSL_TLS_SNI}x", "2.4.64"),
-        ("%h %U %{\"%H\"}t", "behind words"),
+        ("%h %U %{\"%H\"}t", "follows words"),
     ] {
         let error = Parser::new(Kind::Access, format).unwrap_err();
         assert!(error.contains(word), "{format}: {error}");
@@ -298,7 +300,7 @@ fn odd_formats_are_read() {
             Some(401),
             None,
         ),
-        // What stands between two unclosed words is as the client likes it.
+        // The client chooses what is between two unclosed words.
         (
             "%a %U %s %{Referer}i",
             "192.0.2.1 /x 200 y 404 z",
@@ -348,7 +350,7 @@ fn times_of_any_format_are_read_and_the_first_is_cut_out() {
         (
             "%{%F}t %{%T}t.%{msec_frac}t %a",
             "2026-11-22 11:00:32.123 ::1",
-            "2026-11-22",
+            "2026-11-22 11:00:32.123",
         ),
     ] {
         let record = access(format).parse(line.as_bytes()).expect(line);

@@ -1,13 +1,15 @@
-//! The two spellings of a time that Apache's logs use, recognised strictly.
-//!
-//! Strict, because where a time stands is what ends a user name that may hold anything.
+//! Reads times: strictly those of Apache's logs, because the place of the time ends a user name
+//! that may hold anything; and the common spellings of other programs.
+
+use std::ops::Range;
+use std::time::Duration;
 
 pub(super) const MONTHS: [&[u8; 3]; 12] = [
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
 ];
 const DAYS: [&[u8; 3]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
 
-/// A time as it stands in a line: calendar fields, nothing converted.
+/// A time as in a line: calendar fields, nothing converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// Four digits.
@@ -26,46 +28,37 @@ pub struct Stamp {
     pub offset: Option<i32>,
 }
 
+impl Stamp {
+    /// The number of the period of this length that the time is in. At the end of a month one may
+    /// be shorter.
+    pub fn period(&self, length: Duration) -> i64 {
+        let days = (i64::from(self.year) * 12 + i64::from(self.month)) * 31 + i64::from(self.day);
+        let minutes = (days * 24 + i64::from(self.hour)) * 60 + i64::from(self.minute);
+        let seconds = minutes * 60 + i64::from(self.second);
+        seconds / i64::try_from(length.as_secs()).unwrap_or(i64::MAX).max(1)
+    }
+}
+
 /// `22/Nov/2026:11:00:32 +0000` at the front of `text`, and what follows it.
 pub(super) fn access(text: &[u8]) -> Option<(Stamp, &[u8])> {
     let (day, text) = number(text, 2)?;
     let (month, text) = month(text.strip_prefix(b"/")?)?;
     let (year, text) = number(text.strip_prefix(b"/")?, 4)?;
     let ((hour, minute, second), text) = clock(text.strip_prefix(b":")?)?;
-    let (sign, text) = text.strip_prefix(b" ")?.split_first()?;
-    let sign = match sign {
-        b'+' => 1,
-        b'-' => -1,
-        _ => return None,
-    };
-    let (hours, text) = number(text, 2)?;
-    let (minutes, text) = number(text, 2)?;
-    if hours > 25 || minutes > 59 {
-        return None;
-    }
-    let offset = Some(sign * i32::from(hours * 60 + minutes) * 60);
-    Some((
-        stamp(year, month, day, (hour, minute, second), offset)?,
-        text,
-    ))
+    let text = text.strip_prefix(b" ")?;
+    let (offset, rest) = zone(text).filter(|(_, rest)| text.len() - rest.len() == 5)?;
+    let time = (hour, minute, second);
+    Some((stamp(year, month, day, time, Some(offset))?, rest))
 }
 
 /// `Sun Nov 22 11:00:33.366318 2026`, with or without a fraction, and what follows it.
 pub(super) fn error(text: &[u8]) -> Option<(Stamp, &[u8])> {
-    let (weekday, text) = text.split_at_checked(3)?;
+    let weekday = text.get(..3)?;
     if !DAYS.iter().any(|day| *day == weekday) {
         return None;
     }
-    let (month, text) = month(text.strip_prefix(b" ")?)?;
-    let text = text.strip_prefix(b" ")?;
-    let (day, text) = match text.strip_prefix(b" ") {
-        Some(text) => number(text, 1)?,
-        None => number(text, 2)?,
-    };
-    let (time, text) = clock(text.strip_prefix(b" ")?)?;
-    let text = fraction(text)?;
-    let (year, text) = number(text.strip_prefix(b" ")?, 4)?;
-    Some((stamp(year, month, day, time, None)?, text))
+    let (stamp, rest) = named_month(text)?;
+    Some((stamp?, rest))
 }
 
 /// `2026-11-22 11:00:33.366318`, as `%{c}t` of an ErrorLogFormat, and what follows it.
@@ -81,7 +74,101 @@ pub(super) fn compact(text: &[u8]) -> Option<(Stamp, &[u8])> {
     Some((stamp(year, month, day, time, None)?, text))
 }
 
-/// Skips `.366318`, where it stands there.
+/// ` +0100`, as `%{z}t` of an ErrorLogFormat, and what follows it.
+pub(super) fn offset(text: &[u8]) -> Option<(i32, &[u8])> {
+    let text = text.strip_prefix(b" ")?;
+    zone(text).filter(|(_, rest)| text.len() - rest.len() == 5)
+}
+
+/// The first time in a line of any program: where it is, and what it says if it names the year.
+///
+/// Known are `[Sun ]Nov 22 11:00:33[.366][ 2026]`, `22/Nov/2026:11:00:32[.366][ +0000]` and
+/// `2026-11-22T11:00:33[.366][+0000]`, with `/` or `-` between the numbers of a date and a blank
+/// before the hour, too. `[time ]`, with a blank, is found with its brackets.
+pub fn find(line: &[u8]) -> Option<(Range<usize>, Option<Stamp>)> {
+    let begins = |at: &usize| {
+        let before = at.checked_sub(1).and_then(|at| line.get(at));
+        before.is_none_or(|byte| !byte.is_ascii_alphanumeric())
+    };
+    (0..line.len()).filter(begins).find_map(|at| {
+        let text = line.get(at..)?;
+        let (stamp, rest) = match text.first()? {
+            b'0'..=b'9' => numbers(text).map(|(stamp, rest)| (Some(stamp), rest)),
+            _ => named_month(text),
+        }?;
+        let blanks = rest.trim_ascii_start();
+        let bracketed = at.checked_sub(1).filter(|at| line.get(*at) == Some(&b'['));
+        Some(match (bracketed, blanks.strip_prefix(b"]")) {
+            (Some(from), Some(after)) if blanks.len() < rest.len() => {
+                (from..line.len() - after.len(), stamp)
+            }
+            _ => (at..line.len() - rest.len(), stamp),
+        })
+    })
+}
+
+/// `Sun Nov 22 11:00:33 2026`, the weekday and the year optional.
+fn named_month(text: &[u8]) -> Option<(Option<Stamp>, &[u8])> {
+    let weekday = DAYS
+        .iter()
+        .find_map(|day| text.strip_prefix(*day)?.strip_prefix(b" "));
+    let (month, text) = month(weekday.unwrap_or(text))?;
+    let text = text.strip_prefix(b" ")?;
+    let (day, text) = match text.strip_prefix(b" ") {
+        Some(text) => number(text, 1)?,
+        None => number(text, 2)?,
+    };
+    let (time, text) = clock(text.strip_prefix(b" ")?)?;
+    let text = fraction(text)?;
+    let year = text.strip_prefix(b" ").and_then(|text| number(text, 4));
+    match year.filter(|(_, rest)| !rest.first().is_some_and(u8::is_ascii_digit)) {
+        Some((year, rest)) => Some((stamp(year, month, day, time, None), rest)),
+        None => Some((None, text)),
+    }
+}
+
+/// `22/Nov/2026:11:00:32 +0000`, `2026-11-22 11:00:33`, the zone optional.
+fn numbers(text: &[u8]) -> Option<(Stamp, &[u8])> {
+    let (year, month, day, text) = match number(text, 4) {
+        Some((year, text)) => {
+            let (month, text) = number(split(text, b"-/")?, 2)?;
+            let (day, text) = number(split(text, b"-/")?, 2)?;
+            (year, i8::try_from(month).ok()?, day, split(text, b" T")?)
+        }
+        None => {
+            let (day, text) = number(text, 2)?;
+            let (month, text) = month(split(text, b"-/")?)?;
+            let (year, text) = number(split(text, b"-/")?, 4)?;
+            (year, month, day, split(text, b" :")?)
+        }
+    };
+    let (time, text) = clock(text)?;
+    let text = fraction(text)?;
+    let zone = zone(text.strip_prefix(b" ").unwrap_or(text));
+    let (offset, text) = zone.map_or((None, text), |(offset, rest)| (Some(offset), rest));
+    Some((stamp(year, month, day, time, offset)?, text))
+}
+
+/// Skips one of these marks.
+fn split<'t>(text: &'t [u8], marks: &[u8]) -> Option<&'t [u8]> {
+    let (first, rest) = text.split_first()?;
+    marks.contains(first).then_some(rest)
+}
+
+/// `+0130`, `+01:30`, `Z`.
+fn zone(text: &[u8]) -> Option<(i32, &[u8])> {
+    let (sign, text) = match text.split_first()? {
+        (b'Z', rest) => return Some((0, rest)),
+        (b'+', rest) => (1, rest),
+        (b'-', rest) => (-1, rest),
+        _ => return None,
+    };
+    let (hours, text) = number(text, 2)?;
+    let (minutes, text) = number(text.strip_prefix(b":").unwrap_or(text), 2)?;
+    (hours <= 25 && minutes <= 59).then_some((sign * i32::from(hours * 60 + minutes) * 60, text))
+}
+
+/// Skips `.366318`, if it is there.
 fn fraction(text: &[u8]) -> Option<&[u8]> {
     let Some(fraction) = text.strip_prefix(b".") else {
         return Some(text);
@@ -176,6 +263,43 @@ mod tests {
             "",
         ] {
             assert_eq!(read(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_first_time_of_a_line_is_found() {
+        for (line, found) in [
+            ("Jan 23 21:59:59 host x", Some("Jan 23 21:59:59")),
+            (
+                "[Sun Nov 22 11:00:33.366318 2026] [core:error]",
+                Some("Sun Nov 22 11:00:33.366318 2026"),
+            ),
+            (
+                "2005-01-23T21:59:59.981746+01:00 x",
+                Some("2005-01-23T21:59:59.981746+01:00"),
+            ),
+            (
+                "2012/04/09 11:53:29 [error] 2865#0",
+                Some("2012/04/09 11:53:29"),
+            ),
+            (
+                "[22-Jan-2013 22:28:21 +0200]: x",
+                Some("22-Jan-2013 22:28:21 +0200"),
+            ),
+            (
+                "192.0.2.1 - - [22/Nov/2026:11:00:32 +0000] x",
+                Some("22/Nov/2026:11:00:32 +0000"),
+            ),
+            ("x [27/Jun/2013:11:55:44] y", Some("27/Jun/2013:11:55:44")),
+            (
+                "x [27/Jun/2013:11:55:44 ] y",
+                Some("[27/Jun/2013:11:55:44 ]"),
+            ),
+            ("1.2.3.4 - - [22/Nov/2026:11:00] x", None),
+            ("", None),
+        ] {
+            let at = find(line.as_bytes()).map(|(at, _)| &line[at]);
+            assert_eq!(at, found, "{line}");
         }
     }
 }

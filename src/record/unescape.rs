@@ -22,7 +22,7 @@ pub fn unescape(logged: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(sent)
 }
 
-/// The byte that `\...` at the front stands for, and the length of that.
+/// The byte that `\...` at the front means, and its length.
 fn escaped(text: &[u8]) -> Option<(u8, usize)> {
     let byte = match text.get(1)? {
         byte @ (b'"' | b'\\') => *byte,

@@ -1,15 +1,14 @@
-//! The tables, and the steps that lead to them. Steps go forward only; the number of those taken
-//! is SQLite's `user_version`.
+//! The tables, built by steps that go forward only. SQLite's `user_version` counts the steps taken.
 
 use rusqlite::Connection;
 
-use super::Error;
+use super::model::Error;
 
-/// One step a released schema; never edited, only added to.
+/// One step per released schema; steps are added, never edited.
 ///
 /// Wall times are milliseconds since 1970; `boot` columns are nanoseconds of CLOCK_BOOTTIME in the
-/// boot that `boot_id` names. `bans.ident` is what people see of a ban (`b17`), which `evidence.ban`
-/// refers to; `bans.id` is SQLite's.
+/// boot that `boot_id` names. `bans.ident` is the number that people see (`b17`), which
+/// `evidence.ban` refers to; `bans.id` is SQLite's. `bans.reason` is the text that a person gave.
 const STEPS: &[&str] = &[
     "
     CREATE TABLE bans (
@@ -75,10 +74,52 @@ const STEPS: &[&str] = &[
     CREATE INDEX evidence_ban ON evidence (ban);
     CREATE INDEX evidence_at ON evidence (at);
 ",
+    // Until here `reason` held pipeban's texts too.
+    "
+    ALTER TABLE bans ADD COLUMN cause TEXT NOT NULL DEFAULT 'jail';
+    UPDATE bans SET cause = CASE
+        WHEN reason = 'imported' THEN 'imported'
+        WHEN failures = 0 THEN 'manual'
+        WHEN reason = 'shared address: 10 minutes at most' THEN 'shared'
+        ELSE 'imported' END
+    WHERE failures = 0 OR reason IS NOT NULL;
+    UPDATE bans SET reason = NULL WHERE cause = 'shared' OR reason = 'imported';
+",
+    // Lists in JSON; '' is the empty one.
+    "
+    ALTER TABLE bans ADD COLUMN classes TEXT NOT NULL DEFAULT '';
+    ALTER TABLE bans ADD COLUMN vhosts TEXT NOT NULL DEFAULT '';
+",
+    // The rule that the last line before the ban hit, in a few words.
+    "
+    ALTER TABLE bans ADD COLUMN rule TEXT;
+",
 ];
+
+/// Whether a database has the newest schema, for those that only read it.
+pub(super) fn check(connection: &Connection) -> Result<(), Error> {
+    match steps_taken(connection)? {
+        found if found < STEPS.len() => Err(Error::Older {
+            found,
+            known: STEPS.len(),
+        }),
+        _ => Ok(()),
+    }
+}
 
 /// Brings a database to the newest schema.
 pub(super) fn upgrade(connection: &mut Connection) -> Result<(), Error> {
+    let found = steps_taken(connection)?;
+    for (number, step) in STEPS.iter().enumerate().skip(found) {
+        let step_taken = connection.transaction()?;
+        step_taken.execute_batch(step)?;
+        step_taken.pragma_update(None, "user_version", number as u32 + 1)?;
+        step_taken.commit()?;
+    }
+    Ok(())
+}
+
+fn steps_taken(connection: &Connection) -> Result<usize, Error> {
     let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let found = found as usize;
     if found > STEPS.len() {
@@ -87,11 +128,5 @@ pub(super) fn upgrade(connection: &mut Connection) -> Result<(), Error> {
             known: STEPS.len(),
         });
     }
-    for (number, step) in STEPS.iter().enumerate().skip(found) {
-        let step_taken = connection.transaction()?;
-        step_taken.execute_batch(step)?;
-        step_taken.pragma_update(None, "user_version", number as u32 + 1)?;
-        step_taken.commit()?;
-    }
-    Ok(())
+    Ok(found)
 }

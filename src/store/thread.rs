@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
-use super::mend;
-use super::{Database, Error, Home, Op, Opened, Saved};
+use super::database::{Database, Home};
+use super::model::{Error, Op, Saved};
+use super::open::{Opened, is_damage, open_or_begin, set_aside};
 use crate::jail::Now;
 
 /// Changes that come within this time share a commit.
@@ -17,10 +18,11 @@ const GATHER: Duration = Duration::from_millis(5);
 /// Changes in one commit at most.
 const MAX_GROUP: usize = 20_000;
 
-/// Changes kept while the database cannot be written.
+/// Changes kept while the database cannot be written; beyond it all of them are dropped, and the
+/// engine sends everything.
 const MAX_BACKLOG: usize = 100_000;
 
-/// How often a database that cannot be written is tried again.
+/// How often pipeban tries again to write.
 const RETRY: Duration = Duration::from_secs(2);
 
 struct Job<T> {
@@ -32,19 +34,21 @@ struct Job<T> {
 /// What became of a group of changes.
 #[derive(Debug)]
 pub struct Done<T> {
-    /// What was to follow these changes, in order.
+    /// What follows these changes, in order.
     pub then: Vec<T>,
-    /// Why the database holds not all of it, or none; `None`: it is committed.
+    /// Whether the database has all changes up to here.
+    pub committed: bool,
+    /// Why the database lacks some of them or all.
     pub trouble: Option<String>,
-    /// Something that was put right, to be told.
+    /// What pipeban repaired, for the log.
     pub event: Option<String>,
-    /// The database does not hold all that is known, and perhaps holds what is not: what it holds,
-    /// where that was not read before. To be answered with [`Op::Anew`] and everything.
-    pub anew: Option<Saved>,
+    /// The database lacks what the engine knows: answer with [`Op::Clear`] and everything. Holds
+    /// what the engine has not read of the database yet.
+    pub rewrite: Option<Saved>,
 }
 
-/// The way to the database. `T` is what follows when a change is committed, or will not be: the
-/// engine goes on without a database that cannot be written.
+/// The way to the database. `T` is what follows a commit, or the failure of one: the engine goes
+/// on without a database that cannot be written.
 pub struct Store<T> {
     jobs: Sender<Job<T>>,
     waiting: Arc<AtomicUsize>,
@@ -52,8 +56,8 @@ pub struct Store<T> {
 }
 
 impl<T: Send + 'static> Store<T> {
-    /// Starts the thread; `done` is called in it, in the order of submission. A database that
-    /// could not be opened is tried again.
+    /// Starts the thread, which calls `done` in the order of submission. It keeps trying to open a
+    /// database that could not be opened.
     ///
     /// # Errors
     /// The thread could not be started.
@@ -64,26 +68,25 @@ impl<T: Send + 'static> Store<T> {
     ) -> std::io::Result<Store<T>> {
         let (jobs, queue) = unbounded();
         let waiting = Arc::new(AtomicUsize::new(0));
+        let database = opened.database.take();
+        let missing = database.is_none();
         let mut writer = Writer {
             home,
-            unread: !opened.whole && opened.database.is_none(),
-            trouble: opened.trouble.clone().filter(|_| opened.database.is_none()),
-            database: opened.database.take(),
+            trouble: opened.trouble.clone().filter(|_| missing),
+            database,
             backlog: Vec::new(),
             now: None,
-            retry: Instant::now(),
-            lost: 0,
-            incomplete: false,
+            retry: Instant::now() + if missing { RETRY } else { Duration::ZERO },
+            dropped: 0,
+            incomplete: missing,
+            lacking: missing,
+            unread: missing && !opened.whole,
             event: None,
-            waiting: Arc::clone(&waiting),
         };
-        if writer.database.is_none() {
-            writer.incomplete = true;
-            writer.retry += RETRY;
-        }
+        let left = Arc::clone(&waiting);
         let thread = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || writer.run(&queue, &done))?;
+            .spawn(move || writer.run(&queue, &left, &done))?;
         Ok(Store {
             jobs,
             waiting,
@@ -91,10 +94,10 @@ impl<T: Send + 'static> Store<T> {
         })
     }
 
-    /// Hands over changes; they are committed together, with what was handed over before.
+    /// Commits these changes together, after what was submitted before.
     pub fn submit(&self, ops: Vec<Op>, now: Now, then: Vec<T>) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        // The thread ends with this value only.
+        // The thread lives as long as this value.
         let _ = self.jobs.send(Job { ops, now, then });
     }
 
@@ -103,7 +106,7 @@ impl<T: Send + 'static> Store<T> {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Commits what is there and ends the thread.
+    /// Commits what waits and ends the thread.
     pub fn finish(self) {
         drop(self.jobs);
         let _ = self.thread.join();
@@ -115,163 +118,139 @@ struct Writer {
     database: Option<Database>,
     backlog: Vec<Op>,
     now: Option<Now>,
-    /// When a database that cannot be used is tried again.
+    /// When to try again after a failure.
     retry: Instant,
-    /// Why it cannot be used, as told last.
+    /// The last failure.
     trouble: Option<String>,
-    /// Changes given up.
-    lost: u64,
-    /// What is in the database is not what the engine knows.
+    /// Changes dropped from the backlog.
+    dropped: u64,
+    /// The database lacks changes that the backlog does not hold either.
     incomplete: bool,
-    /// The engine has not read what is in it.
+    /// The same until the engine has sent everything.
+    lacking: bool,
+    /// The engine has not read what is in the database.
     unread: bool,
     event: Option<String>,
-    waiting: Arc<AtomicUsize>,
 }
 
 impl Writer {
-    fn run<T>(&mut self, queue: &Receiver<Job<T>>, done: &impl Fn(Done<T>)) {
+    fn run<T>(&mut self, queue: &Receiver<Job<T>>, waiting: &AtomicUsize, done: &impl Fn(Done<T>)) {
         loop {
-            let first = match queue.recv_timeout(RETRY) {
-                Ok(job) => job,
-                Err(RecvTimeoutError::Timeout) => {
-                    if !self.backlog.is_empty() || self.database.is_none() {
-                        self.retry = Instant::now();
-                        done(self.commit(Vec::new()));
-                    }
-                    continue;
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    if !self.backlog.is_empty() {
-                        self.retry = Instant::now();
-                        done(self.commit(Vec::new()));
-                    }
-                    return;
-                }
-            };
+            let first = queue.recv_timeout(RETRY);
+            let ended = matches!(first, Err(RecvTimeoutError::Disconnected));
             let until = Instant::now() + GATHER;
-            let mut then = Vec::new();
-            let mut jobs = 0;
-            let mut next = Some(first);
+            let (mut jobs, mut then) = (0, Vec::new());
+            let mut next = first.ok();
             while let Some(job) = next {
                 jobs += 1;
                 self.now = Some(job.now);
-                // All that is known comes: what went before is in it.
-                if job.ops.iter().any(|op| matches!(op, Op::Anew)) {
-                    self.incomplete = false;
-                    self.lost = 0;
+                if job.ops.iter().any(|op| matches!(op, Op::Clear)) {
+                    (self.incomplete, self.lacking, self.dropped) = (false, false, 0);
                 }
                 self.backlog.extend(job.ops);
                 then.extend(job.then);
-                let enough = self.backlog.len() >= MAX_GROUP;
-                next = if enough {
-                    None
-                } else {
+                next = if self.backlog.len() < MAX_GROUP {
                     queue.recv_deadline(until).ok()
+                } else {
+                    None
                 };
             }
+            if jobs == 0 {
+                let idle = self.backlog.is_empty() && (ended || self.database.is_some());
+                match (idle, ended) {
+                    (true, true) => return,
+                    (true, false) => continue,
+                    (false, _) => self.retry = Instant::now(),
+                }
+            }
             let group = self.commit(then);
-            self.waiting.fetch_sub(jobs, Ordering::Relaxed);
+            waiting.fetch_sub(jobs, Ordering::Relaxed);
             done(group);
+            if ended {
+                return;
+            }
         }
     }
 
     /// Commits the backlog; what cannot be written stays in it, up to its bound.
     fn commit<T>(&mut self, then: Vec<T>) -> Done<T> {
-        let mut anew = None;
+        let mut rewrite = None;
         if let Some(now) = self.now
             && Instant::now() >= self.retry
         {
-            match self.write(now) {
+            let written = self.write(now);
+            match written.or_else(|error| self.begin_again(error, now)) {
                 Ok(saved) => {
                     self.trouble = None;
-                    anew = saved;
+                    rewrite = saved;
                 }
-                Err(text) => {
+                Err(error) => {
                     self.retry = Instant::now() + RETRY;
-                    self.trouble = Some(text);
+                    let path = self.home.path.display();
+                    self.trouble = Some(format!("cannot write the database {path}: {error}"));
                 }
             }
         }
-        let excess = self.backlog.len().saturating_sub(MAX_BACKLOG);
-        if excess > 0 {
-            self.backlog.drain(..excess);
-            self.lost += excess as u64;
-            self.incomplete = true;
+        if self.backlog.len() > MAX_BACKLOG {
+            self.dropped += self.backlog.len() as u64;
+            self.backlog.clear();
+            (self.incomplete, self.lacking) = (true, true);
         }
-        let lost = match self.lost {
+        let dropped = match self.dropped {
             0 => String::new(),
-            lost => format!(" ({lost} changes given up)"),
+            dropped => format!(" ({dropped} changes dropped from memory)"),
         };
         Done {
             then,
-            trouble: self.trouble.as_ref().map(|text| format!("{text}{lost}")),
+            committed: self.trouble.is_none() && self.backlog.is_empty() && !self.lacking,
+            trouble: self.trouble.as_ref().map(|text| format!("{text}{dropped}")),
             event: self.event.take(),
-            anew,
+            rewrite,
         }
     }
 
-    /// Writes the backlog, where there is a database or one can be had; what the engine is to be
-    /// told of a database that it does not know.
-    fn write(&mut self, now: Now) -> Result<Option<Saved>, String> {
-        let path = self.home.path.display().to_string();
-        let cannot = |error: &Error| format!("the database {path} cannot be written: {error}");
-        let mut saved = Saved::default();
-        if self.database.is_none() {
-            let (database, found) = self.home.open_and_load(now).map_err(|e| cannot(&e))?;
-            if std::mem::take(&mut self.unread) {
-                saved = found;
+    /// Writes the backlog; opens the database first where that failed before. `Some`: the
+    /// database is incomplete, and the engine has not read this of it.
+    fn write(&mut self, now: Now) -> Result<Option<Saved>, Error> {
+        let mut found = Saved::default();
+        let database = match &mut self.database {
+            Some(database) => database,
+            None => {
+                let (database, saved, damage) = open_or_begin(&self.home, now)?;
+                if std::mem::take(&mut self.unread) {
+                    found = saved;
+                }
+                let path = self.home.path.display();
+                let again = || format!("the database {path} can be used again");
+                self.event
+                    .get_or_insert_with(|| damage.unwrap_or_else(again));
+                self.database.insert(database)
             }
-            self.event = Some(format!("the database {path} can be used again"));
-            self.database = Some(database);
-        }
-        let Some(database) = &mut self.database else {
-            return Ok(None);
         };
-        let error = match database.commit(&self.backlog, now) {
-            Ok(()) => {
-                database.be_patient(true);
-                self.backlog.clear();
-                return Ok(std::mem::take(&mut self.incomplete).then_some(saved));
-            }
-            Err(error) => error,
-        };
-        let damaged = mend::is_damage(&error);
-        if !damaged && !matches!(error, Error::Gone) {
-            // Commands wait for their commit; once is enough.
-            database.be_patient(false);
-            return Err(cannot(&error));
-        }
-        // It must be closed before it is moved.
-        self.database = None;
-        self.incomplete = true;
-        let database = self.begin_anew(damaged, now).map_err(|e| cannot(&e))?;
-        self.database = Some(database);
+        let written = database.commit(&self.backlog, now);
+        // Commands wait for their commit: only the first one waits for a lock.
+        database.be_patient(written.is_ok());
+        written?;
         self.backlog.clear();
-        self.incomplete = false;
-        self.event = Some(format!(
-            "{path}: {error}; a new database is made of what the engine knows{}",
-            if damaged {
-                ", the damaged one is kept beside it"
-            } else {
-                ""
-            }
-        ));
-        Ok(Some(saved))
+        Ok(std::mem::take(&mut self.incomplete).then_some(found))
     }
 
-    /// A database in place of the one that is gone or damaged, with the backlog in it.
-    fn begin_anew(&self, damaged: bool, now: Now) -> Result<Database, Error> {
-        let opened = match damaged {
-            true => mend::replace(&self.home, now),
-            false => self.home.open(),
-        };
-        let mut database = match opened {
-            // Somebody has put something else there.
-            Err(error) if !damaged && mend::is_damage(&error) => mend::replace(&self.home, now)?,
-            opened => opened?,
-        };
-        database.commit(&self.backlog, now)?;
-        Ok(database)
+    /// In place of a database that is damaged or gone a new one begins.
+    fn begin_again(&mut self, error: Error, now: Now) -> Result<Option<Saved>, Error> {
+        let damaged = is_damage(&error);
+        if !damaged && !matches!(error, Error::Gone) {
+            return Err(error);
+        }
+        // It must be closed before it is renamed.
+        self.database = None;
+        (self.incomplete, self.lacking) = (true, true);
+        let path = self.home.path.display();
+        let mut text = format!("{path}: {error}; pipeban begins a new database with what it knows");
+        if damaged {
+            let copy = set_aside(&self.home.path, now)?;
+            text += &format!(", the old one is kept as {}", copy.display());
+        }
+        self.event = Some(text);
+        self.write(now)
     }
 }

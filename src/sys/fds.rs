@@ -1,7 +1,7 @@
 //! Descriptors: bytes waiting in a pipe, and descriptors sent to another process.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
@@ -25,13 +25,16 @@ pub fn waiting(pipe: impl AsFd) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// Sends one message over a seqpacket socket, perhaps with a descriptor. Does not block.
+/// Most descriptors of one message.
+const MAX_FDS: usize = 4;
+
+/// Sends one message over a seqpacket socket, with at most 4 descriptors. Does not block.
 ///
 /// # Errors
-/// What the kernel said; `WouldBlock` where the other side does not read.
-pub fn send(socket: impl AsFd, message: &[u8], fd: Option<&OwnedFd>) -> io::Result<()> {
-    let raw = fd.map(|fd| [fd.as_raw_fd()]);
-    let control = raw.as_ref().map(|raw| ControlMessage::ScmRights(raw));
+/// `WouldBlock` if the other side does not read; `BrokenPipe` if it is closed.
+pub fn send(socket: impl AsFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let control = (!raw.is_empty()).then(|| ControlMessage::ScmRights(&raw));
     sendmsg::<()>(
         socket.as_fd().as_raw_fd(),
         &[IoSlice::new(message)],
@@ -42,13 +45,13 @@ pub fn send(socket: impl AsFd, message: &[u8], fd: Option<&OwnedFd>) -> io::Resu
     Ok(())
 }
 
-/// Receives one message of at most `buffer.len()` bytes, with the descriptor that came along.
-/// `Ok((0, None))`: the other side is gone.
+/// Receives one message of at most `buffer.len()` bytes, and its descriptors. Waits for it.
+/// No bytes: the other side is closed.
 ///
 /// # Errors
 /// What the kernel said.
-pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = nix::cmsg_space!(nix::libc::c_int);
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
     let mut parts = [IoSliceMut::new(buffer)];
     let message = recvmsg::<()>(
         socket.as_fd().as_raw_fd(),
@@ -56,12 +59,12 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Optio
         Some(&mut space),
         MsgFlags::MSG_CMSG_CLOEXEC,
     )?;
-    let mut received = None;
+    let mut received = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(fds) = control {
             for fd in fds {
-                // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
-                received = Some(unsafe { OwnedFd::from_raw_fd(fd) });
+                // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
+                received.push(unsafe { OwnedFd::from_raw_fd(fd) });
             }
         }
     }

@@ -1,10 +1,12 @@
 //! The only unsafe code: what nix does not offer in a safe form. And clocks, and other programs run.
 
 pub mod clock;
+pub mod directory;
 pub mod fds;
 pub mod peer;
 pub mod privileges;
 pub mod process;
 pub mod program;
 pub mod region;
+pub mod sandbox;
 pub mod signals;

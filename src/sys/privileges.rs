@@ -49,7 +49,7 @@ pub fn irrevocably_drop_privileges(to: Identity) -> io::Result<()> {
     let step = |what: &str, error: String| io::Error::other(format!("{what}: {error}"));
     let (uid, gid) = (Uid::from_raw(to.uid), Gid::from_raw(to.gid));
 
-    // While still root: afterwards nobody may change it.
+    // While still root: later it cannot be changed.
     caps::clear(None, CapSet::Bounding).map_err(|e| step("bounding set", e.to_string()))?;
     caps::clear(None, CapSet::Ambient).map_err(|e| step("ambient set", e.to_string()))?;
     setgroups(&[]).map_err(|e| step("setgroups", e.to_string()))?;

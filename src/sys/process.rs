@@ -9,7 +9,8 @@ use std::process::Command;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc::{F_UNLCK, F_WRLCK, SEEK_SET, flock};
-use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork};
+use nix::sys::signal::Signal;
+use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 
 /// Forks. The child closes every descriptor from 3 up that is not in `keep`, runs `body` and ends
 /// with its value, without returning here; a panic aborts it.
@@ -56,8 +57,28 @@ pub fn watch(child: Pid) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made this descriptor; nobody else owns it.
+    // SAFETY: the kernel has just made this descriptor; nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Has the program run in its own session, as a child of init: the process that is spawned ends at
+/// once, and is to be waited for. These signals and SIGTERM get their default actions.
+pub fn detach(command: &mut Command, ignored: &[Signal]) {
+    let mut signals = ignored.to_vec();
+    signals.push(Signal::SIGTERM);
+    let detach = move || {
+        crate::sys::signals::set_default(&signals)?;
+        setsid()?;
+        // SAFETY: between fork and exec there is one thread; the parent only ends.
+        match unsafe { fork() }? {
+            ForkResult::Parent { .. } => exit_now(0),
+            ForkResult::Child => Ok(()),
+        }
+    };
+    // SAFETY: between fork and exec it makes system calls and allocates nothing.
+    unsafe {
+        command.pre_exec(detach);
+    }
 }
 
 /// Has the child hold the lock (`lockf`'s, of the whole file) from before its `exec`, until it lets

@@ -40,7 +40,7 @@ pub enum Failure {
     Ended(ExitStatus, String),
     /// It ran for so long, and was killed with its children.
     Late(Duration),
-    /// Nobody wants its end any more: killed with its children.
+    /// It is no longer needed: killed with its children.
     Unwanted,
 }
 
@@ -92,7 +92,7 @@ pub fn run(
     finish(started, patience, over)
 }
 
-/// Starts it in a process group of its own, in `/`, with nothing to read unless `prepare` says
+/// Starts it in a new process group, in `/`, with nothing to read unless `prepare` says
 /// more.
 ///
 /// # Errors
@@ -220,7 +220,7 @@ fn read_once(output: &mut PipeReader, printed: &mut Vec<u8>, wait: PollTimeout) 
     }
 }
 
-/// Its own process group: children of it go too.
+/// Its process group: children of it go too.
 fn kill(child: &mut Child) {
     if let Ok(pid) = i32::try_from(child.id()) {
         let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);

@@ -1,111 +1,189 @@
-//! Memory shared with processes forked later: atomic words, and bytes that are leased piece by
-//! piece so that no two holders can ever touch the same byte.
+//! Memory shared by processes: atomic words, followed by bytes that are copied in and out. No
+//! reference to the bytes leaves this file, so another process can change them at any time.
 
+use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::ops::{Deref, DerefMut, Range};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::ftruncate;
 
-/// No page is larger on the machines there are; whole pages of it are whole pages anywhere.
+/// A multiple of every page size.
 const PAGE: usize = 64 * 1024;
 
-/// An anonymous shared mapping: `words` atomic words, then `bytes` bytes, all zero at first. It
-/// survives as long as one process that was forked from its maker does.
-///
-/// Words may be used by every process at any time. Bytes may be leased in one process at a time
-/// only; leases are known to the process that made them, so the caller keeps other processes away
-/// (pipeban: by the lock on the pipe, which one worker holds).
+/// What a process may do with a mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// A store panics; the kernel refuses to make the mapping writable.
+    Read,
+    /// Loads and stores.
+    Write,
+}
+
+/// A mapping of shared memory. All of it is zero at first.
 #[derive(Debug)]
 pub struct Region {
     base: NonNull<u8>,
     total: NonZeroUsize,
     words: usize,
     bytes: usize,
-    leased: Mutex<Vec<Range<usize>>>,
+    access: Access,
 }
 
 // SAFETY: the mapping belongs to the region until it is dropped; words are atomics, and bytes are
-// reached only through leases, which `leased` keeps disjoint.
+// only copied.
 unsafe impl Send for Region {}
-// SAFETY: as above.
+// SAFETY: as above; two copies of the same bytes at the same time give unspecified bytes, which
+// are valid values.
 unsafe impl Sync for Region {}
 
+/// A memory file for a region of that size. Only root can open it again, and its size is fixed:
+/// a process that has it cannot make another one fault.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn create(words: usize, bytes: usize) -> io::Result<OwnedFd> {
+    let file = memfd_create(
+        c"pipeban",
+        MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
+    )?;
+    fchmod(&file, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    let total = size(words, bytes)?.get();
+    // The limit is for log files, and holds for memory files too.
+    let (soft, hard) = getrlimit(Resource::RLIMIT_FSIZE)?;
+    let _ = setrlimit(Resource::RLIMIT_FSIZE, RLIM_INFINITY, RLIM_INFINITY)
+        .or_else(|_| setrlimit(Resource::RLIMIT_FSIZE, hard, hard));
+    let sized = ftruncate(&file, i64::try_from(total).map_err(io::Error::other)?);
+    setrlimit(Resource::RLIMIT_FSIZE, soft, hard)?;
+    sized?;
+    let seals = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file)
+}
+
+/// The same memory file, opened for reading: it can be mapped for [`Access::Read`] only.
+///
+/// # Errors
+/// There is no /proc.
+pub fn read_only(file: &OwnedFd) -> io::Result<OwnedFd> {
+    Ok(File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?.into())
+}
+
+fn size(words: usize, bytes: usize) -> io::Result<NonZeroUsize> {
+    words
+        .checked_mul(size_of::<AtomicU64>())
+        .and_then(|n| n.checked_add(bytes))
+        .and_then(NonZeroUsize::new)
+        .ok_or(io::ErrorKind::InvalidInput.into())
+}
+
 impl Region {
-    /// Makes a region of zeros.
+    /// Maps a file that [`create`] made with the same sizes.
     ///
     /// # Errors
-    /// What `mmap` said.
-    pub fn new(words: usize, bytes: usize) -> io::Result<Region> {
-        let total = words
-            .checked_mul(size_of::<AtomicU64>())
-            .and_then(|n| n.checked_add(bytes))
-            .and_then(NonZeroUsize::new)
-            .ok_or(io::ErrorKind::InvalidInput)?;
-        // SAFETY: a new anonymous mapping at a place of the kernel's choice aliases nothing.
-        let base = unsafe {
-            mmap_anonymous(
-                None,
-                total,
-                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-                MapFlags::MAP_SHARED | MapFlags::MAP_NORESERVE,
-            )
-        }?;
+    /// The kernel refuses, or the file is too small.
+    pub fn map(file: impl AsFd, words: usize, bytes: usize, access: Access) -> io::Result<Region> {
+        let total = size(words, bytes)?;
+        let stat = nix::sys::stat::fstat(&file)?;
+        if usize::try_from(stat.st_size).unwrap_or(0) < total.get() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let protection = match access {
+            Access::Read => ProtFlags::PROT_READ,
+            Access::Write => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+        };
+        // SAFETY: a new mapping at a place of the kernel's choice aliases nothing in this process;
+        // its size is sealed, so access to it does not fault.
+        let base = unsafe { mmap(None, total, protection, MapFlags::MAP_SHARED, file, 0) }?;
         Ok(Region {
             base: base.cast(),
             total,
             words,
             bytes,
-            leased: Mutex::default(),
+            access,
         })
     }
 
-    /// The word of that index.
-    ///
-    /// # Panics
-    /// Where the index is not below the number of words: a mistake in the caller's layout.
-    pub fn word(&self, index: usize) -> &AtomicU64 {
+    fn word(&self, index: usize) -> &AtomicU64 {
         assert!(index < self.words, "word {index} of {}", self.words);
-        // SAFETY: the index is inside the mapping, whose start is page-aligned, so the word is
-        // aligned; it lives as long as `self`; all access to words is atomic, and any bit pattern
-        // is a valid value.
+        // SAFETY: the index is inside the mapping, whose start is page-aligned; it lives as long as
+        // `self`; all access to words is atomic, and any bit pattern is a valid value.
         unsafe { self.base.cast::<AtomicU64>().add(index).as_ref() }
     }
 
-    /// Exclusive use of these bytes; `None` where one of them is leased already or not there.
-    pub fn lease(self: &Arc<Self>, range: Range<usize>) -> Option<Lease> {
-        if range.start > range.end || range.end > self.bytes {
-            return None;
-        }
-        let mut leased = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = |held: &Range<usize>| held.end <= range.start || range.end <= held.start;
-        if !leased.iter().all(free) {
-            return None;
-        }
-        leased.push(range.clone());
-        Some(Lease {
-            region: Arc::clone(self),
-            held: range,
-        })
+    /// A word.
+    ///
+    /// # Panics
+    /// The index is not below the number of words: a mistake in the caller's layout.
+    pub fn load(&self, index: usize, ordering: Ordering) -> u64 {
+        self.word(index).load(ordering)
     }
 
-    /// Gives the memory of these bytes back to the system, as far as it is whole pages and nobody
-    /// holds one of them; they are zero then.
-    pub fn release(&self, range: Range<usize>) {
-        let leased = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = |held: &Range<usize>| held.end <= range.start || range.end <= held.start;
-        if range.end > self.bytes || !leased.iter().all(free) {
-            return;
+    /// Changes a word.
+    ///
+    /// # Panics
+    /// As [`Region::load`], and without [`Access::Write`].
+    pub fn store(&self, index: usize, value: u64, ordering: Ordering) {
+        assert_eq!(self.access, Access::Write);
+        self.word(index).store(value, ordering);
+    }
+
+    /// Adds to a word.
+    ///
+    /// # Panics
+    /// As [`Region::store`].
+    pub fn add(&self, index: usize, value: u64) {
+        assert_eq!(self.access, Access::Write);
+        self.word(index).fetch_add(value, Ordering::AcqRel);
+    }
+
+    /// Copies bytes in.
+    ///
+    /// # Panics
+    /// The range is outside the bytes, or as [`Region::store`].
+    pub fn put(&self, at: usize, from: &[u8]) {
+        assert_eq!(self.access, Access::Write);
+        let to = self.place(at, from.len());
+        // SAFETY: `place` checked the range; `from` is this process's memory and does not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+    }
+
+    /// Copies bytes out.
+    ///
+    /// # Panics
+    /// The range is outside the bytes.
+    pub fn get(&self, at: usize, into: &mut [u8]) {
+        let from = self.place(at, into.len());
+        // SAFETY: as in `put`. Another process may write these bytes meanwhile: any result is a
+        // valid value, and the caller's protocol keeps such copies out.
+        unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
+    }
+
+    fn place(&self, at: usize, len: usize) -> *mut u8 {
+        let end = at.checked_add(len);
+        assert!(end.is_some_and(|end| end <= self.bytes), "{len} at {at}");
+        // SAFETY: the bytes follow the words, and the range is inside them.
+        unsafe {
+            self.base
+                .as_ptr()
+                .add(self.words * size_of::<AtomicU64>() + at)
         }
+    }
+
+    /// Returns the memory of whole pages of these bytes to the system; they are zero then.
+    pub fn release(&self, from: usize, to: usize) {
         let words = self.words * size_of::<AtomicU64>();
-        let start = (words + range.start).next_multiple_of(PAGE);
-        let end = (words + range.end) / PAGE * PAGE;
-        if start < end {
-            // SAFETY: the pages are inside the mapping, hold nothing but bytes of `range`, and
-            // nobody has leased one of those, nor can before this returns.
+        let start = (words + from).next_multiple_of(PAGE);
+        let end = (words + to.min(self.bytes)) / PAGE * PAGE;
+        if self.access == Access::Write && start < end {
+            // SAFETY: the pages are inside the mapping and hold nothing but these bytes.
             let _ = unsafe {
                 madvise(
                     self.base.add(start).cast(),
@@ -119,69 +197,8 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: leases hold the region in an `Arc`, words borrow it: nothing refers to the
-        // mapping any more.
+        // SAFETY: words borrow the region: nothing refers to the mapping any more.
         let _ = unsafe { munmap(self.base.cast(), self.total.get()) };
-    }
-}
-
-/// Bytes of a [`Region`] for one holder; given back when dropped.
-#[derive(Debug)]
-pub struct Lease {
-    region: Arc<Region>,
-    held: Range<usize>,
-}
-
-impl Lease {
-    /// Keeps only the first `len` bytes and gives back the rest.
-    pub fn truncate(&mut self, len: usize) {
-        let kept = self.held.start..self.held.end.min(self.held.start.saturating_add(len));
-        self.change(Some(kept));
-    }
-
-    /// Notes what is held from now on.
-    fn change(&mut self, to: Option<Range<usize>>) {
-        let mut leased = self
-            .region
-            .leased
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = leased.iter().position(|held| *held == self.held) {
-            leased.swap_remove(at);
-        }
-        if let Some(to) = to {
-            leased.push(to.clone());
-            self.held = to;
-        }
-    }
-
-    fn start(&self) -> *mut u8 {
-        let words = self.region.words * size_of::<AtomicU64>();
-        // SAFETY: `lease` checked that the range is inside the bytes that follow the words.
-        unsafe { self.region.base.as_ptr().add(words + self.held.start) }
-    }
-}
-
-impl Deref for Lease {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        // SAFETY: the range is inside the mapping, which the `Arc` keeps; no other lease of this
-        // process overlaps it, and other processes lease nothing meanwhile (see `Region`).
-        unsafe { std::slice::from_raw_parts(self.start(), self.held.len()) }
-    }
-}
-
-impl DerefMut for Lease {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`; `&mut self` makes this the only access through this lease.
-        unsafe { std::slice::from_raw_parts_mut(self.start(), self.held.len()) }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.change(None);
     }
 }
 
@@ -190,35 +207,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leases_never_overlap_and_come_back() {
-        let region = Arc::new(Region::new(1, 100).unwrap());
-        let first = region.lease(0..50).unwrap();
-        assert!(region.lease(49..60).is_none());
-        assert!(region.lease(60..101).is_none());
-        let mut second = region.lease(50..100).unwrap();
-        second.fill(7);
-        second.truncate(10);
-        assert_eq!(&*second, &[7; 10]);
-        assert!(first.iter().all(|b| *b == 0));
-        assert!(region.lease(59..100).is_none());
-        let third = region.lease(60..100).unwrap();
-        drop(third);
-        drop((first, second));
-        assert!(region.lease(0..100).is_some());
+    fn a_reader_sees_what_the_writer_puts_and_cannot_write() {
+        let file = create(2, 100).unwrap();
+        let ours = Region::map(&file, 2, 100, Access::Write).unwrap();
+        let theirs = read_only(&file).unwrap();
+        assert!(Region::map(&theirs, 2, 100, Access::Write).is_err());
+        assert!(ftruncate(&file, 8).is_err() && ftruncate(&theirs, 8).is_err());
+        assert!(Region::map(&theirs, 2, 101, Access::Read).is_err());
+        let theirs = Region::map(&theirs, 2, 100, Access::Read).unwrap();
+        ours.put(90, b"0123456789");
+        ours.store(1, 7, Ordering::Release);
+        let mut bytes = [0; 4];
+        theirs.get(93, &mut bytes);
+        assert_eq!((&bytes, theirs.load(1, Ordering::Acquire)), (b"3456", 7));
+        for outside in [
+            std::panic::catch_unwind(|| ours.put(91, b"0123456789")),
+            std::panic::catch_unwind(|| ours.store(2, 0, Ordering::Relaxed)),
+            std::panic::catch_unwind(|| theirs.store(0, 0, Ordering::Relaxed)),
+            std::panic::catch_unwind(|| theirs.put(0, b"x")),
+        ] {
+            assert!(outside.is_err());
+        }
     }
 
     #[test]
-    fn memory_that_is_released_is_zero_and_none_that_is_leased_is() {
+    fn released_memory_is_zero() {
         let len = 8 * PAGE;
-        let region = Arc::new(Region::new(1, len).unwrap());
-        region.lease(0..len).unwrap().fill(7);
-        let held = region.lease(5 * PAGE..5 * PAGE + 1).unwrap();
-        region.release(0..len);
-        assert_eq!(held[0], 7);
-        region.release(0..4 * PAGE);
-        region.release(0..len + 1);
-        drop(held);
-        let all = region.lease(0..len).unwrap();
+        let file = create(1, len).unwrap();
+        let region = Region::map(&file, 1, len, Access::Write).unwrap();
+        region.put(0, &vec![7; len]);
+        region.release(0, 4 * PAGE);
+        let mut all = vec![0; len];
+        region.get(0, &mut all);
         assert_eq!((all[PAGE], all[2 * PAGE]), (0, 0));
         assert!(all[4 * PAGE..].iter().all(|byte| *byte == 7));
     }

@@ -1,12 +1,13 @@
-//! A clock that is set under the engine: bans last as long as they were to last, by the clock that
-//! nobody sets; after a boot, which begins that one anew, no longer than that.
+//! A clock that is set while the engine runs: bans last as long as they should, by the clock since
+//! boot; after a boot, no longer than that.
 //!
-//! libfaketime stands between the engine and CLOCK_REALTIME alone.
+//! libfaketime changes CLOCK_REALTIME only.
 
 use std::path::PathBuf;
 
 use super::*;
 use crate::kernel::world::{in_world, run, wait_until};
+use crate::support::skip_without;
 
 const DAY: i64 = 86_400;
 const HOUR: u64 = 3_600;
@@ -22,9 +23,7 @@ fn libfaketime() -> Option<PathBuf> {
             library.exists().then_some(library)
         });
     if found.is_none() {
-        let test = std::thread::current().name().unwrap_or("?").to_owned();
-        let line = format!("SKIPPED {test}: needs libfaketime (`make test` as root installs it)\n");
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        skip_without("libfaketime");
     }
     found
 }
@@ -145,10 +144,10 @@ fn a_day_aside(jump: i64) {
         worker
             .send(&Request::Hits(vec![hit(3, "203.0.113.50", &["often"])]))
             .unwrap();
-        let told = worker.ack().unwrap().1;
+        let logged = worker.ack().unwrap().1;
         assert!(
-            told[1].starts_with("[often] Ban 203.0.113.50 for 1h (3 in "),
-            "{told:?}"
+            logged[1].starts_with("[often] Ban 203.0.113.50 for 1h (3 in "),
+            "{logged:?}"
         );
         assert_eq!(lab.say(&["unban", "203.0.113.50"]).0, 0);
         // A ban that began before it ends in its time, and so does one that began after it.
@@ -180,7 +179,7 @@ fn a_clock_set_forward_a_day_changes_no_ban() {
     a_day_aside(DAY);
 }
 
-/// Another boot, as far as the engine can tell.
+/// What the engine takes for another boot.
 fn boot(lab: &mut Lab, name: u32) {
     lab.kill();
     let id = lab.path("boot_id");
@@ -193,7 +192,7 @@ fn boot(lab: &mut Lab, name: u32) {
 }
 
 #[test]
-fn after_a_boot_with_a_clock_a_day_behind_no_ban_is_longer_than_it_was_to_be() {
+fn after_a_boot_with_a_clock_a_day_behind_no_ban_is_longer() {
     with_clock(|lab| {
         ban_three(lab);
         boot(lab, 1);

@@ -1,4 +1,4 @@
-//! `on_ban` and `on_unban`: what is run, when, with which words, and what is told when it fails.
+//! `on_ban` and `on_unban`: what runs, when, with which arguments, and what is logged when it fails.
 
 use super::*;
 
@@ -43,7 +43,7 @@ fn is_running(pid: u32) -> bool {
 }
 
 #[test]
-fn hooks_are_run_for_bans_by_hits_by_hand_and_for_their_ends() {
+fn hooks_run_for_bans_by_hits_and_by_hand_and_for_their_ends() {
     let mut lab = Lab::new();
     let note = noting(&lab);
     lab.configure(&format!(
@@ -61,7 +61,7 @@ fn hooks_are_run_for_bans_by_hits_by_hand_and_for_their_ends() {
         "<unban short><203.0.113.9/32><1><b1>",
     ];
     until_noted(&lab, &first);
-    // Neither jail has anybody told.
+    // Neither jail has a hook.
     ban(&mut worker, 2, "203.0.113.10", "quiet");
     ban(&mut worker, 3, "203.0.113.10", "watch");
     // The second ban is longer.
@@ -94,7 +94,7 @@ fn hooks_are_run_for_bans_by_hits_by_hand_and_for_their_ends() {
 }
 
 #[test]
-fn neither_a_restart_nor_the_emergency_stop_is_told_to_hooks() {
+fn neither_a_restart_nor_the_emergency_stop_runs_hooks() {
     let mut lab = Lab::new();
     let note = noting(&lab);
     let jails = format!(
@@ -116,10 +116,10 @@ fn neither_a_restart_nor_the_emergency_stop_is_told_to_hooks() {
     }
     lab.start();
     // What ended meanwhile has ended.
-    until("the end is noted", || notes(&lab).len() > 2);
+    until("the end is logged", || notes(&lab).len() > 2);
     let last = notes(&lab).pop().unwrap();
     assert!(last.starts_with("<unban><203.0.113.10><20"), "{last}");
-    until("it is told", || {
+    until("it is logged", || {
         lab.log().contains("Restore Ban 203.0.113.9")
     });
     lab.say(&["unban", "203.0.113.9"]);
@@ -129,7 +129,7 @@ fn neither_a_restart_nor_the_emergency_stop_is_told_to_hooks() {
 }
 
 #[test]
-fn a_client_that_stays_banned_at_an_import_is_no_news() {
+fn an_import_that_replaces_a_ban_runs_no_on_unban() {
     let mut lab = Lab::new();
     let note = noting(&lab);
     lab.configure(&format!(
@@ -147,7 +147,7 @@ fn a_client_that_stays_banned_at_an_import_is_no_news() {
     let (exit, said) = lab.say(&["import", &list, "--jail", "at-once"]);
     assert_eq!(exit, 0, "{said}");
     // The ban of the client behind the proxy has gone for one of packets.
-    until("it is told", || {
+    until("it is logged", || {
         let log = lab.log();
         log.contains("Unban 203.0.113.12 (replaced by a new ban)")
             && log.contains("Restore Ban 203.0.113.12\n")
@@ -160,7 +160,7 @@ fn a_client_that_stays_banned_at_an_import_is_no_news() {
 }
 
 #[test]
-fn a_hook_that_hangs_holds_up_neither_bans_nor_the_end_of_the_engine() {
+fn a_hook_that_hangs_delays_neither_bans_nor_the_end_of_the_engine() {
     let mut lab = Lab::new();
     let hang = script(
         &lab,
@@ -190,16 +190,16 @@ fn a_hook_that_hangs_holds_up_neither_bans_nor_the_end_of_the_engine() {
     let running = child().unwrap();
     lab.stop();
     until("it is gone with its child", || !is_running(running));
-    until("it is told", || {
+    until("it is logged", || {
         lab.log()
             .contains("hooks not run, or not to their end, as pipeban stops: 20")
     });
-    // With a short time-out it is ended by that, and told once.
+    // A short time-out ends it, which is logged once.
     lab.configure(&jails("1s"));
     lab.start();
     std::fs::remove_file(&file).unwrap();
     lab.say(&["ban", "198.51.100.1"]);
-    until("it is told", || {
+    until("it is logged", || {
         lab.log().contains("no end after 1 s, killed")
     });
     until("it is gone", || {
@@ -213,7 +213,7 @@ fn a_hook_that_hangs_holds_up_neither_bans_nor_the_end_of_the_engine() {
 }
 
 #[test]
-fn a_hook_that_fails_is_told_once_with_what_it_said_escaped() {
+fn a_hook_that_fails_is_logged_once_with_its_output_escaped() {
     let mut lab = Lab::new();
     let broken = lab.path("broken").display().to_string();
     let fails = script(
@@ -228,7 +228,7 @@ fn a_hook_that_fails_is_told_once_with_what_it_said_escaped() {
         lab.say(&["ban", &format!("203.0.113.{n}")]);
     }
     let said = format!("on_ban for 203.0.113.1: {fails}: exit status: 7: no \\x1b[31mroute");
-    until("it is told", || lab.log().contains(&said));
+    until("it is logged", || lab.log().contains(&said));
     std::fs::remove_file(&broken).unwrap();
     lab.say(&["ban", "203.0.113.6"]);
     until("it is over", || lab.log().contains("over: hooks fail"));
@@ -237,7 +237,7 @@ fn a_hook_that_fails_is_told_once_with_what_it_said_escaped() {
 }
 
 #[test]
-fn too_many_bans_in_a_minute_are_in_force_and_neither_told_nor_hooked() {
+fn too_many_bans_in_a_minute_are_in_force_without_log_lines_and_hooks() {
     let mut lab = Lab::new();
     let note = noting(&lab);
     lab.configure(&format!(
@@ -249,7 +249,7 @@ fn too_many_bans_in_a_minute_are_in_force_and_neither_told_nor_hooked() {
     worker.send(&Request::Hits(hits.collect())).unwrap();
     worker.ack().unwrap();
     assert_eq!(lab.jail("at-once")["currently_banned"], 20);
-    // A ban by a person is told in any case, and comes after those.
+    // A ban by hand is always logged, and comes after those.
     lab.say(&["ban", "198.51.100.1"]);
     until_noted(
         &lab,
@@ -260,14 +260,14 @@ fn too_many_bans_in_a_minute_are_in_force_and_neither_told_nor_hooked() {
             "<198.51.100.1>",
         ],
     );
-    until("that one is told", || {
+    until("that one is logged", || {
         lab.log().contains("[manual] Ban 198.51.100.1")
     });
     assert_eq!(lab.log().matches("[at-once] Ban ").count(), 3);
 }
 
 #[test]
-fn a_queue_that_overflows_is_counted_and_the_alarm_ends() {
+fn hooks_that_do_not_fit_the_queue_are_counted_until_it_is_empty() {
     let mut lab = Lab::new();
     let gate = lab.path("gate").display().to_string();
     let begun = lab.path("begun").display().to_string();
@@ -287,7 +287,7 @@ fn a_queue_that_overflows_is_counted_and_the_alarm_ends() {
     let hits = (2..=1_009u64).map(|n| hit(n, &client(n), &["at-once"]));
     worker.send(&Request::Hits(hits.collect())).unwrap();
     worker.ack().unwrap();
-    until("the loss is told", || {
+    until("the loss is logged", || {
         lab.log().contains("1000 wait, 8 were dropped")
     });
     std::fs::write(&gate, "").unwrap();
@@ -297,7 +297,7 @@ fn a_queue_that_overflows_is_counted_and_the_alarm_ends() {
 }
 
 #[test]
-fn a_hook_that_makes_no_sense_is_an_error_where_it_is_written() {
+fn an_error_in_a_hook_names_its_place_in_the_file() {
     let lab = Lab::new();
     for (line, place, said) in [
         ("on_ban = [\"hook\"]", 11, "begins with `/`"),
@@ -315,7 +315,7 @@ fn a_hook_that_makes_no_sense_is_an_error_where_it_is_written() {
     }
 }
 
-/// Checks a configuration with this line: what is said stands there.
+/// Checks a configuration with this line, and returns what `check` prints.
 fn checked(lab: &Lab, line: &str, place: usize, said: &str) -> (i32, String) {
     lab.configure(&format!("[defaults]\n{line}\n{JAILS}"));
     let before = std::fs::read_to_string(lab.path("pipeban.toml")).unwrap();
@@ -329,15 +329,15 @@ fn checked(lab: &Lab, line: &str, place: usize, said: &str) -> (i32, String) {
 }
 
 #[test]
-fn a_hook_that_cannot_be_run_is_a_warning_and_keeps_no_engine_from_banning() {
+fn a_hook_that_cannot_be_run_is_a_warning_and_bans_work() {
     let mut lab = Lab::new();
     let fine = noting(&lab);
     let plain = lab.path("plain").display().to_string();
     std::fs::write(&plain, "").unwrap();
     for (line, said) in [
-        ("on_unban = [\"/\"]", "which is no file"),
+        ("on_unban = [\"/\"]", "which is not a file"),
         (&format!("on_ban = [\"{plain}\"]"), "chmod 755"),
-        ("on_ban = [\"/no/such/hook\"]", "which is not there"),
+        ("on_ban = [\"/no/such/hook\"]", "which does not exist"),
     ] {
         let (exit, text) = checked(&lab, line, 1, said);
         assert_eq!(exit, 0, "{line}: {text}");
@@ -347,11 +347,11 @@ fn a_hook_that_cannot_be_run_is_a_warning_and_keeps_no_engine_from_banning() {
     let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
     ban(&mut worker, 1, "203.0.113.9", "at-once");
     assert_eq!(lab.jail("at-once")["currently_banned"], 1);
-    until("it is told", || {
+    until("it is logged", || {
         let log = lab.log();
         log.contains("hooks fail") && log.contains("/no/such/hook: No such file")
     });
-    // One that somebody else may change is a warning.
+    // A program that another user may change is a warning.
     lab.configure(&format!(
         "[defaults]\non_ban = [\"{fine}\", \"{{host}}\"]\n{JAILS}"
     ));
@@ -360,7 +360,7 @@ fn a_hook_that_cannot_be_run_is_a_warning_and_keeps_no_engine_from_banning() {
     std::fs::set_permissions(&fine, PermissionsExt::from_mode(0o777)).unwrap();
     let (exit, text) = lab.say(&["check"]);
     assert_eq!(exit, 0, "{text}");
-    let expected = format!("runs {fine} as root, and everybody may write {fine}: ");
+    let expected = format!("runs {fine} as root, and all users can write {fine}: ");
     assert_eq!(text.matches(&expected).count(), 1, "{text}");
     let (_, shown) = lab.say(&["check", "--show", "at-once"]);
     assert!(

@@ -4,12 +4,15 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pipeban::config::Ports;
 use pipeban::jail::{Ban, BanId, Mode, Moment};
 use pipeban::store::{Home, Op};
 
 use super::*;
 use crate::support::network::Network;
+use crate::support::process::{kilobytes, processor_time};
 use crate::support::world::{CONFIG, SERVER4};
 use crate::support::{World, median};
 
@@ -20,6 +23,17 @@ const GOOD: &str = "198.51.100.77";
 const KNOCKERS: usize = 16;
 /// For a start with a million bans on a busy machine.
 const START: Duration = Duration::from_secs(300);
+
+/// A state directory on the disk: /tmp is the same in there.
+fn on_disk(world: &World) -> tempfile::TempDir {
+    let state = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[paths]\nstate = \"{}\"\n[firewall]\nbackend = \"nftables\"\n{CONFIG}",
+        state.path().display()
+    );
+    world.write("/etc/pipeban/pipeban.toml", &config);
+    state
+}
 
 /// Bans of before, as an engine would have left them.
 fn fill(state: &Path, count: u32) {
@@ -50,7 +64,7 @@ fn fill(state: &Path, count: u32) {
         ),
         failures: 1,
         within: Duration::ZERO,
-        reason: None,
+        cause: pipeban::jail::Cause::Jail,
     };
     let mut database = home.open().unwrap();
     let all: Vec<u32> = (0..count).collect();
@@ -93,40 +107,31 @@ fn stop(world: &World, line: Line) -> Duration {
     begin.elapsed()
 }
 
-/// A file of the engine's in /proc.
-fn proc_file(world: &World, name: &str) -> String {
+fn engine_pid(world: &World) -> u32 {
     let engine = world.processes().into_iter().find(|process| {
         process.name == "pipeban" && process.argv.last().is_some_and(|last| last == "engine")
     });
-    let pid = engine.expect("an engine").pid;
-    std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap()
+    engine.expect("an engine").pid
+}
+
+/// A file of the engine's in /proc.
+fn proc_file(world: &World, name: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{}/{name}", engine_pid(world))).unwrap()
 }
 
 /// Of the engine, in MB: now, and at most.
 fn memory(world: &World) -> (u64, u64) {
     let status = proc_file(world, "status");
-    let of = |name: &str| {
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        let kb: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-        kb / 1024
-    };
+    let of = |name: &str| kilobytes(&status, name) / 1024;
     (of("VmRSS:"), of("VmHWM:"))
 }
 
 /// Time of a processor that the engine has used.
 fn worked(world: &World) -> Duration {
-    let stat = proc_file(world, "stat");
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap()
-        .split_whitespace()
-        .collect();
-    let ticks = |field: &str| field.parse::<u64>().unwrap();
-    Duration::from_millis((ticks(fields[11]) + ticks(fields[12])) * 10)
+    processor_time(&proc_file(world, "stat"))
 }
 
-/// A client that was not banned before: when its ban, in force by then, was told, and when it was
+/// A client that was not banned before: when its ban, in force by then, was logged, and when it was
 /// committed.
 fn one_more(world: &World, worker: &mut Line, n: u32) -> (Duration, Duration) {
     let log = world.path("/var/log/pipeban.log");
@@ -139,10 +144,60 @@ fn one_more(world: &World, worker: &mut Line, n: u32) -> (Duration, Duration) {
     while length() == before {
         std::hint::spin_loop();
     }
-    let told = begin.elapsed();
+    let logged = begin.elapsed();
     let words = worker.ack().unwrap().1.join("\n");
     assert!(words.contains(&format!("Ban {client}")), "{words}");
-    (told, begin.elapsed())
+    (logged, begin.elapsed())
+}
+
+/// How long each command takes to answer, whatever the answer is.
+fn answers(world: &World, engine: &str) -> Vec<String> {
+    let commands: &[&[&str]] = &[
+        &["status"],
+        &["status", "--prometheus"],
+        &["explain", "11.0.5.5"],
+        &["explain", "11.0.0.0/16"],
+        &["report"],
+        &["report", "--format", "html", "--output", "/dev/null"],
+        &["doctor"],
+    ];
+    // `status` waits for an engine.
+    let asked = match engine {
+        "with a million bans" => commands,
+        _ => &commands[2..],
+    };
+    let timed = asked.iter().map(|argv| {
+        let times = (0..5).map(|_| {
+            let begin = Instant::now();
+            world.pipeban(argv);
+            begin.elapsed()
+        });
+        let mut times: Vec<_> = times.collect();
+        times.sort_unstable();
+        let (least, most) = (times[0], times[4]);
+        let line = format!("engine {engine}: {argv:?} {least:.2?} to {most:.2?}");
+        eprintln!("{line}");
+        line
+    });
+    timed.collect()
+}
+
+#[test]
+fn measure_answers_while_the_engine_is_stopped_busy_or_holds_a_million_bans() {
+    let Some(world) = World::new() else { return };
+    let state = on_disk(&world);
+    let (worker, _) = start(&world, 1);
+    stop(&world, worker);
+    fill(state.path(), 1_000_000);
+    let (worker, _) = start(&world, 2);
+    let mut table = answers(&world, "with a million bans");
+    let engine = Pid::from_raw(engine_pid(&world).cast_signed());
+    kill(engine, Signal::SIGSTOP).unwrap();
+    table.extend(answers(&world, "that does not answer"));
+    kill(engine, Signal::SIGCONT).unwrap();
+    stop(&world, worker);
+    table.extend(answers(&world, "stopped"));
+    eprintln!("{}", table.join("\n"));
 }
 
 /// All there, and those that `status` shows in force: it asks the kernel.
@@ -163,18 +218,11 @@ fn connects(clients: &Network, from: &str) -> bool {
 }
 
 #[test]
-#[ignore = "a measurement: `make bench`"]
 fn measure_a_million_bans_through_the_engine() {
     let mut table = Vec::new();
     for count in [1_000, 1_000_000] {
         let Some(world) = World::new() else { return };
-        // On the disk: /tmp is the same in there.
-        let state = tempfile::tempdir().unwrap();
-        let config = format!(
-            "[paths]\nstate = \"{}\"\n[firewall]\nbackend = \"nftables\"\n{CONFIG}",
-            state.path().display()
-        );
-        world.write("/etc/pipeban/pipeban.toml", &config);
+        let state = on_disk(&world);
         let _server = world.server().listen(SocketAddr::new(SERVER4, 80));
         let clients = world.clients();
         let (mut worker, _) = start(&world, 1);

@@ -1,30 +1,42 @@
-//! The real engine binary in a directory of its own, with the dry-run back end: no root needed
-//! but for the tests about rights, which say so when they are skipped.
+//! The real engine binary in a temporary directory, mostly with the dry-run back end: only the tests
+//! about rights need root, and say so when they are skipped.
 
+mod bounds;
+mod burst;
 mod clocks;
+mod escapes;
 mod exemptions;
+mod guarded;
+mod history;
 mod hooks;
 mod kills;
 mod lasting;
+mod metrics;
+#[cfg(feature = "measure")]
 mod million;
 mod owners;
+mod status;
+mod top;
 mod transfer;
+mod trouble;
 mod undecided;
 mod weight;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use pipeban::control::{Counters, LineHit, Reply, Request, VERSION, WorkerHello, encode};
-use pipeban::record::Kind;
+use pipeban::record::{ClientSource, Kind};
 use pipeban::sys::clock;
 use serde_json::Value;
+
+use crate::support::skip;
 
 const PIPEBAN: &str = env!("CARGO_BIN_EXE_pipeban");
 const LONG: Duration = Duration::from_secs(30);
@@ -54,7 +66,7 @@ enforce = false
 struct Lab {
     dir: tempfile::TempDir,
     engine: Option<Child>,
-    /// Of the engine alone, beside our own.
+    /// Variables that only the engine gets.
     environment: Vec<(&'static str, PathBuf)>,
 }
 
@@ -89,11 +101,11 @@ impl Lab {
         self.configure_with("backend = \"dry-run\"", jails);
     }
 
-    /// With a real firewall: in a world of its own.
+    /// With a real firewall, in a namespace.
     fn configure_with(&self, firewall: &str, jails: &str) {
         let dir = self.dir.path().display();
         let text = format!(
-            "[paths]\nruntime = \"{dir}/run\"\nstate = \"{dir}/state\"\nshare = \"{dir}/share\"\nwtmp = \"{dir}/wtmp\"\n\
+            "[paths]\nruntime = \"{dir}/run\"\nstate = \"{dir}/state\"\nshare = \"{dir}/share\"\n\
              [firewall]\n{firewall}\n\
              [syslog]\ntarget = \"unix:{dir}/log.sock\"\nlog_file = \"{dir}/pipeban.log\"\n{jails}"
         );
@@ -220,14 +232,21 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// The elements of the own table in this thread's kernel, each with the seconds it has left; `None`:
-/// for ever.
+/// The elements of pipeban's table in this thread's namespace, each with the seconds it has left;
+/// `None`: permanent.
 fn held() -> BTreeMap<String, Option<u64>> {
     let table = crate::kernel::world::run("nft -j list table inet pipeban");
     let table: Value = serde_json::from_str(&table).unwrap();
     let objects = table["nftables"].as_array().unwrap();
     let elements = objects
         .iter()
+        // The others hold ports.
+        .filter(|object| {
+            matches!(
+                object["set"]["type"].as_str(),
+                Some("ipv4_addr" | "ipv6_addr")
+            )
+        })
         .filter_map(|object| object["set"]["elem"].as_array());
     let element = |element: &Value| {
         let timed = &element["elem"];
@@ -278,7 +297,7 @@ impl Line {
 
     fn ack(&mut self) -> std::io::Result<(u64, Vec<String>)> {
         match self.receive()? {
-            Reply::Ack { offset, told } => Ok((offset, told)),
+            Reply::Ack { offset, log_lines } => Ok((offset, log_lines)),
             other => panic!("{other:?}"),
         }
     }
@@ -292,6 +311,7 @@ fn hello(stream: u64, version: u32) -> Request {
         kind: Kind::Error,
         path: Some("/var/log/apache2/error.log".into()),
         config: Some("0123456789abcdef".into()),
+        apache: Vec::new(),
     })
 }
 
@@ -301,9 +321,11 @@ fn hit(offset: u64, client: &str, jails: &[&str]) -> LineHit {
         arrived: u64::try_from(clock::boottime().as_nanos()).unwrap(),
         client: client.parse().unwrap(),
         peer: None,
+        vhost: None,
+        source: ClientSource::Port,
         jails: jails
             .iter()
-            .map(|jail| (jail.parse().unwrap(), 1))
+            .map(|jail| (jail.parse().unwrap(), 1, 1))
             .collect(),
         config: "0123456789abcdef".into(),
         evidence: "GET /x".into(),
@@ -311,7 +333,7 @@ fn hit(offset: u64, client: &str, jails: &[&str]) -> LineHit {
 }
 
 #[test]
-fn hits_become_a_ban_that_is_told_and_acknowledged_after_its_commit() {
+fn hits_lead_to_a_ban_that_is_logged_and_acknowledged_after_its_commit() {
     let lab = Lab::started();
     let (mut worker, known) = Line::worker(&lab.socket(), 7).unwrap();
     assert_eq!(known, None);
@@ -319,7 +341,7 @@ fn hits_become_a_ban_that_is_told_and_acknowledged_after_its_commit() {
         .map(|n| hit(n * 100, "203.0.113.9", &["often"]))
         .collect();
     worker.send(&Request::Hits(hits)).unwrap();
-    let (offset, told) = worker.ack().unwrap();
+    let (offset, logged) = worker.ack().unwrap();
     let kept: i64 = lab
         .database()
         .query_row("SELECT offset FROM streams WHERE stream = 7", [], |row| {
@@ -328,12 +350,12 @@ fn hits_become_a_ban_that_is_told_and_acknowledged_after_its_commit() {
         .unwrap();
     assert_eq!((offset, kept), (400, 400));
     assert_eq!(
-        told,
+        logged,
         [
             "[often] Found 203.0.113.9 (1/3 in 10m)",
             "[often] Found 203.0.113.9 (2/3 in 10m)",
             "[often] Found 203.0.113.9 (3/3 in 10m)",
-            "[often] Ban 203.0.113.9 for 1h (3 in 0s)",
+            "[often] Ban 203.0.113.9 for 1h (3 in under 1s)",
             "[often] 203.0.113.9 already banned",
         ]
     );
@@ -357,7 +379,7 @@ fn hits_become_a_ban_that_is_told_and_acknowledged_after_its_commit() {
 }
 
 #[test]
-fn hits_that_came_while_others_were_decided_about_are_all_counted_in_order() {
+fn hits_that_arrive_together_are_all_counted_in_order() {
     const CLIENTS: u64 = 250;
     let lab = Lab::started();
     let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
@@ -389,7 +411,7 @@ fn hits_that_came_while_others_were_decided_about_are_all_counted_in_order() {
 }
 
 #[test]
-fn what_a_hit_says_is_not_trusted() {
+fn the_engine_does_not_trust_what_a_hit_says() {
     let lab = Lab::started();
     let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
     let mut behind = hit(5, "203.0.113.12", &["at-once"]);
@@ -408,9 +430,9 @@ fn what_a_hit_says_is_not_trusted() {
             "[at-once] Ignore 127.0.0.1 by ignoreip",
             "[at-once] Ignore 10.1.2.3 by private-range",
             "[watch] Found 203.0.113.11 (1/1 in 10m)",
-            "[watch] Would Ban 203.0.113.11 for 1h (1 in 0s)",
+            "[watch] Would Ban 203.0.113.11 for 1h (1 in under 1s)",
             "[at-once] Found 203.0.113.12 (1/1 in 10m)",
-            "[at-once] Ban 203.0.113.12 for 1h (1 in 0s) not enforceable (behind 192.0.2.7)",
+            "[at-once] Ban 203.0.113.12 for 1h (1 in under 1s) not enforceable (behind 192.0.2.7)",
         ]
     );
     let status = lab.status();
@@ -425,7 +447,7 @@ fn what_a_hit_says_is_not_trusted() {
 }
 
 #[test]
-fn a_shared_address_is_banned_by_jails_that_ban_at_once_and_shortly() {
+fn a_shared_address_is_banned_shortly_and_only_by_jails_that_ban_at_once() {
     let lab = Lab::started();
     let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
     let addr = "203.0.113.9".parse().unwrap();
@@ -433,14 +455,14 @@ fn a_shared_address_is_banned_by_jails_that_ban_at_once_and_shortly() {
     let mut hits: Vec<LineHit> = (1..=3).map(|n| hit(n, "203.0.113.9", &["often"])).collect();
     hits.push(hit(4, "203.0.113.9", &["at-once"]));
     worker.send(&Request::Hits(hits)).unwrap();
-    let told = worker.ack().unwrap().1;
+    let logged = worker.ack().unwrap().1;
     assert!(
-        told[3].starts_with("[often] Ignore 203.0.113.9 by shared-address"),
-        "{told:?}"
+        logged[3].starts_with("[often] Ignore 203.0.113.9 by shared-address"),
+        "{logged:?}"
     );
     assert!(
-        told[5].starts_with("[at-once] Ban 203.0.113.9 for 10m"),
-        "{told:?}"
+        logged[5].starts_with("[at-once] Ban 203.0.113.9 for 10m"),
+        "{logged:?}"
     );
 }
 
@@ -458,16 +480,21 @@ fn a_killed_engine_loses_no_acknowledged_hit_and_counts_none_twice() {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         let life = Duration::from_millis(random >> 33 & 63);
-        // the last engines live long enough to come to an end
+        // The first twelve are killed early, and take no more than a part of the hits.
         let deadline = (kills < 12).then(|| Instant::now() + life);
-        let reached = feed(&lab.socket(), acked, HITS, deadline);
+        let share = if kills < 12 {
+            HITS * (kills + 1) / 13
+        } else {
+            HITS
+        };
+        let reached = feed(&lab.socket(), acked, share, deadline);
         acked = reached;
         if deadline.is_some() {
             lab.kill();
             kills += 1;
         }
     }
-    assert!(kills >= 5, "only {kills} kills");
+    assert_eq!(kills, 12);
     assert_eq!(lab.jail("count")["total_failed"], HITS);
     let expected = HITS.div_ceil(10);
     let at_once = lab.jail("at-once");
@@ -526,7 +553,7 @@ fn feed(socket: &Path, acked: Option<u64>, hits: u64, deadline: Option<Instant>)
 }
 
 #[test]
-fn windows_go_on_over_a_restart() {
+fn hits_before_a_restart_still_count() {
     let mut lab = Lab::started();
     let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
     let hits = (1..=2).map(|n| hit(n, "203.0.113.9", &["often"])).collect();
@@ -540,15 +567,15 @@ fn windows_go_on_over_a_restart() {
     worker
         .send(&Request::Hits(vec![hit(3, "203.0.113.9", &["often"])]))
         .unwrap();
-    let told = worker.ack().unwrap().1;
+    let logged = worker.ack().unwrap().1;
     assert!(
-        told[1].starts_with("[often] Ban 203.0.113.9 for 1h (3 in "),
-        "{told:?}"
+        logged[1].starts_with("[often] Ban 203.0.113.9 for 1h (3 in "),
+        "{logged:?}"
     );
 }
 
 #[test]
-fn bans_by_hand_end_by_hand_and_by_themselves() {
+fn bans_by_hand_end_by_hand_and_by_time() {
     let mut lab = Lab::started();
     let manual = |lab: &Lab| lab.jail("manual")["currently_banned"].as_u64().unwrap_or(0);
     assert_eq!(lab.say(&["ban", "203.0.113.9", "--reason", "abuse"]).0, 0);
@@ -588,7 +615,7 @@ fn bans_by_hand_end_by_hand_and_by_themselves() {
     assert_eq!(lab.say(&["unban", "2001:db8::77", "--forget"]).0, 0);
     assert_eq!(lab.say(&["ban", "203.0.113.20", "--for", "1"]).0, 0);
     until("its time is over", || manual(&lab) == 0);
-    until("told", || {
+    until("it is logged", || {
         lab.log().contains("[manual] Unban 203.0.113.20\n")
     });
     assert_eq!(lab.say(&["unban", "--all"]).0, 1);
@@ -597,7 +624,7 @@ fn bans_by_hand_end_by_hand_and_by_themselves() {
 }
 
 #[test]
-fn who_is_allowed_is_released_and_never_banned() {
+fn an_allowed_address_is_unbanned_and_never_banned() {
     let mut lab = Lab::started();
     lab.say(&["ban", "203.0.113.9"]);
     let (exit, text) = lab.say(&["allow", "203.0.113.0/28", "--reason", "tester"]);
@@ -688,13 +715,13 @@ fn a_broken_configuration_is_refused_and_the_old_one_stays() {
     assert_eq!(lab.status()["engine"]["config"], *first);
     let warnings = lab.status()["warnings"].to_string();
     assert!(warnings.contains("the last good one"), "{warnings}");
-    until("told", || {
+    until("it is logged", || {
         lab.log().contains("ERROR   the configuration is broken")
     });
     let mut keeper = Line::connect(&lab.socket()).unwrap();
     keeper.send(&Request::Keeper { version: VERSION }).unwrap();
     assert_eq!(config(keeper.receive().unwrap()).0, first);
-    // mended: everybody gets the new one
+    // corrected: the keeper gets the new one
     lab.configure(&format!(
         "{JAILS}[jails.new]\nlog = \"error\"\nfilter = \"f\"\n"
     ));
@@ -738,7 +765,7 @@ fn a_second_engine_names_the_first_and_a_signal_ends_it_cleanly() {
 }
 
 #[test]
-fn a_database_that_cannot_be_used_keeps_nobody_from_being_banned() {
+fn bans_work_with_a_database_that_cannot_be_used() {
     let mut lab = Lab::new();
     std::fs::create_dir_all(lab.path("state")).unwrap();
     std::fs::write(
@@ -765,7 +792,7 @@ fn a_database_that_cannot_be_used_keeps_nobody_from_being_banned() {
 }
 
 #[test]
-fn nonsense_ends_its_connection_and_nobody_else_waits() {
+fn a_message_that_makes_no_sense_ends_its_connection_and_delays_no_other() {
     let lab = Lab::started();
     let _idle: Vec<Line> = (0..300)
         .map(|_| Line::connect(&lab.socket()).unwrap())
@@ -795,11 +822,12 @@ fn nonsense_ends_its_connection_and_nobody_else_waits() {
         panic!()
     };
     assert!(text.contains("protocol"), "{text}");
-    // somebody who asks and does not read
+    // a client that sends and does not read
     for _ in 0..20 {
         let mut deaf = Line::connect(&lab.socket()).unwrap();
         deaf.send(&Request::Command(pipeban::control::Command::Status {
             jail: None,
+            newest: 1_000,
         }))
         .unwrap();
         std::mem::forget(deaf);
@@ -808,7 +836,7 @@ fn nonsense_ends_its_connection_and_nobody_else_waits() {
         .send(&Request::Hits(vec![hit(1, "203.0.113.9", &["at-once"])]))
         .unwrap();
     assert_eq!(worker.ack().unwrap().0, 1);
-    until("told", || {
+    until("it is logged", || {
         lab.log().contains("message not understood") || lab.log().contains("ended: ")
     });
     let status = lab.status();
@@ -847,21 +875,21 @@ fn status_shows_a_workers_counters() {
     });
 }
 
-/// Runs a command as somebody else; `None` where that cannot be done here.
+/// Runs a command as another user; `None` where that is not possible.
 fn as_user(lab: &Lab, uid: u32, gid: u32, args: &[&str]) -> Option<i32> {
     match lab.command(args).uid(uid).gid(gid).output() {
         Ok(output) => output.status.code(),
         Err(error) => {
-            eprintln!(
-                "SKIPPED: no command as uid {uid}: {error} (needs root and a readable binary)"
-            );
+            skip(&format!(
+                "cannot run a command as uid {uid}: {error} (needs root)"
+            ));
             None
         }
     }
 }
 
 #[test]
-fn only_root_commands_adm_may_look_and_the_worker_may_only_report() {
+fn root_may_command_adm_may_read_and_no_other_user_may_connect() {
     let lab = Lab::started();
     let adm = nix::unistd::Group::from_name("adm")
         .unwrap()
@@ -893,122 +921,227 @@ fn only_root_commands_adm_may_look_and_the_worker_may_only_report() {
     }
     assert_eq!(as_user(&lab, worker, worker, &["status"]), Some(77));
     assert_eq!(as_user(&lab, worker, worker, &["export"]), Some(77));
-    // the worker's uid speaks as a worker, and not as a keeper
-    let helper = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "engine::speaks_as_a_worker_when_asked_to",
-            "--nocapture",
-        ])
-        .env("PIPEBAN_TEST_SOCKET", lab.socket())
-        .uid(worker)
-        .gid(worker)
-        .output()
-        .unwrap();
-    assert!(helper.status.success(), "{helper:?}");
-    assert_eq!(lab.jail("at-once")["currently_banned"], 1);
+    let socket = std::fs::metadata(lab.socket()).unwrap();
+    assert_eq!((socket.mode() & 0o777, socket.uid()), (0o660, 0));
+    assert_eq!(socket.gid(), adm.unwrap_or(0));
+    // Not as a worker either: a keeper, which is root, opens the worker's connection.
+    for uid in [worker, 54_321] {
+        assert!(helper(&lab, "connects", uid, uid).success(), "{uid}");
+    }
 }
 
-/// The other half of the test above, in a process with the worker's uid.
+/// Runs `helps_another_test` in a process of this user.
+fn helper(lab: &Lab, task: &str, uid: u32, gid: u32) -> std::process::ExitStatus {
+    spawn_helper(lab, task, uid, gid).wait().unwrap()
+}
+
+fn spawn_helper(lab: &Lab, task: &str, uid: u32, gid: u32) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "engine::helps_another_test"])
+        .env("PIPEBAN_TEST_SOCKET", lab.socket())
+        .env("PIPEBAN_TEST_TASK", task)
+        .stdout(Stdio::null())
+        .uid(uid)
+        .gid(gid)
+        .spawn()
+        .unwrap()
+}
+
+/// The other half of tests that need a process of another user.
 #[test]
-fn speaks_as_a_worker_when_asked_to() {
+fn helps_another_test() {
     let Some(socket) = std::env::var_os("PIPEBAN_TEST_SOCKET").map(PathBuf::from) else {
         return;
     };
-    let (mut worker, _) = Line::worker(&socket, 8).unwrap();
-    worker
-        .send(&Request::Hits(vec![hit(1, "203.0.113.9", &["at-once"])]))
-        .unwrap();
-    assert_eq!(worker.ack().unwrap().0, 1);
-    let mut keeper = Line::connect(&socket).unwrap();
-    keeper.send(&Request::Keeper { version: VERSION }).unwrap();
-    assert!(matches!(keeper.receive(), Ok(Reply::Refused { .. })));
+    match std::env::var("PIPEBAN_TEST_TASK").unwrap().as_str() {
+        "connects" => {
+            let error = UnixStream::connect(&socket).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+        }
+        "hoards" => {
+            // Commands whose answers it never reads, and messages that never end.
+            let mut open = Vec::new();
+            let export = pipeban::control::Command::Export {
+                jail: None,
+                after: None,
+            };
+            for n in 0..200 {
+                if let Ok(mut connection) = UnixStream::connect(&socket) {
+                    let message = match n % 2 {
+                        0 => encode(&Request::Command(export.clone())),
+                        _ => vec![b'x'; 64 * 1_024],
+                    };
+                    let _ = connection.write_all(&message);
+                    open.push(connection);
+                }
+            }
+            loop {
+                std::thread::park();
+            }
+        }
+        "floods" => loop {
+            // A full queue is an error too.
+            let _ = UnixStream::connect(&socket);
+        },
+        other => panic!("{other}"),
+    }
+}
+
+/// Processes that are ended with the test.
+struct Ended(Vec<Child>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
 }
 
 #[test]
-#[ignore = "a measurement: cargo test --release -- --ignored --nocapture engine::measure"]
-fn measure_decision_latency_and_hits_per_second() {
-    let lab = Lab::new();
-    let syslog = UnixDatagram::bind(lab.path("log.sock")).unwrap();
-    syslog.set_read_timeout(Some(LONG)).unwrap();
-    let mut lab = lab;
-    lab.start();
-    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
-    let mut buffer = [0; 2_048];
-    let mut samples: Vec<Duration> = (1..=50u64)
-        .map(|n| {
-            std::thread::sleep(Duration::from_millis(20));
-            let request = Request::Hits(vec![hit(n, &format!("203.0.113.{n}"), &["at-once"])]);
-            let start = Instant::now();
-            worker.send(&request).unwrap();
-            loop {
-                let length = syslog.recv(&mut buffer).unwrap();
-                if String::from_utf8_lossy(&buffer[..length]).contains("] Ban ") {
-                    break;
-                }
-            }
-            let took = start.elapsed();
-            worker.ack().unwrap();
-            took
-        })
-        .collect();
-    samples.sort_unstable();
-    eprintln!(
-        "hit written to the socket -> Ban line received by syslog: median {:?}, worst {:?}",
-        samples[25], samples[49]
-    );
-    drop(syslog);
-    let before = cpu_seconds(lab.engine.as_ref().unwrap().id());
-    let start = Instant::now();
-    const BATCHES: u64 = 500;
-    let mut reader = worker
-        .reader
-        .get_ref()
-        .try_clone()
-        .map(BufReader::new)
-        .unwrap();
-    let acks = std::thread::spawn(move || {
-        let mut text = String::new();
-        for _ in 0..BATCHES {
-            text.clear();
-            assert!(reader.read_line(&mut text).unwrap() > 0);
-        }
-    });
-    for batch in 0..BATCHES {
-        let hits = (0..200).map(|n| {
-            let offset = 1_000 + batch * 200 + n;
-            hit(
-                offset,
-                &format!(
-                    "198.{}.{}.{}",
-                    18 + offset % 2,
-                    offset / 7 % 256,
-                    offset % 256
-                ),
-                &["count"],
-            )
-        });
-        worker.send(&Request::Hits(hits.collect())).unwrap();
+fn processes_that_connect_without_a_pause_stop_no_ban() {
+    let lab = Lab::started();
+    if !nix::unistd::geteuid().is_root() {
+        return skip("needs root (processes of other users)");
     }
-    acks.join().unwrap();
-    let hits = (BATCHES * 200) as f64;
-    let rate = hits / start.elapsed().as_secs_f64();
-    let busy = cpu_seconds(lab.engine.as_ref().unwrap().id()) - before;
-    eprintln!(
-        "hits acknowledged a second: {rate:.0}; for each second of the engine's CPU time: {:.0}",
-        hits / busy
+    let adm = nix::unistd::Group::from_name("adm").unwrap().unwrap();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    // The first may connect, the others may not.
+    let _flood = Ended(
+        [adm.gid.as_raw(), adm.gid.as_raw(), 54_321, 54_321]
+            .map(|gid| spawn_helper(&lab, "floods", 54_321, gid))
+            .into(),
     );
+    until("connections are refused", || {
+        worker
+            .send(&Request::Counters(Counters::default()))
+            .unwrap();
+        lab.status()["warnings"]
+            .to_string()
+            .contains("connections refused: too many")
+    });
+    for n in 1..=20 {
+        let client = format!("203.0.113.{n}");
+        let hits = Request::Hits(vec![hit(n, &client, &["at-once"])]);
+        worker.send(&hits).unwrap();
+        worker.ack().unwrap();
+    }
+    assert_eq!(lab.jail("at-once")["currently_banned"], 20);
 }
 
-/// User and system time of a process; a machine that others use makes wall time say little.
-fn cpu_seconds(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap()
-        .split_whitespace()
-        .collect();
-    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-    ticks / 100.0
+#[test]
+fn a_second_connection_for_a_stream_ends_the_first() {
+    let lab = Lab::started();
+    let (mut first, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let (mut second, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let (_other, _) = Line::worker(&lab.socket(), 8).unwrap();
+    assert!(first.receive().is_err());
+    let hits = Request::Hits(vec![hit(1, "203.0.113.1", &["at-once"])]);
+    second.send(&hits).unwrap();
+    assert_eq!(second.ack().unwrap().0, 1);
+    assert_eq!(lab.status()["workers"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_workers_connection_takes_no_command() {
+    let lab = Lab::started();
+    for request in [
+        Request::Keeper { version: VERSION },
+        Request::Command(pipeban::control::Command::Off { seconds: None }),
+        hello(7, VERSION),
+    ] {
+        let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+        worker.send(&request).unwrap();
+        assert!(matches!(worker.receive(), Ok(Reply::Refused { .. })));
+        assert!(worker.receive().is_err());
+    }
+    assert!(lab.status()["engine"]["off"].is_null());
+}
+
+/// By `make bench`.
+#[cfg(feature = "measure")]
+mod measure {
+    use super::*;
+    use crate::support::process::processor_time;
+    use std::os::unix::net::UnixDatagram;
+
+    #[test]
+    fn measure_decision_latency_and_hits_per_second() {
+        let lab = Lab::new();
+        let syslog = UnixDatagram::bind(lab.path("log.sock")).unwrap();
+        syslog.set_read_timeout(Some(LONG)).unwrap();
+        let mut lab = lab;
+        lab.start();
+        let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+        let mut buffer = [0; 2_048];
+        let mut samples: Vec<Duration> = (1..=50u64)
+            .map(|n| {
+                std::thread::sleep(Duration::from_millis(20));
+                let request = Request::Hits(vec![hit(n, &format!("203.0.113.{n}"), &["at-once"])]);
+                let start = Instant::now();
+                worker.send(&request).unwrap();
+                loop {
+                    let length = syslog.recv(&mut buffer).unwrap();
+                    if String::from_utf8_lossy(&buffer[..length]).contains("] Ban ") {
+                        break;
+                    }
+                }
+                let took = start.elapsed();
+                worker.ack().unwrap();
+                took
+            })
+            .collect();
+        samples.sort_unstable();
+        eprintln!(
+            "hit written to the socket -> Ban line received by syslog: median {:?}, worst {:?}",
+            samples[25], samples[49]
+        );
+        drop(syslog);
+        let before = cpu_seconds(lab.engine.as_ref().unwrap().id());
+        let start = Instant::now();
+        const BATCHES: u64 = 500;
+        let mut reader = worker
+            .reader
+            .get_ref()
+            .try_clone()
+            .map(BufReader::new)
+            .unwrap();
+        let acks = std::thread::spawn(move || {
+            let mut text = String::new();
+            for _ in 0..BATCHES {
+                text.clear();
+                assert!(reader.read_line(&mut text).unwrap() > 0);
+            }
+        });
+        for batch in 0..BATCHES {
+            let hits = (0..200).map(|n| {
+                let offset = 1_000 + batch * 200 + n;
+                hit(
+                    offset,
+                    &format!(
+                        "198.{}.{}.{}",
+                        18 + offset % 2,
+                        offset / 7 % 256,
+                        offset % 256
+                    ),
+                    &["count"],
+                )
+            });
+            worker.send(&Request::Hits(hits.collect())).unwrap();
+        }
+        acks.join().unwrap();
+        let hits = (BATCHES * 200) as f64;
+        let rate = hits / start.elapsed().as_secs_f64();
+        let busy = cpu_seconds(lab.engine.as_ref().unwrap().id()) - before;
+        eprintln!(
+            "hits acknowledged a second: {rate:.0}; for each second of the engine's CPU time: {:.0}",
+            hits / busy
+        );
+    }
+
+    fn cpu_seconds(pid: u32) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        processor_time(&stat).as_secs_f64()
+    }
 }

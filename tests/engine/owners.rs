@@ -52,7 +52,7 @@ fn banned_by_two(ask: impl FnOnce(&World, &mut Lab) + Send + 'static) {
 }
 
 #[test]
-fn a_ban_that_one_jail_lifts_is_in_force_by_the_other_until_its_end() {
+fn a_ban_lifted_in_one_jail_stays_in_force_by_another() {
     banned_by_two(|world, lab| {
         assert_eq!(lab.say(&["unban", BAD4, "--jail", "first"]).0, 0);
         assert!(left(world).is_some_and(|left| left <= 3_600));
@@ -72,7 +72,7 @@ fn a_ban_that_one_jail_lifts_is_in_force_by_the_other_until_its_end() {
 }
 
 #[test]
-fn a_ban_whose_time_is_over_in_one_jail_is_in_force_by_the_other() {
+fn a_ban_that_ends_in_one_jail_stays_in_force_by_another() {
     banned_by_two(|world, lab| {
         for (short, long) in [("first", "second"), ("second", "first")] {
             let (exit, text) = lab.say(&["ban", BAD4, "--jail", short, "--for", "2"]);
@@ -95,7 +95,7 @@ fn a_ban_whose_time_is_over_in_one_jail_is_in_force_by_the_other() {
 }
 
 #[test]
-fn bans_of_a_jail_that_a_reload_disables_or_removes_run_on_beside_the_others() {
+fn bans_of_a_jail_that_a_reload_disables_or_removes_stay_until_their_end() {
     banned_by_two(|world, lab| {
         for without in [
             TWO.replace("[jails.first]", "[jails.first]\nenabled = false"),
@@ -117,7 +117,7 @@ fn bans_of_a_jail_that_a_reload_disables_or_removes_run_on_beside_the_others() {
 }
 
 #[test]
-fn bans_of_two_port_lists_are_two_and_each_leaves_alone() {
+fn bans_of_two_port_lists_end_independently() {
     banned_by_two(|world, lab| {
         serve(&format!("{HOST4}:8080"));
         let elsewhere = || world.is_served(BAD4, at(HOST4, 8080));

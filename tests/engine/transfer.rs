@@ -1,10 +1,11 @@
-//! Bans on their way out and in.
+//! Export and import of bans.
 
 use std::io::Read;
 
 use super::*;
+use crate::support::process::kilobytes;
 
-/// Every ban: what stays the same on the way, and its end.
+/// The parts of every ban that an import keeps.
 fn bans(lab: &Lab) -> Vec<(String, String, u64, Option<jiff::Timestamp>)> {
     let (exit, text) = lab.say(&["export"]);
     assert_eq!(exit, 0, "{text}");
@@ -49,13 +50,13 @@ fn import(lab: &Lab, args: &[&str], text: &[u8]) -> (i32, String) {
     // One that ends early does not read it all.
     let _ = child.stdin.take().unwrap().write_all(text);
     let output = child.wait_with_output().unwrap();
-    let said = [output.stderr, output.stdout].concat();
-    let said = String::from_utf8(said).unwrap();
-    (output.status.code().unwrap(), said)
+    let text = [output.stderr, output.stdout].concat();
+    let text = String::from_utf8(text).unwrap();
+    (output.status.code().unwrap(), text)
 }
 
 #[test]
-fn what_is_exported_is_imported_with_the_same_ends() {
+fn exported_bans_are_imported_with_the_same_ends() {
     let mut lab = Lab::started();
     let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
     let mut behind = hit(3, "203.0.113.12", &["at-once"]);
@@ -86,14 +87,14 @@ fn what_is_exported_is_imported_with_the_same_ends() {
     let exported = lab.run(&["export"]).stdout;
     assert_eq!(lab.say(&["unban", "--all"]).0, 0);
     assert_eq!(bans(&lab), []);
-    let (exit, said) = import(&lab, &[], &exported);
-    assert_eq!((exit, said.as_str()), (0, "7 bans taken in\n"));
+    let (exit, text) = import(&lab, &[], &exported);
+    assert_eq!((exit, text.as_str()), (0, "imported 7 bans\n"));
     same(&lab, &before);
     let status = lab.status().to_string();
     for text in ["sc\\\"r\u{e4}per", "imported", "\"behind\":\"192.0.2.7\""] {
         assert!(status.contains(text), "{text}: {status}");
     }
-    until("each is told as one that is back", || {
+    until("each is logged as restored", || {
         let log = lab.log();
         log.contains("[at-once] Restore Ban 2001:db8:7::/64\n")
             && log.contains("[often] Restore Ban 198.51.100.0/24\n")
@@ -102,9 +103,9 @@ fn what_is_exported_is_imported_with_the_same_ends() {
     lab.kill();
     lab.start();
     same(&lab, &before);
-    let (exit, said) = import(&lab, &["-"], &exported);
-    assert_eq!(exit, 0, "{said}");
-    assert_eq!(said, "0 bans taken in; 7 were there already\n");
+    let (exit, text) = import(&lab, &["-"], &exported);
+    assert_eq!(exit, 0, "{text}");
+    assert_eq!(text, "imported 0 bans; skipped 7 known bans\n");
     same(&lab, &before);
     // A ban that was made elsewhere makes no later one longer.
     assert_eq!(lab.say(&["unban", "203.0.113.9"]).0, 0);
@@ -112,11 +113,11 @@ fn what_is_exported_is_imported_with_the_same_ends() {
     worker
         .send(&Request::Hits(vec![hit(1, "203.0.113.9", &["at-once"])]))
         .unwrap();
-    assert!(worker.ack().unwrap().1[1].ends_with("for 1h (1 in 0s)"));
+    assert!(worker.ack().unwrap().1[1].ends_with("for 1h (1 in under 1s)"));
 }
 
 #[test]
-fn other_programs_get_lists_and_commands() {
+fn lists_and_commands_are_exported_for_other_programs() {
     let lab = Lab::started();
     for (host, jail) in [
         ("203.0.113.9", "often"),
@@ -136,27 +137,27 @@ fn other_programs_get_lists_and_commands() {
     let args = ["--format", "list", "--jail", "often"];
     assert_eq!(export(&args), (0, of_one.to_owned()));
     assert_eq!(export(&["--jail", "manual"]), (0, String::new()));
-    let (exit, said) = export(&["--jail", "oftn"]);
-    assert!(exit == 2 && said.contains("there are: at-once"), "{said}");
-    // A list is taken in where somebody says on whose behalf.
-    let (exit, said) = import(&lab, &["--jail", "count"], list.as_bytes());
-    assert_eq!((exit, said.as_str()), (0, "3 bans taken in\n"));
+    let (exit, text) = export(&["--jail", "oftn"]);
+    assert!(exit == 2 && text.contains("there are: at-once"), "{text}");
+    // A list needs `--jail`.
+    let (exit, text) = import(&lab, &["--jail", "count"], list.as_bytes());
+    assert_eq!((exit, text.as_str()), (0, "imported 3 bans\n"));
     assert_eq!(lab.jail("count")["currently_banned"], 3);
     assert_eq!(lab.jail("count")["banned"][0]["reason"], "imported");
-    let (exit, said) = import(&lab, &["--jail", "count"], list.as_bytes());
-    assert_eq!(exit, 0, "{said}");
-    assert_eq!(said, "0 bans taken in; 3 were there already\n");
-    let (exit, said) = import(&lab, &[], list.as_bytes());
+    let (exit, text) = import(&lab, &["--jail", "count"], list.as_bytes());
+    assert_eq!(exit, 0, "{text}");
+    assert_eq!(text, "imported 0 bans; skipped 3 known bans\n");
+    let (exit, text) = import(&lab, &[], list.as_bytes());
     assert_eq!(exit, 2);
     assert!(
-        said.contains("standard input:1: it names no jail: say"),
-        "{said}"
+        text.contains("standard input:1: the line names no jail"),
+        "{text}"
     );
-    assert!(said.contains("`--jail`"), "{said}");
+    assert!(text.contains("`--jail`"), "{text}");
 }
 
 #[test]
-fn an_import_makes_no_ban_shorter_and_hits_nobody_who_must_not_be() {
+fn an_import_shortens_no_ban_and_bans_no_exempt_address() {
     let lab = Lab::started();
     assert_eq!(lab.say(&["ban", "203.0.113.9", "--for", "1d"]).0, 0);
     assert_eq!(lab.say(&["allow", "203.0.113.64/28"]).0, 0);
@@ -174,26 +175,20 @@ fn an_import_makes_no_ban_shorter_and_hits_nobody_who_must_not_be() {
         until.map(|until| (until.duration_since(now).as_secs_f64() / 3_600.0).round())
     };
     assert_eq!(hours(&lab), Some(24.0));
-    let (exit, said) = import(&lab, &[], line("203.0.113.9", Some(3_600)).as_bytes());
+    let (exit, text) = import(&lab, &[], line("203.0.113.9", Some(3_600)).as_bytes());
     assert_eq!(
-        (exit, said.as_str()),
-        (0, "0 bans taken in; 1 were there already\n")
+        (exit, text.as_str()),
+        (0, "imported 0 bans; skipped 1 known ban\n")
     );
     assert_eq!(hours(&lab), Some(24.0));
-    let (_, said) = import(&lab, &[], line("203.0.113.9", Some(200_000)).as_bytes());
-    assert_eq!(
-        said,
-        "1 bans taken in; 1 of them in place of a shorter one\n"
-    );
+    let (_, text) = import(&lab, &[], line("203.0.113.9", Some(200_000)).as_bytes());
+    assert_eq!(text, "imported 1 ban (1 longer than before)\n");
     assert_eq!(hours(&lab), Some(56.0));
-    let (_, said) = import(&lab, &[], line("203.0.113.9", None).as_bytes());
-    assert_eq!(
-        said,
-        "1 bans taken in; 1 of them in place of a shorter one\n"
-    );
+    let (_, text) = import(&lab, &[], line("203.0.113.9", None).as_bytes());
+    assert_eq!(text, "imported 1 ban (1 longer than before)\n");
     assert_eq!(hours(&lab), None);
-    let (_, said) = import(&lab, &[], line("203.0.113.9", Some(3_600)).as_bytes());
-    assert_eq!(said, "0 bans taken in; 1 were there already\n");
+    let (_, text) = import(&lab, &[], line("203.0.113.9", Some(3_600)).as_bytes());
+    assert_eq!(text, "imported 0 bans; skipped 1 known ban\n");
     assert_eq!(lab.jail("manual")["currently_banned"], 1);
 
     let past = serde_json::json!({"host": "203.0.113.10", "jail": "manual", "until": "0001-01-01T00:00:00Z"});
@@ -210,8 +205,8 @@ fn an_import_makes_no_ban_shorter_and_hits_nobody_who_must_not_be() {
     ];
     std::fs::write(lab.path("bans.json"), file.concat()).unwrap();
     let path = lab.path("bans.json").display().to_string();
-    let (exit, said) = lab.say(&["import", &path]);
-    assert_eq!(exit, 2, "{said}");
+    let (exit, text) = lab.say(&["import", &path]);
+    assert_eq!(exit, 2, "{text}");
     for text in [
         "bans.json:1: 127.0.0.1 is never banned: `ignoreip` has 127.0.0.0/8",
         "bans.json:2: 203.0.113.70 is never banned: the allow-list has 203.0.113.64/28",
@@ -221,40 +216,40 @@ fn an_import_makes_no_ban_shorter_and_hits_nobody_who_must_not_be() {
         "bans.json:6: 32.0.0.0/4 is not banned: 32.0.0.0/4 is too wide",
         "bans.json:7: 203.0.113.10 is not banned: there is no jail `gone`; there are: at-once",
         "`--jail` gives all bans to one",
-        "1 bans taken in; 1 are over; 5 must never be; 2 cannot be\n",
+        "imported 1 ban; skipped 1 expired ban, 5 exempt addresses and 2 refused bans\n",
     ] {
-        assert!(said.contains(text), "{text}: {said}");
+        assert!(text.contains(text), "{text}: {text}");
     }
-    let (exit, said) = lab.say(&["import", &path, "--jail", "gone"]);
+    let (exit, text) = lab.say(&["import", &path, "--jail", "gone"]);
     assert!(
-        exit == 2 && said.contains("there is no jail `gone`"),
-        "{said}"
+        exit == 2 && text.contains("there is no jail `gone`"),
+        "{text}"
     );
-    // Only who must not be banned is no failure.
-    let (exit, said) = import(&lab, &["--json"], line("127.0.0.1", None).as_bytes());
-    assert_eq!(exit, 0, "{said}");
-    let json: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    // An exempt address is no failure.
+    let (exit, text) = import(&lab, &["--json"], line("127.0.0.1", None).as_bytes());
+    assert_eq!(exit, 0, "{text}");
+    let json: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!(
         (&json["never_banned"], &json["done"]),
         (&1.into(), &true.into())
     );
     assert_eq!(lab.say(&["off"]).0, 0);
-    let (exit, said) = import(&lab, &[], line("203.0.113.12", None).as_bytes());
-    assert!(exit == 2 && said.contains("emergency stop"), "{said}");
+    let (exit, text) = import(&lab, &[], line("203.0.113.12", None).as_bytes());
+    assert!(exit == 2 && text.contains("emergency stop"), "{text}");
     drop(lab);
     let lab = Lab::new();
     for args in [&["export"][..], &["import", "no-such-file"]] {
         assert_eq!(lab.say(args).0, 2);
     }
-    let (exit, said) = import(&lab, &["--jail", "often"], b"203.0.113.9\n");
+    let (exit, text) = import(&lab, &["--jail", "often"], b"203.0.113.9\n");
     assert!(
-        exit == 2 && said.contains("the engine is not running"),
-        "{said}"
+        exit == 2 && text.contains("the engine is not running"),
+        "{text}"
     );
 }
 
 #[test]
-fn whatever_stands_in_a_file_the_other_lines_are_taken_in() {
+fn malformed_lines_are_skipped_and_the_others_imported() {
     let lab = Lab::started();
     let mut file = Vec::new();
     let mut good = 0;
@@ -282,34 +277,33 @@ fn whatever_stands_in_a_file_the_other_lines_are_taken_in() {
         file.extend_from_slice(format!("\n# a comment\n\r\n 198.51.100.{good} \r\n").as_bytes());
     }
     file.extend_from_slice(b"198.51.100.200");
-    let (exit, said) = import(&lab, &["--jail", "count"], &file);
-    assert_eq!(exit, 2, "{said}");
-    let last = format!("{} bans taken in; {good} lines make no sense\n", good + 1);
-    assert!(said.ends_with(&last), "{said}");
+    let (exit, text) = import(&lab, &["--jail", "count"], &file);
+    assert_eq!(exit, 2, "{text}");
+    let last = format!(
+        "imported {} bans; skipped {good} malformed lines\n",
+        good + 1
+    );
+    assert!(text.ends_with(&last), "{text}");
     assert!(
-        said.contains("standard input:17:39: EOF while parsing an object"),
-        "{said}"
+        text.contains("standard input:17:39: EOF while parsing an object"),
+        "{text}"
     );
     assert!(
-        said.contains("standard input:57: the line has more than 4096 bytes"),
-        "{said}"
+        text.contains("standard input:57: the line has more than 4096 bytes"),
+        "{text}"
     );
-    assert!(!said.contains('\0') && said.len() < 10_000, "{said}");
+    assert!(!text.contains('\0') && text.len() < 10_000, "{text}");
     assert_eq!(lab.jail("count")["currently_banned"], good + 1);
 }
 
 /// The most memory that a process has had, in KiB.
 fn most_memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    kilobytes(&status, "VmHWM:")
 }
 
 #[test]
-fn an_endless_file_costs_no_memory_and_few_words() {
+fn an_endless_file_needs_little_memory_and_few_messages() {
     let lab = Lab::started();
     let mut child = lab
         .command(&["import"])
@@ -330,23 +324,23 @@ fn an_endless_file_costs_no_memory_and_few_words() {
     let most = most_memory(child.id());
     drop(stdin);
     assert_eq!(child.wait().unwrap().code(), Some(2));
-    let mut said = String::new();
+    let mut text = String::new();
     child
         .stderr
         .take()
         .unwrap()
-        .read_to_string(&mut said)
+        .read_to_string(&mut text)
         .unwrap();
-    assert_eq!(said.lines().count(), 21, "{said}");
+    assert_eq!(text.lines().count(), 21, "{text}");
     assert!(
-        said.ends_with("and 399981 lines more like these\n"),
-        "{said}"
+        text.ends_with("399981 more lines with such problems\n"),
+        "{text}"
     );
     assert!(most < 40_000, "{most} KiB");
 }
 
 #[test]
-fn thousands_of_bans_go_out_and_in_by_pages_while_a_hit_is_decided() {
+fn thousands_of_bans_are_moved_in_pages_while_hits_are_decided() {
     const BANS: u32 = 5_000;
     let lab = Lab::started();
     let host = |n: u32| std::net::Ipv4Addr::from(0x2d00_0000 + n);
@@ -363,18 +357,18 @@ fn thousands_of_bans_go_out_and_in_by_pages_while_a_hit_is_decided() {
                 .unwrap();
             worker.ack().unwrap();
         }
-        let (exit, said) = importing.join().unwrap();
-        assert_eq!((exit, said), (0, format!("{BANS} bans taken in\n")));
+        let (exit, text) = importing.join().unwrap();
+        assert_eq!((exit, text), (0, format!("imported {BANS} bans\n")));
     });
     let args = ["export", "--format", "list", "--jail", "count"];
     assert_eq!(lab.say(&args), (0, list));
     // One line for each, up to a bound.
-    until("told", || {
+    until("all are logged", || {
         lab.log().matches("[count] Restore Ban 45.0.").count() == BANS as usize
     });
     assert!(
         !lab.status()["warnings"]
             .to_string()
-            .contains("so many bans")
+            .contains("bans in one minute")
     );
 }

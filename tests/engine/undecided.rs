@@ -1,4 +1,5 @@
-//! Patterns that look around give up on a line: told once, shown, and nobody is hit.
+//! A pattern with look-around gives up on a line: that is no hit, is logged once, and `status` shows
+//! it.
 
 use std::io::Write as _;
 use std::process::Stdio;
@@ -21,7 +22,7 @@ fn lab() -> Lab {
     lab
 }
 
-fn told(lab: &Lab) -> usize {
+fn logged(lab: &Lab) -> usize {
     lab.log().matches("gave up on a line").count()
 }
 
@@ -34,7 +35,7 @@ fn undecided(filter: &str, pattern: PatternAt) -> Undecided {
 }
 
 #[test]
-fn a_line_too_long_for_a_pattern_that_looks_around_hits_nobody_and_is_told_once() {
+fn a_line_too_long_for_a_pattern_with_look_around_is_no_hit_and_is_logged_once() {
     let mut lab = lab();
     lab.start();
     let mut logger = lab
@@ -49,7 +50,7 @@ fn a_line_too_long_for_a_pattern_that_looks_around_hits_nobody_and_is_told_once(
     for _ in 0..50 {
         pipe.write_all(long.as_bytes()).unwrap();
     }
-    until("the engine was told", || {
+    until("the engine has the report", || {
         let warnings = lab.status()["warnings"].to_string();
         warnings.contains("filter `f`: pattern 2 (")
             && warnings.contains("filters.d/f.conf:3) gave up on lines 50 times")
@@ -60,7 +61,7 @@ fn a_line_too_long_for_a_pattern_that_looks_around_hits_nobody_and_is_told_once(
     pipe.write_all(format!("{front}bad seeks\n").as_bytes())
         .unwrap();
     until("hit", || lab.jail("count")["total_failed"] == 1);
-    assert_eq!(told(&lab), 1, "{}", lab.log());
+    assert_eq!(logged(&lab), 1, "{}", lab.log());
     let (_, text) = lab.say(&["status"]);
     assert!(text.contains("pattern 2"), "{text}");
     drop(pipe);
@@ -69,7 +70,7 @@ fn a_line_too_long_for_a_pattern_that_looks_around_hits_nobody_and_is_told_once(
 }
 
 #[test]
-fn no_worker_makes_the_engine_tell_more_than_one_line_for_each_filter() {
+fn however_much_a_worker_reports_one_line_is_logged_for_each_filter() {
     let mut lab = lab();
     lab.start();
     let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
@@ -93,8 +94,8 @@ fn no_worker_makes_the_engine_tell_more_than_one_line_for_each_filter() {
             .count(),
         2
     );
-    assert_eq!(told(&lab), 1, "{}", lab.log());
-    // A reload may have mended the patterns; whether it did is told no second time.
+    assert_eq!(logged(&lab), 1, "{}", lab.log());
+    // A reload may have corrected the patterns; the same filter is not logged again.
     assert_eq!(lab.say(&["reload"]).0, 0);
     assert!(!lab.status()["warnings"].to_string().contains("gave up"));
     let again = vec![undecided("f", PatternAt::Fail(2))];
@@ -102,6 +103,6 @@ fn no_worker_makes_the_engine_tell_more_than_one_line_for_each_filter() {
     until("counted again", || {
         lab.status()["warnings"].to_string().contains("3 times")
     });
-    assert_eq!(told(&lab), 1);
+    assert_eq!(logged(&lab), 1);
     lab.stop();
 }

@@ -1,10 +1,10 @@
-//! Files and patterns made by chance, read by pipeban and by fail2ban itself.
+//! Random files and patterns, read by pipeban and by fail2ban.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use pipeban::config::OnDisk;
-use pipeban::filter::{Filter, Outcome, Subject, read, read_from};
+use pipeban::disk::OnDisk;
+use pipeban::filter::{Filter, Outcome, Subject, read};
 use serde_json::{Value, json};
 
 use super::{installed, oracle};
@@ -44,7 +44,7 @@ fn piece(chance: &mut Chance, option: usize) -> String {
         "x;y",
         "<HOST>",
         "<F-USER>u</F-USER>",
-        "<none>",
+        "<script>",
     ];
     let earlier = OPTIONS[..option].to_vec();
     if earlier.is_empty() || chance.one_in(2) {
@@ -152,7 +152,8 @@ fn file(chance: &mut Chance, includes: &[(&str, &str)], first: bool) -> String {
         );
     }
     for header in ["[extra]", "[Init]"] {
-        if chance.one_in(3) {
+        // Tags that no option fills are errors.
+        if chance.one_in(3) || first && header == "[extra]" {
             section(chance, &mut text, header, &Holds::Some);
         }
     }
@@ -198,7 +199,7 @@ fn files(chance: &mut Chance, directory: &Path) {
 }
 
 fn expanded(directory: &Path, options: &BTreeMap<String, String>) -> Result<Value, String> {
-    let definition = read_from("f", &directory.join("f.conf"), options, &OnDisk);
+    let definition = read("f", &directory.join("f.conf"), options, &OnDisk);
     let definition = definition.map_err(|problems| format!("{problems:?}"))?;
     let texts = |patterns: &[pipeban::filter::PatternText]| -> Vec<String> {
         patterns.iter().map(|p| p.text.clone()).collect()
@@ -211,7 +212,7 @@ fn expanded(directory: &Path, options: &BTreeMap<String, String>) -> Result<Valu
 }
 
 #[test]
-fn files_made_by_chance_are_expanded_as_fail2ban_expands_them() {
+fn random_files_are_expanded_as_in_fail2ban() {
     if !installed() {
         return;
     }
@@ -387,7 +388,7 @@ const HOSTS: [&str; 8] = [
 ];
 
 #[test]
-fn patterns_match_what_they_match_in_fail2ban() {
+fn patterns_match_the_same_texts_as_in_fail2ban() {
     if !installed() {
         return;
     }
@@ -412,11 +413,16 @@ fn patterns_match_what_they_match_in_fail2ban() {
     for ((pattern, text), answer) in pairs.iter().zip(answers) {
         let filter = filters.entry(pattern).or_insert_with(|| {
             let file = format!("[Definition]\nfailregex = {}\n", pattern.replace('%', "%%"));
-            let read = read("f", Path::new("f.conf"), &BTreeMap::new(), &|path| {
-                let is_local = path.ends_with("f.local");
-                let missing = || std::io::ErrorKind::NotFound.into();
-                (!is_local).then(|| file.clone()).ok_or_else(missing)
-            });
+            let read = read(
+                "f",
+                Path::new("f.conf"),
+                &BTreeMap::new(),
+                &|path: &Path| {
+                    let is_local = path.ends_with("f.local");
+                    let missing = || std::io::ErrorKind::NotFound.into();
+                    (!is_local).then(|| file.clone()).ok_or_else(missing)
+                },
+            );
             Filter::compile(&read.unwrap()).unwrap()
         });
         let host = match filter.examine(&Subject::raw(text.as_bytes(), None)) {
@@ -429,7 +435,7 @@ fn patterns_match_what_they_match_in_fail2ban() {
             .find_map(|host| host.as_str()?.parse().ok());
         assert!(answer.get("error").is_none(), "{pattern}: {answer}");
         matched += u32::from(host.is_some());
-        // Apache's own brackets around an address are no part of it, whatever the family.
+        // Apache's brackets around an address are no part of it, for every family.
         let bracketed = *pattern == "from <IP6>" && text.contains('[');
         if host != wanted && !bracketed {
             wrong.push(format!(

@@ -1,4 +1,4 @@
-"""What the installed fail2ban says, asked line by line: a JSON object in, a JSON object out."""
+"""Queries the installed fail2ban: reads JSON objects, one a line, and answers each with one."""
 import json
 import logging
 import sys

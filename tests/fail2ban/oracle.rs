@@ -1,4 +1,4 @@
-//! The installed fail2ban asked: `oracle.py` in one Python process.
+//! Queries the installed fail2ban: `oracle.py` in one Python process.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

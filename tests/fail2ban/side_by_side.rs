@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::{FILTERS, SAMPLES, installed};
 
-/// Lines of each sort.
+/// Lines of each verdict.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Counts {
     ignored: usize,
@@ -35,7 +35,7 @@ fn fail2ban(log: &Path, filter: &Path) -> Counts {
     }
 }
 
-/// The same, and how many lines would have hit somebody who did not send them.
+/// The same, and the number of spoofed lines.
 fn pipeban(kind: &[&str], log: &Path, filter: &Path) -> (Counts, usize) {
     let output = Command::new(env!("CARGO_BIN_EXE_pipeban"))
         .args(["test", "--json"])
@@ -88,12 +88,16 @@ fn the_tutorials_filter_counts_as_with_fail2ban_regex_but_for_the_spoofed_line()
 
     let spoof = format!("{head} [client 192.0.2.1:1] AH01630: x, referer: {attack}\n");
     std::fs::write(&log, spoof).unwrap();
-    assert_eq!(fail2ban(&log, &filter).matched, 1, "bans who sent nothing");
+    assert_eq!(
+        fail2ban(&log, &filter).matched,
+        1,
+        "bans a client that sent nothing"
+    );
     assert_eq!(pipeban(&[], &log, &filter), (Counts::default(), 1));
 }
 
 #[test]
-fn its_own_filters_count_the_same_on_its_own_lines() {
+fn fail2bans_filters_count_the_same_on_its_samples() {
     if !installed() {
         return;
     }

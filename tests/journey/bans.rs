@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::support::http::{self, ATTACK, Connection};
 use crate::support::world::{CONFIG, SERVER4, SERVER6};
 use crate::support::{Apache, Mpm, World, eventually};
@@ -64,10 +66,10 @@ fn tutorial(server: IpAddr, attacker: &str, banned: &str, visitor: &str, mpm: Mp
     );
 
     let prefix = banned.trim_end_matches("/64");
-    let found = world.until_told(&format!("[{JAIL}] Found {prefix}"));
+    let found = world.until_logged(&format!("[{JAIL}] Found {prefix}"));
     assert!(found.starts_with("authpriv.info pipeban["), "{found}");
-    let told = world.until_told(&format!("[{JAIL}] Ban {prefix}"));
-    assert!(told.starts_with("authpriv.notice pipeban["), "{told}");
+    let logged = world.until_logged(&format!("[{JAIL}] Ban {prefix}"));
+    assert!(logged.starts_with("authpriv.notice pipeban["), "{logged}");
     assert!(
         world
             .read("/var/log/pipeban.log")
@@ -148,7 +150,7 @@ fn a_false_address_in_the_referer_has_nobody_banned_and_saves_nobody() {
         trick.get("/closed/x", FALSE_REFERER).expect("answered"),
         403
     );
-    // A real attack that also names somebody else. What it is told comes after the trick.
+    // A real attack that also names another address. Its ban is logged after the trick.
     let mut attack = Connection::open(&clients, "198.51.100.8", SERVER4).expect("connects");
     attack.ask(ATTACK, FALSE_REFERER).expect("sent");
     world.until_banned(JAIL, "198.51.100.8");
@@ -199,11 +201,11 @@ fn an_allow_listed_network_is_never_banned_and_narrows_the_ban_of_its_neighbours
     let clients = world.clients();
 
     http::attack(&clients, "198.51.100.70", SERVER4);
-    world.until_told("Ignore 198.51.100.70");
+    world.until_logged("Ignore 198.51.100.70");
     let said = world.pipeban(&["allow", "198.51.100.128/25", "--reason", "test"]);
     assert_eq!(said.status, 0, "{said:?}");
     http::attack(&clients, "198.51.100.130", SERVER4);
-    world.until_told("Ignore 198.51.100.130");
+    world.until_logged("Ignore 198.51.100.130");
     http::attack(&clients, "2001:db8:a001::7", SERVER6);
     world.until_banned(JAIL, "2001:db8:a001::7");
 
@@ -219,4 +221,46 @@ fn an_allow_listed_network_is_never_banned_and_narrows_the_ban_of_its_neighbours
         http::get(&clients, "2001:db8:a001::99", SERVER6, "/").expect("allowed"),
         200
     );
+}
+
+#[test]
+fn a_ban_closes_every_port_that_apache_listens_on_and_follows_a_reload() {
+    let Some(world) = World::new() else { return };
+    world.must(&["ufw", "allow", "8443:8444/tcp"]);
+    let apache = Apache::start(
+        &world,
+        Mpm::Event,
+        &format!("Listen 8443\n{}", crate::support::apache::BOTH_PIPES),
+    );
+    apache.pipe("error");
+    world.engine();
+    let clients = world.clients();
+    let attacker: IpAddr = "198.51.100.7".parse().expect("an address");
+    let connect = |from: IpAddr, port| clients.connect(from, SocketAddr::new(SERVER4, port));
+    let mut open = Connection::over(connect(attacker, 8443).expect("open"));
+    open.ask(http::ATTACK, "").expect("sent");
+    world.until_banned("apache-cgitraversal", "198.51.100.7");
+    assert_eq!(
+        world.status(None)["engine"]["apache_ports"],
+        json!([80, 443, 8443])
+    );
+    assert_eq!(
+        world.jail("apache-cgitraversal")["ports"],
+        json!([80, 443, 8443])
+    );
+    assert!(connect(attacker, 8443).is_err() && connect(attacker, 80).is_err());
+    assert!(connect("198.51.100.8".parse().expect("an address"), 8443).is_ok());
+
+    let conf = world.read("/var/site/httpd.conf");
+    let moved = conf.replace("Listen 8443\n", "Listen 8444\n");
+    world.write("/var/site/httpd.conf", &moved);
+    apache.reload("graceful");
+    eventually("the ports of the new configuration", || {
+        let ports = world.status(None)["engine"]["apache_ports"].clone();
+        (ports == json!([80, 443, 8444]))
+            .then_some(())
+            .ok_or(ports.to_string())
+    });
+    assert!(connect(attacker, 8444).is_err());
+    assert!(connect("198.51.100.8".parse().expect("an address"), 8444).is_ok());
 }

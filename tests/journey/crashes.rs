@@ -164,7 +164,7 @@ fn row(name: &str, kind: &str, victim: Victim, signal: Signal) {
         Vec::<String>::new(),
         "Apache goes on serving"
     );
-    // Nobody outlives the keeper of an ErrorLog whose block was in its hands: told, not asserted.
+    // No process outlives the keeper of an ErrorLog that held a block: printed, not asserted.
     let may_lose = victim == Victim::Keeper;
     let table = measure(&world, &outcome, may_lose);
     say(name, &table);
@@ -282,7 +282,7 @@ fn workers_that_keep_crashing_end_in_passing_through_only() {
         worker.signal(Signal::SIGABRT);
         until_gone(&worker);
     }
-    world.until_told("lines are only passed on, nobody is banned");
+    world.until_logged("lines are passed through and not matched");
     apache.pipe("access");
     matching(false);
     let passed = |id: &str| {
@@ -430,7 +430,7 @@ pub(super) fn measure(world: &World, outcome: &Outcome, may_lose: bool) -> Table
     })
 }
 
-/// How often each id stands in a whole line.
+/// How often each id is in a whole line.
 struct Seen {
     times: HashMap<String, usize>,
     torn: usize,

@@ -9,7 +9,7 @@ use crate::support::{Apache, Mpm, World, eventually};
 const JAIL: &str = "apache-cgitraversal";
 
 #[test]
-fn a_ban_stands_while_the_engine_is_dead_and_is_restored_when_it_is_back() {
+fn a_ban_holds_while_the_engine_is_dead_and_is_restored_when_it_is_back() {
     let Some(world) = World::new() else { return };
     let _apache = Apache::with_pipeban(&world, Mpm::Event);
     let clients = world.clients();
@@ -29,7 +29,7 @@ fn a_ban_stands_while_the_engine_is_dead_and_is_restored_when_it_is_back() {
         http::get(&clients, "198.51.100.7", SERVER4, "/").is_err(),
         "open while the engine is dead"
     );
-    world.until_told(&format!("[{JAIL}] Restore Ban 198.51.100.7"));
+    world.until_logged(&format!("[{JAIL}] Restore Ban 198.51.100.7"));
     let ban = world.until_banned(JAIL, "198.51.100.7");
     assert_eq!(ban["in_force"], true, "{ban}");
     assert!(http::get(&clients, "198.51.100.7", SERVER4, "/").is_err());
@@ -53,7 +53,7 @@ fn a_ban_by_hand_ends_in_nft_and_in_ufw_when_its_time_is_over() {
     assert_eq!(said.status, 0, "{said:?}");
     let ban = world.ban_of(JAIL, "198.51.100.7").expect("banned");
     assert_eq!(ban["in_force"], true, "{ban}");
-    world.until_told(&format!("[{JAIL}] Unban 198.51.100.7"));
+    world.until_logged(&format!("[{JAIL}] Unban 198.51.100.7"));
     eventually("no rule in ufw", || {
         let rules = world.ufw();
         if rules.contains("198.51.100.7") {

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use crate::support::http::{ATTACK, Connection};
 use crate::support::network::connect_here;
 use crate::support::strike::{Struck, keep_alive, strike};
 use crate::support::world::{CONFIG, ROUTER4, SERVER4};
-use crate::support::{Apache, Mpm, PATIENCE, World, apache, median};
+use crate::support::{Apache, Mpm, PATIENCE, World, apache, median, skip};
 
 const SAMPLES: u8 = 20;
 const JAIL: &str = "apache-cgitraversal";
@@ -43,7 +42,6 @@ struct Sample {
 }
 
 #[test]
-#[ignore = "a measurement: `make bench`"]
 fn measure_each_back_end_and_fail2ban_from_the_decision_to_the_first_refused_packet() {
     say(&format!(
         "{:<22}{:>13}{:>22}{:>22}   open keep-alive connection",
@@ -52,17 +50,12 @@ fn measure_each_back_end_and_fail2ban_from_the_decision_to_the_first_refused_pac
     let default = pipeban("ufw", "");
     pipeban("ufw, instant = false", "instant = false");
     pipeban("nftables", "backend = \"nftables\"");
-    if Path::new("/usr/sbin/ipset").exists() {
-        pipeban("ipset", "backend = \"ipset\"");
-    } else {
-        say("SKIPPED ipset: it is not installed (`make bench` installs it)");
-    }
     pipeban("command (nft)", COMMAND);
     behind_a_proxy();
     if Fail2ban::is_installed() {
         fail2ban();
     } else {
-        say("SKIPPED fail2ban: it is not installed (`make bench` installs it)");
+        skip("fail2ban: needs fail2ban (`make bench` installs it)");
     }
     let Some(default) = default else { return };
     let verdict = match default < Duration::from_millis(5) {
@@ -106,7 +99,7 @@ fn since(world: &World, attacker: IpAddr) -> Option<Timestamp> {
     ban["since"].as_str()?.parse().ok()
 }
 
-/// Apache itself refuses whom a trusted proxy passes on.
+/// Apache itself refuses a banned client that a trusted proxy passes on.
 fn behind_a_proxy() {
     let Some(world) = World::new() else { return };
     let config = format!("[firewall]\nbackend = \"apache\"\n{CONFIG}");

@@ -1,4 +1,4 @@
-//! Whatever format Apache writes: its lines are read, and name whom Apache names.
+//! Whatever format Apache writes: pipeban reads its lines, and finds the client that Apache names.
 
 use pipeban::record::{Kind, Parser, unescape};
 
@@ -269,11 +269,11 @@ fn error_lines_of_every_format_name_the_client_and_pipeban_bans_by_them() {
             .collect();
         assert_eq!(named, [CLIENT, CLIENT, BEHIND, BEHIND], "{host}: {log}");
     }
-    // The main server's error log goes through pipeban, told the format by its command line.
+    // The main server's error log goes through pipeban; the command line names the format.
     http::attack(&clients, "198.51.100.70", SERVER4);
     world.until_banned("apache-cgitraversal", "198.51.100.70");
     // What each worker reads, and what it cannot.
-    let auto = world.until_told("are of the format `combined`");
+    let auto = world.until_logged("the format of the first lines is `combined`");
     assert!(auto.contains("auto.log"), "{auto}");
     let worker = |path: &str| {
         eventually(&format!("the worker of {path}"), || {

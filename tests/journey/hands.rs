@@ -1,5 +1,5 @@
 //! The engine with the real kernel and the real ufw, led by commands alone; and what it does when
-//! somebody takes its things away.
+//! another program removes its things.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
@@ -146,7 +146,7 @@ fn a_ban_holds_all_the_time_that_an_engine_is_killed_and_starts_again() {
     }
     ground
         .world
-        .until_told(&format!("[manual] Restore Ban {bad}"));
+        .until_logged(&format!("[manual] Restore Ban {bad}"));
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn what_an_engine_put_in_force_but_never_committed_goes_when_the_next_one_starts
     // As a kill between firewall and commit leaves it: an element that no database knows.
     world.must(&[
         "nft",
-        "add element inet pipeban v4_32_t80_443_u443 { 198.51.100.9 timeout 1h }",
+        "add element inet pipeban v4_32_apache { 198.51.100.9 timeout 1h }",
     ]);
     assert!(!ground.reaches("198.51.100.9", SERVER4, 80));
     ground.end_engine(Signal::SIGKILL);
@@ -167,30 +167,30 @@ fn what_an_engine_put_in_force_but_never_committed_goes_when_the_next_one_starts
 }
 
 #[test]
-fn what_somebody_takes_away_comes_back() {
+fn what_another_program_removes_is_restored() {
     let Some(ground) = Ground::new() else { return };
     let world = &ground.world;
     let bad = "198.51.100.7";
     ground.says(&["ban", bad], 0);
     world.must(&["nft", "delete", "table", "inet", "pipeban"]);
-    world.until_told("made again, with 1 bans");
+    world.until_logged("pipeban restored all 1 bans");
     world.until_banned("manual", bad);
     world.must(&["rm", "-rf", "/run/pipeban"]);
-    world.until_told("somebody removed /run/pipeban/engine.sock; made again");
+    world.until_logged("another process removed /run/pipeban/engine.sock");
     let engine = world.engine();
     // An engine that nobody can ask sees the stop, and its end, all the same.
     engine.signal(Signal::SIGSTOP);
     world.must(&["rm", "-rf", "/run/pipeban"]);
     let said = ground.says(&["off"], 0);
-    assert!(said.contains("could not be asked"), "{said}");
+    assert!(said.contains("the engine, which does not answer"), "{said}");
     engine.signal(Signal::SIGCONT);
-    world.until_told("not banning at all");
+    world.until_logged("not banning at all");
     world.engine();
     let said = ground.says(&["ban", "198.51.100.9"], 2);
     assert!(said.contains("emergency stop"), "{said}");
     ground.until_served(bad);
     world.must(&["rm", "/var/lib/pipeban/off"]);
-    world.until_told("banning again");
+    world.until_logged("banning again");
     world.until_banned("manual", bad);
 }
 
@@ -229,7 +229,7 @@ fn off_lifts_every_ban_at_once_however_long_ufw_takes() {
         "ufw has loaded its list again"
     );
     let said = ground.says(&["off"], 2);
-    assert!(said.contains("not everything could be lifted"), "{said}");
+    assert!(said.contains("some bans are not lifted"), "{said}");
     for bad in bad {
         ground.until_served(bad);
     }

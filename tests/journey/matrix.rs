@@ -50,7 +50,6 @@ impl Program {
 type Lost = [(usize, usize); 4];
 
 #[test]
-#[ignore = "a measurement: `make bench`"]
 fn measure_lines_answered_and_not_logged_in_the_whole_matrix() {
     let mut table = Vec::new();
     for program in [Program::Pipeban, Program::Rotatelogs] {
@@ -113,7 +112,7 @@ fn run(program: Program, mpm: Mpm, how: &str) -> Option<Lost> {
         IN_FLIGHT => Ok(()),
         waiting => Err(format!("{waiting} of {IN_FLIGHT}")),
     });
-    // Some answers before, some while Apache is told, the rest when it is on its way.
+    // Some answers before the signal, some with it, the rest while Apache acts on it.
     backend.answer(IN_FLIGHT / 4);
     std::thread::scope(|scope| {
         scope.spawn(|| {

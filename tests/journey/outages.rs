@@ -17,7 +17,6 @@ fn say(line: &str) {
 }
 
 #[test]
-#[ignore = "a measurement: `make bench`"]
 fn measure_what_clients_feel_of_kills_stops_a_full_disk_and_no_engine() {
     let wait = |seconds| std::thread::sleep(Duration::from_secs(seconds));
     let kill = |pick: fn(&Apache<'_>) -> crate::support::process::Process| {
@@ -113,7 +112,6 @@ fn row(name: &str, outage: &dyn Fn(&World, &Apache<'_>)) {
 
 /// The pipe holds what Apache writes while nobody reads.
 #[test]
-#[ignore = "a measurement: `make bench`"]
 fn measure_requests_served_while_the_worker_is_stopped() {
     const LINE: usize = 86;
     let Some(world) = World::new() else { return };

@@ -68,9 +68,12 @@ fn three_reloads(mpm: Mpm, how: &str) {
     let backend = Backend::start(&world);
     let reference = format!("{BOTH_PIPES}CustomLog {REFERENCE} combined\n");
     let apache = Apache::start(&world, mpm, &reference);
+    // A logger that has not begun to run is ended by a reload.
+    apache.pipe("access");
+    apache.pipe("error");
     let clients = world.clients();
 
-    // Half of them end in an error line of the proxy, written by a child that is long told to go.
+    // Half of them end in an error line of the proxy, written by a child that Apache has long asked to end.
     let mut flight = Vec::new();
     for n in 0..IN_FLIGHT {
         let target = format!(

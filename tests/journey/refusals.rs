@@ -1,7 +1,8 @@
-//! Whatever is broken or forbidden: lines pass, and somebody is told.
+//! Whatever is broken or forbidden: lines pass, and the fault is reported.
 
+use crate::support::apache::BOTH_PIPES;
 use crate::support::world::{CONFIG, FILTER};
-use crate::support::{World, eventually, process};
+use crate::support::{Apache, Mpm, World, eventually, process};
 
 const TOML: &str = "/etc/pipeban/pipeban.toml";
 const CONF: &str = "/etc/pipeban/filters.d/apache-cgitraversal.conf";
@@ -68,10 +69,10 @@ fn lines_pass_and_check_says_where_whatever_is_wrong_with_the_configuration() {
             None => std::fs::remove_file(world.path(TOML)).expect("removed"),
         }
         let said = world.pipeban(&["check"]);
-        let told = format!("{}{}", said.stdout, said.stderr);
+        let logged = format!("{}{}", said.stdout, said.stderr);
         assert_eq!(said.status, 78, "{what}: {said:?}");
         assert!(
-            told.contains(said_where),
+            logged.contains(said_where),
             "{what}: `{said_where}` in {said:?}"
         );
 
@@ -89,10 +90,10 @@ fn lines_of_any_kind_pass_byte_for_byte() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_is_told_and_the_pipe_is_still_read() {
+fn a_log_that_cannot_be_written_is_reported_and_the_pipe_is_still_read() {
     let Some(world) = World::new() else { return };
     world.write("/etc/not-a-directory", "");
-    // More than a pipe holds: it ends only when somebody reads.
+    // More than a pipe holds: it ends only when a process reads.
     let many = format!("{}\n", "x".repeat(99)).repeat(30_000);
     let said = world.run_with(
         &[
@@ -107,11 +108,11 @@ fn a_log_that_cannot_be_written_is_told_and_the_pipe_is_still_read() {
     );
     assert_ne!(said.status, 124, "it stopped reading: {said:?}");
     eventually("syslog or stderr names the path", || {
-        let told = world.syslog() + &said.stderr;
-        if told.contains("/etc/not-a-directory/access.log") {
+        let logged = world.syslog() + &said.stderr;
+        if logged.contains("/etc/not-a-directory/access.log") {
             Ok(())
         } else {
-            Err(told)
+            Err(logged)
         }
     });
 }
@@ -132,10 +133,10 @@ fn the_servers_own_addresses_loopback_and_ignored_networks_are_refused_with_the_
         ("198.51.100.70", "198.51.100.64/26"),
     ] {
         let said = world.pipeban(&["ban", address]);
-        let told = format!("{}{}", said.stdout, said.stderr);
+        let logged = format!("{}{}", said.stdout, said.stderr);
         assert_ne!(said.status, 0, "{address}: {said:?}");
         assert!(
-            told.contains(reason),
+            logged.contains(reason),
             "{address}: names `{reason}`: {said:?}"
         );
     }
@@ -164,6 +165,7 @@ fn whoever_is_not_root_may_not_ban() {
         "198.51.100.7",
     ]);
     assert_eq!(said.status, 77, "{said:?}");
+    assert!(said.stderr.contains("the group `adm`"), "{said:?}");
     assert_eq!(world.pipeban(&["ban", "198.51.100.7"]).status, 0);
 }
 
@@ -179,4 +181,32 @@ fn without_an_engine_status_says_so_and_starts_none() {
     assert_eq!(said.status, 2, "{said:?}");
     assert!(said.stderr.contains("the emergency stop is on"), "{said:?}");
     assert_eq!(process::pipebans(&world.processes()), []);
+}
+
+/// A logger may be the first that needs the directory of the engine's socket.
+#[test]
+fn whatever_umask_apache_has_an_engine_starts() {
+    let Some(world) = World::new() else { return };
+    let apache = Apache::start(&world, Mpm::Event, BOTH_PIPES);
+    for umask in ["0", "077"] {
+        world.engine();
+        apache.stop("stop");
+        world.must(&["pipeban", "engine", "--stop"]);
+        world.must(&["rm", "-r", "/run/pipeban"]);
+        apache.run_with_umask(umask);
+        world.engine();
+        assert_eq!(
+            world.must(&["stat", "-c", "%a", "/run/pipeban"]).trim(),
+            "755"
+        );
+    }
+}
+
+#[test]
+fn an_engine_that_cannot_start_is_reported_with_the_reason() {
+    let Some(world) = World::new() else { return };
+    world.write("/var/lib/pipeban", "in the way");
+    let _apache = Apache::start(&world, Mpm::Event, BOTH_PIPES);
+    world.until_logged("the engine cannot start: /var/lib/pipeban");
+    world.until_logged("an engine was started 4 times: none answers");
 }

@@ -17,9 +17,9 @@ fn a_line_by_hand_goes_through_the_whole_chain_and_tells_what_came_of_it() {
                 AH10244: invalid URI path (/cgi-bin/.%2e/.%2e/bin/sh)\n";
     let said = world.run_with(&["/usr/bin/pipeban", "log", "error"], line.as_bytes());
     assert_eq!(said.status, 0, "{said:?}");
-    let told = format!("{}{}", said.stdout, said.stderr);
+    let logged = format!("{}{}", said.stdout, said.stderr);
     assert!(
-        told.contains("[apache-cgitraversal] Ban 198.51.100.7"),
+        logged.contains("[apache-cgitraversal] Ban 198.51.100.7"),
         "{said:?}"
     );
     // It waited for the engine's answer: the ban is in force already.

@@ -1,10 +1,10 @@
-//! More bans than are told one by one: all in force; lines, hooks and ufw's rules are what is cut.
+//! More bans than are logged one by one: all are in force; log lines, hooks and ufw rules are cut.
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
 
+use crate::support::http::attack_line;
 use crate::support::world::{CONFIG, SERVER4};
 use crate::support::{World, eventually};
 
@@ -17,7 +17,7 @@ const SURGE: usize = 30;
 fn a_surge_of_bans_is_in_force_and_cuts_lines_hooks_and_ufw_rules() {
     let Some(world) = World::new() else { return };
     let hook = "/usr/local/sbin/tell";
-    world.write(hook, "#!/bin/sh\necho \"$*\" >>/run/told\n");
+    world.write(hook, "#!/bin/sh\necho \"$*\" >>/run/hooked\n");
     std::fs::set_permissions(world.path(hook), PermissionsExt::from_mode(0o755)).expect("set");
     world.write(
         "/etc/pipeban/pipeban.toml",
@@ -26,20 +26,9 @@ fn a_surge_of_bans_is_in_force_and_cuts_lines_hooks_and_ufw_rules() {
         ),
     );
     world.start_engine();
-    let mut pipe = world
-        .command(&["/usr/bin/pipeban", "log", "error"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("started");
+    let mut pipe = world.error_pipe();
     let lines: String = (1..=ATTACKERS)
-        .map(|n| {
-            format!(
-                "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 1:tid 2] [client 198.51.100.{n}:49108] \
-                 AH10244: invalid URI path (/cgi-bin/.%2e/bin/sh)\n"
-            )
-        })
+        .map(|n| attack_line(format_args!("198.51.100.{n}")))
         .collect();
     let mut stdin = pipe.stdin.take().expect("piped");
     stdin.write_all(lines.as_bytes()).expect("written");
@@ -55,19 +44,19 @@ fn a_surge_of_bans_is_in_force_and_cuts_lines_hooks_and_ufw_rules() {
         let refused = world.clients().connect(from, SocketAddr::new(SERVER4, 80));
         assert!(refused.is_err(), "{from} is served");
     }
-    // What a person does is told in any case, after all that came before.
+    // A ban by hand is logged in any case, after all that came before.
     world.must(&["/usr/bin/pipeban", "ban", "198.51.100.250"]);
-    world.until_told("Ban 198.51.100.250");
-    let told = world.syslog();
-    let bans = told.matches(&format!("[{name}] Ban ")).count();
-    assert_eq!(bans, LIMIT, "{told}");
+    world.until_logged("Ban 198.51.100.250");
+    let logged = world.syslog();
+    let bans = logged.matches(&format!("[{name}] Ban ")).count();
+    assert_eq!(bans, LIMIT, "{logged}");
     let hooks = eventually("the last hook has run", || {
-        let told = world.read("/run/told");
-        let last = told.ends_with("manual 198.51.100.250\n");
-        last.then_some(told.clone()).ok_or(told)
+        let logged = world.read("/run/hooked");
+        let last = logged.ends_with("manual 198.51.100.250\n");
+        last.then_some(logged.clone()).ok_or(logged)
     });
     assert_eq!(hooks.matches(name).count(), LIMIT, "{hooks}");
-    world.until_told(&format!("{name} more than {LIMIT};"));
+    world.until_logged(&format!("jail `{name}`: more than {LIMIT} bans"));
     let rules = world.ufw().matches("198.51.100.").count();
     assert!(rules < SURGE, "{rules} rules");
     drop(stdin);

@@ -111,8 +111,8 @@ fn a_configuration_broken_on_disk_changes_nothing_when_apache_reloads() {
 
     let said = world.pipeban(&["reload"]);
     assert_eq!(said.status, 78, "{said:?}");
-    let told = format!("{}{}", said.stdout, said.stderr);
-    assert!(told.contains("/etc/pipeban/pipeban.toml:1:"), "{said:?}");
+    let logged = format!("{}{}", said.stdout, said.stderr);
+    assert!(logged.contains("/etc/pipeban/pipeban.toml:1:"), "{said:?}");
     // The engine starts on the last good one too.
     world.engine().signal(nix::sys::signal::Signal::SIGKILL);
     world.engine();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::support::http::Connection;
 use crate::support::process;
 use crate::support::world::SERVER4;
-use crate::support::{Apache, Mpm, World, eventually};
+use crate::support::{Apache, Mpm, World, eventually, skip};
 
 const PAIRS: usize = 15;
 const HOSTS: usize = 100;
@@ -38,12 +38,10 @@ fn install(world: &World) {
 
 /// One Apache, three ports, a logger each: measured in turn, so that each sees the same machine.
 #[test]
-#[ignore = "a measurement: `make bench`"]
 fn measure_throughput_of_apache_with_a_file_with_rotatelogs_and_with_pipeban() {
     let Some(world) = World::new() else { return };
     if !Path::new("/usr/bin/wrk").exists() {
-        say("SKIPPED throughput: needs wrk (`make bench` installs it)");
-        return;
+        return skip("needs wrk (`make bench` installs it)");
     }
     install(&world);
     let loggers = [
@@ -130,7 +128,6 @@ fn middle(mut values: Vec<f64>) -> f64 {
 }
 
 #[test]
-#[ignore = "a measurement: `make bench`"]
 fn measure_a_hundred_virtual_hosts_with_two_pipes_each() {
     let Some(world) = World::new() else { return };
     install(&world);

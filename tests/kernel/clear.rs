@@ -1,4 +1,6 @@
-//! Taking everything away again, without an engine.
+//! Removing rules without an engine.
+
+use std::time::Duration;
 
 use pipeban::config::Paths;
 use pipeban::firewall::{clear_everything, clear_over};
@@ -6,7 +8,7 @@ use pipeban::firewall::{clear_everything, clear_over};
 use super::world::*;
 
 #[test]
-fn everything_of_ours_goes_and_nothing_else() {
+fn all_that_is_pipebans_goes_and_nothing_else() {
     in_world(&["/usr/sbin/ufw"], |world| {
         run("ufw --force enable");
         run("ufw allow 80");
@@ -28,23 +30,26 @@ fn everything_of_ours_goes_and_nothing_else() {
         let added = run("ufw show added");
         assert!(!added.contains("pipeban:"), "{added}");
         assert!(added.contains("ufw allow 80"), "{added}");
-        // Nothing there is no error.
+        // It is no error that there is nothing.
         assert_eq!(clear_everything(&Paths::default()), Ok(0));
     });
 }
 
 #[test]
-fn what_is_over_goes_and_what_is_not_stays() {
+fn rules_of_bans_that_are_over_go_and_others_stay() {
     in_world(&["/usr/sbin/ufw"], |_| {
         run("ufw --force enable");
-        let mut over = ban(BAD4, web(), 6000);
-        over.until = Some("2020-01-01T00:00:00Z".parse().unwrap());
-        let mut for_ever = ban(GOOD4, web(), 6000);
-        for_ever.until = None;
-        let (mut firewall, _notices) = start(&settings(true, true));
-        firewall.ban(&[over, for_ever]).unwrap();
-        firewall.finish(PATIENCE);
-        assert_eq!(clear_over(&Paths::default(), jiff::Timestamp::now()), Ok(2));
+        let over = ban(BAD4, web(), 3);
+        let permanent = ban(GOOD4, web(), 6000).permanent();
+        let (mut firewall, _notices) = start(&settings(false, true));
+        firewall.ban(&[over.clone(), permanent]).unwrap();
+        wait_until("ufw has all rules", || {
+            run("ufw show added").matches("pipeban:").count() == 4
+        });
+        firewall.finish(Duration::ZERO);
+        wait_until("one ban is over", || {
+            clear_over(&Paths::default(), jiff::Timestamp::now()) == Ok(2)
+        });
         let added = run("ufw show added");
         assert!(!added.contains(BAD4), "{added}");
         assert_eq!(added.matches(GOOD4).count(), 2, "{added}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pipeban::config::{Backend, BanCommand, Firewall};
+use pipeban::config::{self, Backend, BanCommand};
 use pipeban::firewall::Notice;
 
 use super::world::*;
@@ -11,8 +11,8 @@ fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-/// The administrator's own table, and the program that changes it.
-fn nft() -> Firewall {
+/// The administrator's table, and the program that changes it.
+fn nft() -> config::Firewall {
     run("nft add table inet admin");
     run("nft add set inet admin bad { type ipv4_addr ; }");
     run("nft add chain inet admin input { type filter hook input priority 5 ; }");
@@ -21,7 +21,7 @@ fn nft() -> Firewall {
         let change = format!("{what} element inet admin bad {{ {{host}} }}");
         vec!["/usr/sbin/nft".to_owned(), change]
     };
-    Firewall {
+    config::Firewall {
         command: Some(BanCommand {
             ban: nft("add"),
             unban: nft("delete"),
@@ -33,7 +33,7 @@ fn nft() -> Firewall {
 }
 
 #[test]
-fn the_program_is_run_and_asked() {
+fn the_program_is_run_and_queried() {
     in_world(&[], |world| {
         serve("0.0.0.0:80");
         let (mut firewall, notices) = start(&nft());
@@ -52,17 +52,17 @@ fn the_program_is_run_and_asked() {
         // All but what is wanted goes; what is there is not done again.
         let other = ban(GOOD4, web(), 600);
         firewall.ban(&[entry.clone(), other.clone()]).unwrap();
-        exactly(&mut firewall, std::slice::from_ref(&other));
+        firewall.replace([other.clone()].into_iter());
         wait_until("one of two", || {
             firewall.in_force(&entry) == Some(false) && firewall.in_force(&other) == Some(true)
         });
         firewall.finish(PATIENCE);
-        assert!(notices.is_empty(), "{:?}", notices.try_recv());
+        crate::kernel::assert_quiet(&notices);
         // A ban that ended between two engines is lifted by the second, also at its own end.
         let (mut firewall, _) = start(&nft());
         assert_eq!(firewall.in_force(&other), Some(true));
-        firewall.left(|| [other.clone()].into_iter());
-        exactly(&mut firewall, &[]);
+        firewall.left(&other);
+        firewall.replace(std::iter::empty());
         firewall.finish(Duration::ZERO);
         let (mut firewall, _) = start(&nft());
         assert_eq!(firewall.in_force(&other), Some(false));
@@ -71,7 +71,7 @@ fn the_program_is_run_and_asked() {
 }
 
 #[test]
-fn a_program_that_hangs_or_fails_is_told_and_holds_nobody_up() {
+fn a_program_that_hangs_is_reported_and_delays_no_other_back_end() {
     in_world(&[], |world| {
         serve("0.0.0.0:80");
         let mut settings = nft();
@@ -84,11 +84,11 @@ fn a_program_that_hangs_or_fails_is_told_and_holds_nobody_up() {
         let entry = ban(BAD4, web(), 600);
         firewall.ban(std::slice::from_ref(&entry)).unwrap();
         assert!(world.is_refused(BAD4, at(HOST4, 80)));
-        let told = notices.recv_timeout(PATIENCE).unwrap();
+        let notice = notices.recv_timeout(PATIENCE).unwrap();
         assert!(
-            matches!(&told, Notice::Trouble { key: "command-failed", text }
+            matches!(&notice, Notice::Trouble { key: "command-failed", text }
                 if text.contains(BAD4) && text.contains("killed")),
-            "{told:?}"
+            "{notice:?}"
         );
         assert_eq!(firewall.in_force(&entry), Some(true));
         firewall.finish(Duration::ZERO);

@@ -1,4 +1,4 @@
-//! Whom a ban must never hit, as the kernel says now.
+//! Addresses that a ban must never hit, read from the kernel.
 
 use std::net::IpAddr;
 

@@ -10,10 +10,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use ipnet::IpNet;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use pipeban::config::{self, Ports};
-use pipeban::firewall::{Entry, Firewall, Notice};
+use pipeban::firewall::{self, Notice, UfwState};
+use pipeban::jail::{FirewallKey, FirewallState, Moment, Now};
+
+use crate::support::{skip, skip_without};
 
 /// Of the host.
 pub(crate) const HOST4: &str = "198.51.100.1";
@@ -36,18 +40,12 @@ const REFUSAL: Duration = Duration::from_millis(400);
 
 /// Runs a test in a world of its own; says so when that cannot be.
 pub(crate) fn in_world(needs: &[&str], test: impl FnOnce(&World) + Send + 'static) {
-    let root = nix::unistd::geteuid().is_root();
-    let missing: Vec<_> = ["/usr/sbin/ip", "/usr/sbin/nft"]
-        .iter()
-        .chain(needs)
-        .filter(|program| !Path::new(program).exists())
-        .collect();
-    if !root || !missing.is_empty() {
-        eprintln!(
-            "\n*** SKIPPED, NOT TESTED: {} (root: {root}, missing: {missing:?})\n",
-            thread::current().name().unwrap_or("?")
-        );
-        return;
+    if !nix::unistd::geteuid().is_root() {
+        return skip("needs root (namespaces)");
+    }
+    let mut programs = ["/usr/sbin/ip", "/usr/sbin/nft"].iter().chain(needs);
+    if let Some(missing) = programs.find(|program| !Path::new(program).exists()) {
+        return skip_without(missing);
     }
     let outcome = thread::spawn(move || {
         let world = World::new();
@@ -359,24 +357,129 @@ pub(super) fn web() -> Ports {
     list(&[80, 443], &[443])
 }
 
+/// A ban.
+#[derive(Debug, Clone)]
+pub(super) struct Ban {
+    pub(super) net: IpNet,
+    pub(super) ports: Ports,
+    pub(super) until: Option<Moment>,
+    pub(super) behind: bool,
+}
+
+impl Ban {
+    pub(super) fn key(&self) -> FirewallKey {
+        FirewallKey {
+            net: self.net,
+            ports: self.ports.clone(),
+            behind: self.behind,
+        }
+    }
+
+    fn state(&self) -> FirewallState {
+        FirewallState {
+            jail: "test".parse().unwrap(),
+            until: self.until,
+        }
+    }
+
+    pub(super) fn permanent(self) -> Ban {
+        Ban {
+            until: None,
+            ..self
+        }
+    }
+
+    /// Until that time on the wall clock.
+    pub(super) fn until(self, end: &str) -> Ban {
+        Ban {
+            until: Some(now().moment_of(end.parse().unwrap())),
+            ..self
+        }
+    }
+
+    pub(super) fn behind(self) -> Ban {
+        Ban {
+            behind: true,
+            ..self
+        }
+    }
+}
+
+fn now() -> Now {
+    Now {
+        boot: Moment::from_boottime(pipeban::sys::clock::boottime()),
+        wall: jiff::Timestamp::now(),
+    }
+}
+
 /// A ban of that many seconds.
-pub(super) fn ban(net: &str, ports: Ports, seconds: u64) -> Entry {
-    Entry {
+pub(super) fn ban(net: &str, ports: Ports, seconds: u64) -> Ban {
+    Ban {
         net: net
             .parse()
             .or_else(|_| net.parse::<IpAddr>().map(Into::into))
             .unwrap(),
         ports,
-        jail: "test".into(),
-        until: Some(jiff::Timestamp::now() + Duration::from_secs(seconds)),
-        remaining: Some(Duration::from_secs(seconds)),
+        until: Some(now().boot.plus(Duration::from_secs(seconds))),
         behind: false,
     }
 }
 
-/// `instant` and `mirror` as they stand in the configuration.
+/// The firewall as the engine uses it.
+pub(super) struct Firewall(firewall::Firewall);
+
+impl Firewall {
+    pub(super) fn ban(&mut self, bans: &[Ban]) -> Result<(), String> {
+        let changes = bans.iter().map(|ban| (ban.key(), Some(ban.state())));
+        self.0.apply(changes)
+    }
+
+    pub(super) fn unban(&mut self, bans: &[Ban]) -> Result<(), String> {
+        self.0.apply(bans.iter().map(|ban| (ban.key(), None)))
+    }
+
+    /// As the engine does after it has read its bans.
+    pub(super) fn replace(&mut self, bans: impl Iterator<Item = Ban>) {
+        let bans = bans.map(|ban| (ban.key(), ban.state()));
+        self.0.replace(bans).unwrap();
+    }
+
+    pub(super) fn left(&mut self, ban: &Ban) {
+        self.0.left([&ban.key()]);
+    }
+
+    pub(super) fn in_force(&mut self, ban: &Ban) -> Option<bool> {
+        let found = self.0.checker().in_force(&[ban.key()]);
+        found.unwrap().first().copied().flatten()
+    }
+
+    pub(super) fn ufw(&self, ban: &Ban) -> Option<UfwState> {
+        self.0.ufw_state(&ban.key())
+    }
+
+    #[cfg(feature = "measure")]
+    pub(super) fn checker(&self) -> firewall::InForce {
+        self.0.checker()
+    }
+
+    pub(super) fn apache_ports(&mut self, listening: &[u16]) {
+        let listening = listening.iter().copied().collect();
+        self.0.set_apache_ports(&listening).expect("in force");
+    }
+
+    pub(super) fn tend(&mut self) {
+        self.0.tend();
+    }
+
+    pub(super) fn finish(self, grace: Duration) {
+        self.0.finish(grace);
+    }
+}
+
+/// `instant` and `mirror` as in the configuration.
 pub(super) fn settings(instant: bool, mirror: bool) -> config::Firewall {
     config::Firewall {
+        backend: vec![config::Backend::Ufw],
         instant,
         mirror,
         ..config::Firewall::default()
@@ -389,12 +492,8 @@ pub(super) fn start(settings: &config::Firewall) -> (Firewall, Receiver<Notice>)
         runtime: RUNTIME.into(),
         ..config::Paths::default()
     };
-    (Firewall::start(settings, &paths, sender), receiver)
-}
-
-/// As the engine does after it has read its bans.
-pub(super) fn exactly(firewall: &mut Firewall, all: &[Entry]) {
-    firewall.exactly(|| all.iter().cloned()).unwrap();
+    let firewall = firewall::Firewall::start(settings, &paths, sender);
+    (Firewall(firewall), receiver)
 }
 
 /// That back end alone.
@@ -405,12 +504,12 @@ pub(super) fn only(backend: config::Backend) -> config::Firewall {
     }
 }
 
-/// The own table alone.
+/// pipeban's nftables table alone.
 pub(super) fn table_alone() -> (Firewall, Receiver<Notice>) {
     start(&settings(true, false))
 }
 
-/// nft's own view of the own table.
+/// pipeban's table as nft shows it.
 pub(super) fn table() -> String {
     try_run("nft list table inet pipeban").1
 }

@@ -78,7 +78,13 @@ fn some_line(n: usize) -> Vec<u8> {
 fn the_books_balance_at_any_moment_whoever_is_killed_and_at_the_end() {
     let mut logger = Logger::in_the_way("missing/out");
     let heard = hear(logger.engine.try_clone().unwrap());
-    let mut input = Vec::new();
+    // A worker believes the process that it has seen write first.
+    let mut input = some_line(6);
+    logger.write(&input);
+    eventually("matched", || {
+        let heard = heard.lock().unwrap();
+        heard.iter().any(|c| c.matched > 0).then_some(())
+    });
     let mut n = 0;
     let mut random = 42u64;
     for round in 0..8 {
@@ -88,7 +94,7 @@ fn the_books_balance_at_any_moment_whoever_is_killed_and_at_the_end() {
             .wrapping_add(1);
         let until = Instant::now() + Duration::from_millis(100 + (random >> 33) % 300);
         // What waits while a file is in the directory's place fits into the buffer.
-        while if round < 2 {
+        while if round < 3 {
             n < 2_000 * (round + 1)
         } else {
             Instant::now() < until
@@ -100,6 +106,9 @@ fn the_books_balance_at_any_moment_whoever_is_killed_and_at_the_end() {
         }
         if round == 2 {
             std::fs::remove_file(logger.dir.path().join("missing")).unwrap();
+            eventually("written", || {
+                (!logger.output("missing/out").is_empty()).then_some(())
+            });
         }
         let victim = if round % 4 == 3 {
             logger.keeper()
@@ -120,7 +129,7 @@ fn the_books_balance_at_any_moment_whoever_is_killed_and_at_the_end() {
         let heard = heard.lock().unwrap();
         let mut newest_first = heard.iter().rev();
         newest_first
-            .find(|counters| counters.bytes == input.len() as u64)
+            .find(|c| c.bytes == input.len() as u64 && c.waiting + c.pending == 0)
             .cloned()
     });
     let heard = heard.lock().unwrap();
@@ -136,4 +145,38 @@ fn the_books_balance_at_any_moment_whoever_is_killed_and_at_the_end() {
     );
     // The part that a killed worker was writing may be there twice.
     assert!(logger.output("missing/out").len() as u64 >= last.written);
+}
+
+#[test]
+fn a_worker_that_is_stopped_holds_up_no_line_and_is_replaced() {
+    let mut logger = Logger::start("out");
+    let heard = hear(logger.engine.try_clone().unwrap());
+    logger.write(&some_line(6));
+    let matched = |lines: u64| {
+        let heard = heard.lock().unwrap();
+        let done = |c: &Counters| c.lines == lines && c.pending == 0;
+        heard.last().filter(|c| done(c)).map(|_| ())
+    };
+    eventually("matched", || matched(1));
+    let worker = logger.worker();
+    kill(worker, Signal::SIGSTOP).unwrap();
+    let mut input = some_line(6);
+    for n in 0..20_000 {
+        let line = some_line(2 * n % 400 + 5);
+        logger.write(&line);
+        input.extend(line);
+    }
+    // More than a pipe holds, and the worker is still there.
+    eventually("written", || (logger.output("out") == input).then_some(()));
+    assert!(is_alive(worker));
+    eventually("its end", || (!is_alive(worker)).then_some(()));
+    logger.worker();
+    let lines = input.iter().filter(|byte| **byte == b'\n').count() as u64;
+    eventually("matched by the next worker", || matched(lines));
+    logger.end();
+    let logged = logger.logged.lock().unwrap();
+    assert!(
+        logged.iter().any(|line| line.contains("made no progress")),
+        "{logged:?}"
+    );
 }

@@ -62,12 +62,21 @@ impl<'w> Apache<'w> {
     /// Starts it after a stop.
     #[track_caller]
     pub(crate) fn run_again(&self) {
+        self.run_with_umask("022");
+    }
+
+    #[track_caller]
+    pub(crate) fn run_with_umask(&self, umask: &str) {
         // Apache hands its stdout and stderr on to the loggers: files, so that nobody waits for
         // the end of a pipe.
         let said = fs::File::create(self.world.path("/var/log/apache-start")).expect("made");
         let status = self
             .world
-            .command(&["apache2", "-f", CONF, "-k", "start"])
+            .command(&[
+                "sh",
+                "-c",
+                &format!("umask {umask}; apache2 -f {CONF} -k start"),
+            ])
             .stdin(std::process::Stdio::null())
             .stdout(said.try_clone().expect("cloned"))
             .stderr(said)

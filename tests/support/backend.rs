@@ -1,4 +1,4 @@
-//! A web server behind Apache that answers when it is told to.
+//! A web server behind Apache that answers when the test says so.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -45,7 +45,7 @@ impl<'w> Fail2ban<'w> {
         fail2ban
     }
 
-    /// Starts the server, anew.
+    /// Starts the server again.
     #[track_caller]
     pub(crate) fn run(&self) {
         self.client(&["start"]);

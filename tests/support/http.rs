@@ -9,6 +9,14 @@ use super::network::Network;
 /// The tutorial's attack; Apache answers 400 and writes AH10244.
 pub(crate) const ATTACK: &str = "/cgi-bin/.%2e/.%2e/.%2e/.%2e/.%2e/.%2e/.%2e/.%2e/.%2e/bin/sh";
 
+/// As Apache writes it to the error log, of this client.
+pub(crate) fn attack_line(client: impl std::fmt::Display) -> String {
+    format!(
+        "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 1:tid 2] [client {client}:49108] \
+         AH10244: invalid URI path (/cgi-bin/.%2e/bin/sh)\n"
+    )
+}
+
 /// An open connection.
 pub(crate) struct Connection(BufReader<TcpStream>);
 
@@ -40,6 +48,17 @@ impl Connection {
     /// When the connection ends or is silent too long.
     pub(crate) fn get_of(&mut self, host: &str, target: &str, headers: &str) -> io::Result<u16> {
         let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n");
+        self.0.get_mut().write_all(request.as_bytes())?;
+        self.answer()
+    }
+
+    /// Sends an empty POST and reads its answer.
+    ///
+    /// # Errors
+    /// When the connection ends or is silent too long.
+    pub(crate) fn post(&mut self, target: &str) -> io::Result<u16> {
+        let request =
+            format!("POST {target} HTTP/1.1\r\nHost: www.example.org\r\nContent-Length: 0\r\n\r\n");
         self.0.get_mut().write_all(request.as_bytes())?;
         self.answer()
     }

@@ -1,6 +1,7 @@
 //! Who is who among the processes of a world.
 
 use std::fs;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -155,18 +156,33 @@ pub(crate) fn pipe(all: &[Process], kind: &str) -> Option<Pipe> {
 
 /// Every keeper that has a worker on this pipe (`pipe:[INODE]`), with that worker.
 pub(crate) fn readers(all: &[Process], pipe: &str) -> Vec<(Process, Process)> {
-    let ours = |process: &&Process| process.is_pipeban() && process.holds(pipe);
     let mut readers = Vec::new();
     for keeper in all
         .iter()
-        .filter(ours)
-        .filter(|keeper| keeper.session == keeper.pid)
+        .filter(|keeper| keeper.is_pipeban() && keeper.holds(pipe) && keeper.session == keeper.pid)
     {
         let workers = all
             .iter()
-            .filter(ours)
-            .filter(|worker| worker.parent == keeper.pid);
+            .filter(|worker| worker.parent == keeper.pid && worker.says("worker"));
         readers.extend(workers.map(|worker| (keeper.clone(), worker.clone())));
     }
     readers
+}
+
+/// A number of kilobytes in a file of /proc/PID: `VmRSS:` and the like of `status`, `Pss:`.
+pub(crate) fn kilobytes(text: &str, name: &str) -> u64 {
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(name))
+        .expect(name);
+    let number = line.split_whitespace().nth(1).expect("a number");
+    number.parse().expect("a number")
+}
+
+/// User and system time in /proc/PID/stat; a machine that others use makes wall time say little.
+pub(crate) fn processor_time(stat: &str) -> Duration {
+    let (_, behind_the_name) = stat.rsplit_once(')').expect("a name");
+    let fields: Vec<&str> = behind_the_name.split_whitespace().collect();
+    let ticks = |at: usize| fields[at].parse::<u64>().expect("ticks");
+    Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::eventually;
 use super::network::Network;
 use super::process::{self, Process};
+use super::{skip, skip_without};
 
 /// The server's addresses.
 pub(crate) const SERVER4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
@@ -29,7 +30,7 @@ maxretry = 1
 bantime  = "365d"
 "#;
 
-/// The tutorial's filter, as it stands there.
+/// The tutorial's filter, as printed there.
 pub(crate) const FILTER: &str = r"[Definition]
 failregex = \[client <HOST>:\d+\] AH10244: invalid URI path \(.*cgi-bin.*bin/sh.*
 ignoreregex =
@@ -55,10 +56,7 @@ impl World {
     /// A world with pipeban's configuration of the tutorial; `None`, and a loud word, where this
     /// machine cannot have one.
     pub(crate) fn new() -> Option<World> {
-        if let Err(missing) = possible() {
-            // Not eprintln: the harness would swallow it.
-            let test = std::thread::current().name().unwrap_or("?").to_owned();
-            let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {missing}");
+        if !possible() {
             return None;
         }
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/world.sh");
@@ -103,6 +101,16 @@ impl World {
     /// The file's text; nothing when it is not there.
     pub(crate) fn read(&self, inside: &str) -> String {
         String::from_utf8_lossy(&self.bytes(inside)).into_owned()
+    }
+
+    /// The piped logger of an error log that goes nowhere but to the matcher.
+    pub(crate) fn error_pipe(&self) -> Child {
+        self.command(&["/usr/bin/pipeban", "log", "error"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started")
     }
 
     /// A command on the server.
@@ -256,13 +264,14 @@ impl World {
 
     /// Waits for a line of syslog that holds `text`; returns it.
     #[track_caller]
-    pub(crate) fn until_told(&self, text: &str) -> String {
+    pub(crate) fn until_logged(&self, text: &str) -> String {
         eventually(&format!("`{text}` in syslog"), || {
-            let told = self.syslog();
-            told.lines()
+            let logged = self.syslog();
+            logged
+                .lines()
                 .find(|line| line.contains(text))
                 .map(str::to_owned)
-                .ok_or_else(|| last_lines(&told, 5))
+                .ok_or_else(|| last_lines(&logged, 5))
         })
     }
 
@@ -332,9 +341,10 @@ fn last_lines(text: &str, most: usize) -> String {
 }
 
 /// Whether this machine can have a world.
-fn possible() -> Result<(), String> {
+fn possible() -> bool {
     if !nix::unistd::geteuid().is_root() {
-        return Err("needs root (namespaces, ufw)".to_owned());
+        skip("needs root (namespaces, ufw)");
+        return false;
     }
     for program in [
         "/usr/sbin/apache2",
@@ -345,11 +355,13 @@ fn possible() -> Result<(), String> {
         "/usr/bin/nsenter",
     ] {
         if !Path::new(program).exists() {
-            return Err(format!("needs {program} (`make test` as root installs it)"));
+            skip_without(program);
+            return false;
         }
     }
     if !Path::new("/sbin/ip").exists() && !Path::new("/usr/sbin/ip").exists() {
-        return Err("needs ip of iproute2 (`make test` as root installs it)".to_owned());
+        skip_without("/usr/sbin/ip");
+        return false;
     }
-    Ok(())
+    true
 }

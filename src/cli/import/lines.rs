@@ -1,48 +1,43 @@
-//! A file of bans, line by line, never more than one of them in memory.
+//! The lines of an import, one at a time.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
+use super::lists;
 use crate::cli::ask;
 use crate::config::JailName;
 use crate::control::{Offered, Until};
 
-/// A longer line is no ban.
+/// Bytes of a line at most.
 const LONGEST: usize = 4 << 10;
 
 /// Characters kept of a reason.
-const MOST_REASON: usize = 200;
+const MAX_REASON: usize = 200;
 
-/// What a line says.
+/// The meaning of a line.
 pub(super) enum Line {
     Ban(Box<Offered>),
-    /// Nothing, or a comment.
+    /// Blank, or a comment.
     Empty,
-    Wrong {
+    Malformed {
         column: Option<usize>,
         why: String,
     },
-    /// There are no more.
+    /// The end of the input.
     End,
 }
 
-pub(super) struct Reader {
-    input: Box<dyn BufRead>,
-    line: Vec<u8>,
-    number: u64,
-}
-
-/// A line of JSON; keys that are not known say nothing.
-#[derive(Deserialize)]
+/// A ban as a line has it. As JSON: keys that are not listed here are ignored.
+#[derive(Default, Deserialize)]
 struct Written {
     host: String,
     jail: Option<JailName>,
     since: Option<Timestamp>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     until: Option<Option<Timestamp>>,
     #[serde(default)]
     failures: u32,
@@ -50,9 +45,67 @@ struct Written {
     behind: Option<IpAddr>,
 }
 
-/// That `until` is null says something else than that it is missing.
-fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Timestamp>>, D::Error> {
+/// Keeps `null` (for ever) apart from a missing key (the jail's bantime).
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Timestamp>>, D::Error> {
     Option::deserialize(from).map(Some)
+}
+
+/// Why a line is malformed, and at which column.
+type Malformed = (Option<usize>, String);
+
+/// Spamhaus's lines name the network so, and end with one about the file.
+#[derive(Deserialize)]
+struct Spamhaus {
+    cidr: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+/// The bans of a line, none for one without.
+fn read(line: &[u8]) -> Result<Vec<Written>, Malformed> {
+    let of = |host| Written {
+        host,
+        ..Written::default()
+    };
+    if line.starts_with(b"{") && line != b"{" {
+        if let Ok(spamhaus) = serde_json::from_slice::<Spamhaus>(line) {
+            match (spamhaus.cidr, spamhaus.kind.as_deref()) {
+                (Some(cidr), _) => return Ok(vec![of(cidr)]),
+                (None, Some("metadata")) => return Ok(Vec::new()),
+                _ => {}
+            }
+        }
+        let read = serde_json::from_slice(line).map_err(|error| {
+            let place = format!(" at line {} column {}", error.line(), error.column());
+            let why = error.to_string().replace(&place, "");
+            (Some(error.column()), why)
+        });
+        return read.map(|written| vec![written]);
+    }
+    let Ok(text) = std::str::from_utf8(line) else {
+        return Err((None, "neither JSON nor an address: it is not UTF-8".into()));
+    };
+    match lists::addresses(text) {
+        Some(listed) => {
+            let end = |left| Timestamp::now().checked_add(left).ok();
+            let written = listed.into_iter().map(|one| Written {
+                until: one.left.and_then(end).map(Some),
+                ..of(one.host)
+            });
+            Ok(written.collect())
+        }
+        // The error names what is wrong with it.
+        None => Ok(vec![of(text.to_owned())]),
+    }
+}
+
+/// Reads lines, and keeps one of them in memory.
+pub(super) struct Reader {
+    input: Box<dyn BufRead>,
+    line: Vec<u8>,
+    number: u64,
+    /// The rest of a line with several bans.
+    more: VecDeque<Line>,
 }
 
 impl Reader {
@@ -61,19 +114,23 @@ impl Reader {
             input,
             line: Vec::new(),
             number: 0,
+            more: VecDeque::new(),
         }
     }
 
-    /// The number of the line that was read last, from 1.
+    /// The number of the last line, from 1.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
 
-    /// The next line's ban, on behalf of `jail` where one is given.
+    /// The next line. `jail` gets all bans; `None`: the line names the jail.
     ///
     /// # Errors
-    /// What reading said.
+    /// The input cannot be read.
     pub(super) fn next(&mut self, jail: Option<&JailName>) -> io::Result<Line> {
+        if let Some(line) = self.more.pop_front() {
+            return Ok(line);
+        }
         self.line.clear();
         let most = LONGEST as u64 + 1;
         let read = (&mut self.input)
@@ -87,55 +144,49 @@ impl Reader {
             self.line.pop();
         } else if self.line.len() > LONGEST {
             self.input.skip_until(b'\n')?;
-            return Ok(wrong(format!("the line has more than {LONGEST} bytes")));
+            return Ok(malformed(format!("the line has more than {LONGEST} bytes")));
         }
-        Ok(understood(&self.line, jail))
+        let mut lines = parse(&self.line, jail).into_iter();
+        let first = lines.next().unwrap_or(Line::Empty);
+        self.more.extend(lines);
+        Ok(first)
     }
 }
 
-fn wrong(why: impl Into<String>) -> Line {
+fn malformed(why: impl Into<String>) -> Line {
     let why = why.into();
-    Line::Wrong { column: None, why }
+    Line::Malformed { column: None, why }
 }
 
-fn understood(whole: &[u8], jail: Option<&JailName>) -> Line {
+fn parse(whole: &[u8], jail: Option<&JailName>) -> Vec<Line> {
+    let whole = whole.strip_prefix("\u{feff}".as_bytes()).unwrap_or(whole);
     let line = whole.trim_ascii();
+    if line.is_empty() {
+        return Vec::new();
+    }
     let indent = whole.len() - whole.trim_ascii_start().len();
-    let written = match line.first() {
-        None | Some(b'#') => return Line::Empty,
-        Some(b'{') => match serde_json::from_slice::<Written>(line) {
-            Ok(written) => written,
-            Err(error) => {
-                let place = format!(" at line {} column {}", error.line(), error.column());
-                let why = error.to_string().replace(&place, "");
-                let column = Some(indent + error.column());
-                return Line::Wrong { column, why };
-            }
-        },
-        Some(_) => match std::str::from_utf8(line) {
-            Ok(host) => Written {
-                host: host.to_owned(),
-                jail: None,
-                since: None,
-                until: None,
-                failures: 0,
-                reason: None,
-                behind: None,
-            },
-            Err(_) => return wrong("neither JSON nor an address: it is not UTF-8"),
-        },
-    };
-    match offered(written, jail) {
-        Ok(offered) => Line::Ban(Box::new(offered)),
-        Err(why) => wrong(why),
+    match read(line) {
+        Ok(written) => {
+            let lines = written
+                .into_iter()
+                .map(|written| match offered(written, jail) {
+                    Ok(offered) => Line::Ban(Box::new(offered)),
+                    Err(why) => malformed(why),
+                });
+            lines.collect()
+        }
+        Err((column, why)) => vec![Line::Malformed {
+            column: column.map(|column| indent + column),
+            why,
+        }],
     }
 }
 
 fn offered(written: Written, jail: Option<&JailName>) -> Result<Offered, String> {
-    let net: IpNet = ask::network(&written.host)?;
+    let net = ask::network(&written.host)?;
     let jail = jail.cloned().or(written.jail);
-    let jail = jail.ok_or("it names no jail: say on whose behalf with `--jail`")?;
-    let short = |reason: String| reason.chars().take(MOST_REASON).collect();
+    let jail = jail.ok_or("the line names no jail: choose one with `--jail`")?;
+    let short = |reason: String| reason.chars().take(MAX_REASON).collect();
     Ok(Offered {
         net,
         jail,

@@ -1,12 +1,12 @@
-//! fail2ban-regex's command line, and the command it means here.
+//! Translates the command line of fail2ban-regex to `pipeban test`.
 
 use crate::cli::fail2ban::quoted;
 
-/// Its options that are followed by a value.
+/// Its options with a value.
 const VALUED: &str = "-c --config -d --datepattern --timezone --TZ -e --encoding --usedns -L \
     --maxlines -m --journalmatch -l --log-level --verbosity -o --out";
 
-/// `LOG REGEX [IGNOREREGEX]` and options; `None` where it is none of fail2ban-regex's.
+/// `LOG REGEX [IGNOREREGEX]` and options; `None` for any other command line.
 pub(in crate::cli) fn meant(words: &[&str]) -> Option<String> {
     let mut options = String::new();
     let mut plain = Vec::new();
@@ -19,7 +19,7 @@ pub(in crate::cli) fn meant(words: &[&str]) -> Option<String> {
             option @ ("--kind" | "--format" | "--show" | "--near") => {
                 options.push_str(&format!(" {option} {}", quoted(words.next()?)));
             }
-            // With these two words more are no filter.
+            // With one of these it is a command line of `pipeban test`.
             "--jail" | "--filter" | "--pattern" | "--ignore" | "--line" => return None,
             option if VALUED.split(' ').any(|valued| valued == option) => {
                 words.next()?;
@@ -28,12 +28,12 @@ pub(in crate::cli) fn meant(words: &[&str]) -> Option<String> {
             word => plain.push(word),
         }
     }
-    let (log, asked, ignore) = match plain.as_slice() {
-        [log, asked] => (*log, *asked, None),
-        [log, asked, ignore] => (*log, *asked, Some(*ignore)),
+    let (log, tested, ignore) = match plain.as_slice() {
+        [log, tested] => (*log, *tested, None),
+        [log, tested, ignore] => (*log, *tested, Some(*ignore)),
         _ => return None,
     };
-    let how = if is_filter(asked) {
+    let how = if is_filter(tested) {
         "--filter"
     } else {
         "--pattern"
@@ -48,13 +48,13 @@ pub(in crate::cli) fn meant(words: &[&str]) -> Option<String> {
     } else {
         ("", quoted(log))
     };
-    let asked = quoted(asked);
+    let tested = quoted(tested);
     Some(format!(
-        "{before}pipeban test {how} {asked}{ignore}{options} {log}"
+        "{before}pipeban test {how} {tested}{ignore}{options} {log}"
     ))
 }
 
-/// A name or a file, perhaps with options: no regex.
+/// Whether it is a name or a file, perhaps with options, and no regex.
 fn is_filter(text: &str) -> bool {
     let name = text.split_once('[').map_or(text, |(name, _)| name);
     let of_name = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn logs_lines_filters_and_patterns_are_told_apart() {
+    fn logs_lines_filters_and_patterns_are_distinguished() {
         for (typed, answer) in [
             (
                 &["a.log", "apache-auth"][..],

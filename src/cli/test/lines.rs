@@ -1,4 +1,4 @@
-//! The lines to test, one after the other, and how far along they are.
+//! Reads the lines to test, with a progress bar.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -7,19 +7,19 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Args, Failure};
+use super::options::{Args, Failure};
 
-/// Longer lines are cut here, as behind Apache a block is.
+/// Longer lines are cut, as blocks behind Apache are.
 const LONGEST: u64 = 256 << 10;
-/// Lines looked at to tell the kind of a log.
+/// Lines and bytes read to detect the kind of a log.
 const LINES_AHEAD: usize = 1000;
 const BYTES_AHEAD: usize = 16 << 20;
-/// Files from here on take long enough for a bar.
-const LONG_FILE: u64 = 8 << 20;
+/// Smaller files have no progress bar.
+pub(in crate::cli) const LONG_FILE: u64 = 8 << 20;
 
 pub(super) struct Lines {
     input: Box<dyn BufRead>,
-    /// What is read, for messages.
+    /// The name of the input, for messages.
     name: String,
     /// Read ahead.
     ahead: VecDeque<Vec<u8>>,
@@ -27,7 +27,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// `quiet`: nothing else is printed on the way, so that a bar may be shown on a terminal.
+    /// `quiet`: nothing else is printed meanwhile, so that a bar may be shown on a terminal.
     pub(super) fn open(args: &Args, quiet: bool) -> Result<Lines, Failure> {
         let of = |input, name: &str| Lines {
             input,
@@ -36,7 +36,7 @@ impl Lines {
             bar: None,
         };
         if let Some(line) = &args.line {
-            // A final newline, as `"$(...)"` would drop it; without text there is still one line.
+            // `"$(...)"` drops the final newline; an empty text is one line.
             let text = format!("{line}\n").into_bytes();
             return Ok(of(Box::new(io::Cursor::new(text)), "--line"));
         }
@@ -52,7 +52,7 @@ impl Lines {
                 let front = input.fill_buf().map_err(unreadable)?;
                 if front.starts_with(&[0x1f, 0x8b]) {
                     return Err(Failure::Failed(format!(
-                        "`{name}` is compressed: `zcat {name} | pipeban test ... -`"
+                        "`{name}` is compressed: use `zcat {name} | pipeban test ... -`"
                     )));
                 }
                 let shown = quiet && length >= LONG_FILE && io::stderr().is_terminal();
@@ -71,7 +71,7 @@ impl Lines {
         }
     }
 
-    /// What the first line that is as wanted holds; those looked at stay the next ones.
+    /// The first value that `wanted` finds in the next lines, which stay the next ones.
     pub(super) fn look_ahead<T>(
         &mut self,
         wanted: impl Fn(&[u8]) -> Option<T>,
@@ -127,7 +127,7 @@ impl Drop for Lines {
     }
 }
 
-fn bar(length: u64) -> ProgressBar {
+pub(in crate::cli) fn bar(length: u64) -> ProgressBar {
     let form = "[{bar:40}] {percent:>3} %  {bytes_per_sec}  {eta} left";
     let style = ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(length).with_style(style.progress_chars("=> "))
@@ -136,9 +136,9 @@ fn bar(length: u64) -> ProgressBar {
 fn unreadable(name: &str, error: &io::Error) -> Failure {
     let line = error.kind() == io::ErrorKind::NotFound && name.contains(' ');
     let hint = if line {
-        "; one line goes with --line"
+        "; use --line for one line"
     } else {
         ""
     };
-    Failure::Failed(format!("`{name}` cannot be read: {error}{hint}"))
+    Failure::Failed(format!("cannot read `{name}`: {error}{hint}"))
 }

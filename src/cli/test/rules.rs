@@ -1,20 +1,49 @@
-//! What lines are asked: a filter or patterns of the command line, or the configuration's jails.
+//! The rules to test: a filter or patterns of the command line, or jails of the configuration.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::judge::Rule;
-use super::{Args, Failure};
-use crate::cli::Global;
-use crate::config::{self, Config, DEFAULT_FILE, Jail, JailName, Log, Problem};
-use crate::filter::{self, Dates, Definition, Filter, PatternText};
+use ipnet::IpNet;
 
-/// Places of problems in patterns of the command line.
+use super::options::{Args, Failure};
+use crate::cli::global::Global;
+use crate::config::{self, Config, DEFAULT_FILE, Jail, JailName, Log, Problem};
+use crate::disk;
+use crate::filter::{self, Definition, Filter, PatternText};
+use crate::record::Kind;
+
+/// The file of patterns of the command line, in problems.
 const PATTERN: &str = "--pattern";
 const IGNORE: &str = "--ignore";
 
-pub(super) fn of(args: &Args, global: &Global) -> Result<Vec<Rule>, Failure> {
+/// A filter, and its jail if it has one.
+pub(in crate::cli) struct TestRule {
+    pub(in crate::cli) jail: Option<JailName>,
+    /// `None`: any.
+    pub(super) log: Option<Kind>,
+    /// The filter with its options, as jails name it.
+    pub(super) filter: String,
+    pub(in crate::cli) definition: Definition,
+    pub(super) weight: u32,
+    pub(super) maxretry: u32,
+    pub(super) ignoreip: Vec<IpNet>,
+    pub(in crate::cli) vhost: Vec<String>,
+    pub(in crate::cli) not_vhost: Vec<String>,
+}
+
+impl TestRule {
+    /// For people.
+    pub(in crate::cli) fn name(&self) -> String {
+        let filter = &self.definition.name;
+        match &self.jail {
+            Some(jail) if jail.as_str() == filter => format!("jail {jail}"),
+            Some(jail) => format!("jail {jail}, filter {filter}"),
+            None => format!("filter {filter}"),
+        }
+    }
+}
+
+pub(super) fn of(args: &Args, global: &Global) -> Result<Vec<TestRule>, Failure> {
     let config = load_config(args, global)?;
     let Some(mut definition) = definition(args, global, config.as_ref())? else {
         return config.map_or(Ok(Vec::new()), |config| jails(args, global, &config));
@@ -30,41 +59,38 @@ fn load_config(args: &Args, global: &Global) -> Result<Option<Config>, Failure> 
     if alone && missing {
         return Ok(None);
     }
-    config::load(&global.config)
+    disk::load(&global.config)
         .map(Some)
         .map_err(Failure::Config)
 }
 
-/// Of a jail by this name, or with nothing but a jail's defaults.
-fn rule(
+/// The rule of a jail; without a name only its weight and maxretry count.
+pub(in crate::cli) fn rule(
     definition: Definition,
     name: Option<JailName>,
     jail: Option<&Jail>,
-) -> Result<Rule, Failure> {
-    let filter = Filter::compile(&definition).map_err(refused)?;
-    let alone = name.is_none();
-    let of_jail = jail.filter(|_| !alone);
-    Ok(Rule {
+) -> Result<TestRule, Failure> {
+    Filter::compile(&definition).map_err(refused)?;
+    let of_jail = jail.filter(|_| name.is_some());
+    Ok(TestRule {
         jail: name,
         log: of_jail.and_then(|jail| jail.log.kind()),
-        dates: Dates::of(&definition),
+        filter: of_jail.map_or_else(|| definition.name.clone(), |jail| jail.filter.clone()),
         definition,
-        filter,
-        sequence: RefCell::default(),
         // The built-in maxretry is 5, the weight 1.
         weight: jail.map_or(1, |jail| jail.weight),
-        bans_alone: jail.is_some_and(|jail| jail.weight >= jail.maxretry),
+        maxretry: jail.map_or(5, |jail| jail.maxretry),
         ignoreip: of_jail.map_or_else(Vec::new, ignored),
         vhost: of_jail.map_or_else(Vec::new, |jail| jail.vhost.clone()),
         not_vhost: of_jail.map_or_else(Vec::new, |jail| jail.not_vhost.clone()),
     })
 }
 
-/// Whom a jail ignores, as far as its configuration and files say; names are not looked up.
-fn ignored(jail: &Jail) -> Vec<ipnet::IpNet> {
+/// The networks of a jail's `ignoreip`, also those in files; names are not resolved.
+fn ignored(jail: &Jail) -> Vec<IpNet> {
     let files = jail.ignore_files.iter();
     // Loading the configuration has read them once.
-    let listed = files.filter_map(|file| config::networks_in(file).ok());
+    let listed = files.filter_map(|file| disk::networks_in(file).ok());
     jail.ignoreip
         .iter()
         .copied()
@@ -72,7 +98,7 @@ fn ignored(jail: &Jail) -> Vec<ipnet::IpNet> {
         .collect()
 }
 
-/// A pattern that is wrong on the command line is a wrong command line.
+/// A wrong pattern on the command line is a usage error.
 fn refused(problems: Vec<Problem>) -> Failure {
     let typed = |problem: &&Problem| {
         [PATTERN, IGNORE]
@@ -85,7 +111,7 @@ fn refused(problems: Vec<Problem>) -> Failure {
     }
 }
 
-fn jails(args: &Args, global: &Global, config: &Config) -> Result<Vec<Rule>, Failure> {
+fn jails(args: &Args, global: &Global, config: &Config) -> Result<Vec<TestRule>, Failure> {
     let mut rules = Vec::new();
     for (name, jail) in &config.jails {
         let wanted = match &args.jail {
@@ -104,10 +130,10 @@ fn jails(args: &Args, global: &Global, config: &Config) -> Result<Vec<Rule>, Fai
         };
         let message = match &args.jail {
             Some(name) if counts_bans(name) => {
-                format!("jail `{name}` counts bans of other jails: no line matches it")
+                format!("jail `{name}` counts the bans of other jails, so no line matches it")
             }
             Some(name) => format!(
-                "there is no jail `{name}`; the jails are: {}",
+                "no jail `{name}` exists; the jails are: {}",
                 known.join(", ")
             ),
             None => {
@@ -123,7 +149,7 @@ fn jails(args: &Args, global: &Global, config: &Config) -> Result<Vec<Rule>, Fai
     Ok(rules)
 }
 
-/// The filter that `--filter` or `--pattern` means.
+/// The filter of `--filter` or `--pattern`.
 fn definition(
     args: &Args,
     global: &Global,
@@ -138,8 +164,7 @@ fn definition(
         prefregex: None,
         failregex: typed(PATTERN, &args.pattern).collect(),
         ignoreregex: Vec::new(),
-        maxlines: 1,
-        datepattern: Vec::new(),
+        native: Vec::new(),
     }))
 }
 
@@ -149,10 +174,12 @@ fn typed(option: &str, patterns: &[String]) -> impl Iterator<Item = PatternText>
         file: Some(PathBuf::from(option)),
         line: number,
         column: 1,
+        class: None,
+        spoofable: false,
     })
 }
 
-/// The filter of this name or file, with its options.
+/// The filter with this name or in this file, with its options.
 pub(in crate::cli) fn named(
     name: &str,
     global: &Global,
@@ -161,37 +188,52 @@ pub(in crate::cli) fn named(
     let whole = name;
     if ["<HOST>", "<ADDR>"].iter().any(|tag| whole.contains(tag)) {
         return Err(Failure::Usage(
-            "--filter takes a filter's name or file; a pattern goes with --pattern".to_owned(),
+            "--filter takes the name or the file of a filter: use --pattern for a pattern"
+                .to_owned(),
         ));
     }
     let (name, options) = filter::split_options(whole).map_err(Failure::Usage)?;
+    let paths = disk::paths_of(&global.config);
+    let places = config::filter_directories(&global.config, &paths);
     let read = |file: &Path| {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        filter::read_from(&stem, file, &options, &config::OnDisk).map_err(Failure::Config)
+        if file.extension().is_some_and(|ending| ending == "toml") {
+            let beside = file.parent().map(Path::to_owned);
+            let find = |name: &str| {
+                let mut directories = beside.iter().chain(&places);
+                directories.find_map(|directory| {
+                    let file = directory.join(format!("{name}.toml"));
+                    file.is_file().then_some(file)
+                })
+            };
+            return filter::rules::definition(&stem, file, &disk::OnDisk, find)
+                .map_err(Failure::Config);
+        }
+        filter::read(&stem, file, &options, &disk::OnDisk).map_err(Failure::Config)
     };
     if name.contains('/') || name.ends_with(".conf") || name.ends_with(".toml") {
-        if name.ends_with(".toml") {
-            return Err(Failure::Usage(format!(
-                "`{name}`: filters in TOML are not supported yet, fail2ban's .conf files are"
-            )));
-        }
         let file = Path::new(name);
         if let Err(error) = File::open(file) {
-            return Err(Failure::Failed(format!("`{name}` cannot be read: {error}")));
+            return Err(Failure::Failed(format!("cannot read `{name}`: {error}")));
         }
         return read(file);
     }
     if let Some(definition) = config.and_then(|config| config.filters.get(whole)) {
         return Ok(definition.clone());
     }
-    let paths = config::paths_of(&global.config);
-    let places = config::filter_directories(&global.config, &paths);
-    let files = places.map(|place| place.join(format!("{name}.conf")));
+    let files: Vec<PathBuf> = places
+        .iter()
+        .flat_map(|place| ["toml", "conf"].map(|ending| place.join(format!("{name}.{ending}"))))
+        .collect();
+    let shown: Vec<String> = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
     match files.iter().find(|file| file.is_file()) {
         Some(file) => read(file),
         None => Err(Failure::Failed(format!(
-            "there is no filter `{name}`: looked for {}",
-            files.map(|file| file.display().to_string()).join(", ")
+            "no filter `{name}` exists: searched for {}",
+            shown.join(", ")
         ))),
     }
 }

@@ -1,53 +1,60 @@
-//! What people read: which pattern hits how often, and what was missed.
+//! The summary for people: hits of each pattern, and lines of each verdict.
 
 use std::io::{self, Write};
 
-use super::Show;
-use super::judge::{Ignored, Judge, Rule, Sight, Verdict, Word};
+use super::guess;
+use super::options::Show;
 use super::paint::{self, DIM, HEAD, painted};
+use super::rules::TestRule;
+use super::verdict::{Ignored, TestedLine, Tester, Verdict};
 use crate::filter::PatternText;
+use crate::filter::matcher::InputKind;
 use crate::record::display;
 
-/// Lines shown of each sort where they are not asked for.
+/// Lines shown of each verdict without `--show`.
 const SHOWN: usize = 5;
-/// Bytes shown of a line or a pattern, and of a line that was asked for.
+/// Bytes shown of a line or a pattern, and of a line with `--show`.
 const WIDTH: usize = 400;
 const WHOLE: usize = 16 << 10;
 
-/// Each verdict, what `--show` calls it, and what it means.
-const WORDS: [(Word, &str, &str); 5] = [
-    (Word::Match, "matched", "matched"),
+/// Each verdict, its name for `--show`, and what it means.
+const VERDICTS: [(Verdict, &str, &str); 5] = [
+    (Verdict::Match, "matched", "matched"),
     (
-        Word::Spoof,
+        Verdict::Spoof,
         "spoof",
-        "spoofed: match only with an address that is not the client's",
+        "spoofed: match only with words that are not Apache's for the client",
     ),
-    (Word::Ignored, "ignored", "ignored"),
-    (Word::Miss, "missed", "missed"),
+    (Verdict::Ignored, "ignored", "ignored"),
+    (Verdict::Miss, "missed", "missed"),
     (
-        Word::Unparsed,
+        Verdict::Unparsed,
         "unparsed",
         "unparsed: not of the log's format",
     ),
 ];
 
-/// Counted and kept while lines go by.
+/// Counts of the lines so far.
 pub(super) struct Summary<'s> {
     pub(super) matched: u64,
-    /// Sorts of which each line is printed as it comes.
+    /// Lines of these verdicts are printed at once.
     show: &'s [Show],
     shown: bool,
-    /// Lines of each verdict, in the order of [`WORDS`].
-    counts: [u64; WORDS.len()],
-    /// The first lines of each verdict, unless all were printed.
-    first: [Vec<String>; WORDS.len()],
+    /// The kind of log was not given.
+    detected: bool,
+    /// A format that reads the first line.
+    guessed: Option<String>,
+    /// Lines of each verdict, in the order of [`VERDICTS`].
+    counts: [u64; VERDICTS.len()],
+    /// The first lines of each verdict that is not printed at once.
+    first: [Vec<String>; VERDICTS.len()],
     hits: Vec<Hits>,
     times: u64,
     first_time: Option<String>,
     last_time: Option<String>,
 }
 
-/// Of one rule.
+/// Hits of one rule.
 struct Hits {
     /// For each failregex.
     fail: Vec<u64>,
@@ -65,8 +72,8 @@ impl Hits {
 }
 
 impl Summary<'_> {
-    pub(super) fn new<'s>(judge: &Judge, show: &'s [Show]) -> Summary<'s> {
-        let hits = |rule: &Rule| Hits {
+    pub(super) fn new<'s>(tester: &Tester, show: &'s [Show], detected: bool) -> Summary<'s> {
+        let hits = |rule: &TestRule| Hits {
             fail: vec![0; rule.definition.failregex.len()],
             ignore: vec![0; rule.definition.ignoreregex.len()],
             address: 0,
@@ -75,34 +82,38 @@ impl Summary<'_> {
             matched: 0,
             show,
             shown: false,
-            counts: [0; WORDS.len()],
+            detected,
+            guessed: None,
+            counts: [0; VERDICTS.len()],
             first: Default::default(),
-            hits: judge.rules.iter().map(hits).collect(),
+            hits: tester.rules.iter().map(hits).collect(),
             times: 0,
             first_time: None,
             last_time: None,
         }
     }
 
-    /// Counts a line, and prints it if such lines are asked for.
+    /// Counts a line, and prints it if `--show` names its verdict.
     pub(super) fn add(
         &mut self,
-        judge: &Judge,
         line: &[u8],
-        verdict: &Verdict,
+        tested: &TestedLine,
         out: &mut dyn Write,
     ) -> io::Result<()> {
-        self.matched += u64::from(verdict.verdict == Word::Match);
-        self.times += u64::from(verdict.timed);
-        if let Some(time) = &verdict.time {
+        self.matched += u64::from(tested.verdict == Verdict::Match);
+        self.times += u64::from(tested.has_time);
+        if tested.line == 1 && self.detected {
+            self.guessed = guess::format(line);
+        }
+        if let Some(time) = &tested.time {
             self.first_time.get_or_insert_with(|| time.clone());
             self.last_time = Some(time.clone());
         }
-        for found in &verdict.matches {
+        for found in &tested.matches {
             let hits = self.hits.get_mut(found.rule).map(|hits| &mut hits.fail);
             count(hits, found.pattern);
         }
-        for (rule, ignored) in &verdict.ignored {
+        for (rule, ignored) in &tested.ignored {
             let hits = self.hits.get_mut(*rule);
             match (ignored, hits) {
                 (Ignored::Regex(number), hits) => count(hits.map(|h| &mut h.ignore), *number),
@@ -110,37 +121,37 @@ impl Summary<'_> {
                 (Ignored::Address(..), None) => {}
             }
         }
-        let show = self.show.iter().any(|show| show.is(verdict.verdict));
-        let sorts = WORDS.iter().zip(&mut self.counts).zip(&mut self.first);
-        for (((word, name, _), count), first) in sorts {
-            if *word != verdict.verdict {
+        let show = self.show.iter().any(|show| shows(*show, tested.verdict));
+        let verdicts = VERDICTS.iter().zip(&mut self.counts).zip(&mut self.first);
+        for (((verdict, name, _), count), first) in verdicts {
+            if *verdict != tested.verdict {
                 continue;
             }
             *count += 1;
-            let number = verdict.line;
-            let host = verdict
+            let number = tested.line;
+            let host = tested
                 .host
                 .map_or(String::new(), |host| format!("{host}: "));
             if show {
                 self.shown = true;
-                let name = painted(paint::of(*word), name);
-                let text = paint::line(line, judge.place(line, verdict).as_ref(), WHOLE);
+                let name = painted(paint::of(*verdict), name);
+                let text = paint::line(line, tested.client.as_ref(), WHOLE);
                 writeln!(out, "{number}: {name}: {host}{text}")?;
             } else if first.len() < SHOWN {
-                let text = paint::line(line, judge.place(line, verdict).as_ref(), WIDTH);
+                let text = paint::line(line, tested.client.as_ref(), WIDTH);
                 first.push(format!("{number}: {host}{text}"));
             }
         }
         Ok(())
     }
 
-    pub(super) fn print(&self, judge: &Judge, out: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn print(&self, tester: &Tester, out: &mut dyn Write) -> io::Result<()> {
         if self.shown {
             writeln!(out)?;
         }
-        self.print_head(judge, out)?;
-        let rules = || judge.rules.iter().zip(&self.hits);
-        let alone = judge.rules.len() == 1;
+        self.print_head(tester, out)?;
+        let rules = || tester.rules.iter().zip(&self.hits);
+        let alone = tester.rules.len() == 1;
         for (rule, hits) in rules().filter(|(_, hits)| alone || hits.any()) {
             print_rule(rule, hits, out)?;
         }
@@ -149,20 +160,19 @@ impl Summary<'_> {
         if !none.is_empty() {
             writeln!(out, "\n{} {}", painted(HEAD, "No hits:"), none.join("; "))?;
         }
-        for (rule, limits) in rules().map(|(rule, _)| (rule, rule.filter.limits_hit())) {
-            if limits > 0 {
-                writeln!(
-                    out,
-                    "\n{}: {limits} times a pattern that looks around or back took too many steps: no match",
-                    rule.name()
-                )?;
-            }
+        for (filter, pattern, times) in tester.matcher.take_limits() {
+            writeln!(
+                out,
+                "\nfilter {filter}: {pattern} hit its limit on steps or length {times} times: no match"
+            )?;
         }
-        for (((word, show, text), count), first) in WORDS.iter().zip(self.counts).zip(&self.first) {
+        for (((verdict, show, text), count), first) in
+            VERDICTS.iter().zip(self.counts).zip(&self.first)
+        {
             if count == 0 {
                 continue;
             }
-            let text = painted(paint::of(*word), &format!("{count} {text}"));
+            let text = painted(paint::of(*verdict), &format!("{count} {text}"));
             writeln!(out, "\n{text}")?;
             for line in first {
                 writeln!(out, "    {line}")?;
@@ -177,15 +187,32 @@ impl Summary<'_> {
         writeln!(out, "\n{} of {lines} lines matched", self.matched)
     }
 
-    fn print_head(&self, judge: &Judge, out: &mut dyn Write) -> io::Result<()> {
-        let format = match &judge.sight {
-            Sight::Raw => "raw: not as Apache's lines, so the pattern's <HOST> decides".to_owned(),
-            Sight::Apache(kind, parser) => match parser.chosen() {
+    fn print_head(&self, tester: &Tester, out: &mut dyn Write) -> io::Result<()> {
+        let format = match tester.matcher.input() {
+            InputKind::Raw => "raw: not Apache's lines, so the pattern's <HOST> decides".to_owned(),
+            InputKind::Apache(kind, parser) => match parser.chosen() {
                 Some(format) => format!("{format} ({kind} log)"),
-                None => format!("auto ({kind} log): no line could be read"),
+                None => format!("auto ({kind} log): no line has a known format"),
             },
         };
         writeln!(out, "Format: {format}")?;
+        match tester.matcher.input() {
+            InputKind::Raw if self.detected => {
+                let format = self.guessed.as_deref();
+                let format = format.unwrap_or("the LogFormat in Apache's configuration");
+                writeln!(
+                    out,
+                    "Live:   Apache's pipe would read none of these lines: for `test` and the \
+                     pipe use --format '{format}'"
+                )?;
+            }
+            InputKind::Apache(_, parser) => {
+                if let Some(doubt) = parser.doubt() {
+                    writeln!(out, "Client: none: {doubt}")?;
+                }
+            }
+            InputKind::Raw => {}
+        }
         let lines = self.counts.iter().sum::<u64>();
         let times = match (&self.first_time, &self.last_time) {
             (Some(first), Some(last)) if first != last => format!(", {first} to {last}"),
@@ -206,7 +233,7 @@ fn count(hits: Option<&mut Vec<u64>>, number: u32) {
     }
 }
 
-fn print_rule(rule: &Rule, hits: &Hits, out: &mut dyn Write) -> io::Result<()> {
+fn print_rule(rule: &TestRule, hits: &Hits, out: &mut dyn Write) -> io::Result<()> {
     let name = painted(HEAD, &rule.name());
     writeln!(out, "\n{name} ({})", rule.definition.file.display())?;
     let definition = &rule.definition;
@@ -237,4 +264,16 @@ fn print_hits(
         writeln!(out, "{hits:>8}  {number}: {text}")?;
     }
     Ok(())
+}
+
+/// Whether a value of `--show` names this verdict.
+fn shows(show: Show, verdict: Verdict) -> bool {
+    match show {
+        Show::Matched => verdict == Verdict::Match,
+        Show::Missed => verdict == Verdict::Miss,
+        Show::Ignored => verdict == Verdict::Ignored,
+        Show::Spoof => verdict == Verdict::Spoof,
+        Show::Unparsed => verdict == Verdict::Unparsed,
+        Show::All => true,
+    }
 }

@@ -10,7 +10,7 @@ struct Typed {
 }
 
 #[test]
-fn what_cannot_go_together_is_refused() {
+fn options_that_exclude_each_other_are_refused() {
     use clap::Parser as _;
     for typed in [
         vec!["t"],

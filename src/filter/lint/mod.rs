@@ -1,60 +1,36 @@
-//! What a filter's patterns do that their author hardly meant: findings of `check`.
-//!
-//! What is said of a pattern is proved: by a line that was matched, or by automata that have no
-//! text in common. Where a proof would take too long nothing is said.
+//! Warnings of `check` about the patterns of a filter.
 
-mod automaton;
-mod forms;
-mod language;
-mod overlap;
 mod spoof;
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::regexes::what_steps_back;
-use super::translate::{Host, translate};
-use super::{Definition, Filter, PatternAt, PatternText};
-use crate::record::Kind;
-use automaton::{Automaton, Common};
-use forms::Time;
-use language::Address;
-use spoof::{Attack, Attacks};
+use super::compile::Filter;
+use super::definition::{Definition, PatternAt, PatternText};
+use super::fail2ban::translate::{Host, translate};
+use super::regexes::what_backtracks;
+use super::rules::{RuleSet, Scratch};
+use crate::record::{Kind, Parser};
+use spoof::{ATTACKER, Attack};
 
-/// A client; what holds for both holds for all.
-const CLIENTS: [Address; 2] = [
-    Address {
-        text: "192.0.2.101",
-        v4: true,
-    },
-    Address {
-        text: "2001:db8:5:6::7",
-        v4: false,
-    },
-];
-
-/// What is wrong with a pattern.
+/// The kind of a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Lint {
-    /// `<HOST>` can be put where a client's text stands.
+    /// A client can choose the address in place of `<HOST>`.
     Spoofable,
-    /// No line of Apache's can match it.
-    NeverMatches,
-    /// The same pattern stands before it.
+    /// An earlier pattern is the same.
     Duplicate,
-    /// An earlier pattern matches whatever it matches.
-    Shadowed,
-    /// It looks around or back.
-    StepsBack,
-    /// There is no text that every match must hold.
+    /// The pattern looks around or back.
+    Backtracks,
+    /// No text is in every match.
     Slow,
-    /// The ignoreregex matches whatever the failregex match.
-    IgnoresAll,
+    /// A sample of a native rule does not do what it says.
+    Sample,
 }
 
-/// One thing that is wrong, with its place.
+/// One warning, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// Its kind.
@@ -63,7 +39,7 @@ pub struct Finding {
     pub filter: String,
     /// The pattern.
     pub pattern: PatternAt,
-    /// Where the pattern stands.
+    /// The file of the pattern.
     pub file: PathBuf,
     /// Its line, from 1.
     pub line: usize,
@@ -75,231 +51,129 @@ pub struct Finding {
     pub attack: Option<String>,
 }
 
-/// Finds what is wrong with filters; knows Apache's lines.
-#[derive(Debug)]
-pub struct Linter {
-    attacks: Attacks,
-    lines: Vec<Lines>,
-}
-
-/// The lines in one log of one of [`CLIENTS`], in their order.
-#[derive(Debug)]
-struct Lines {
-    kind: Kind,
-    cut: Option<Automaton>,
-    with_time: Option<Automaton>,
-}
-
-impl Default for Linter {
-    fn default() -> Self {
-        let logs = [Kind::Access, Kind::Error].into_iter();
-        let lines = logs.flat_map(|kind| {
-            CLIENTS.map(|client| Lines {
-                kind,
-                cut: forms::lines(kind, client, Time::Cut),
-                with_time: forms::lines(kind, client, Time::Kept),
-            })
-        });
-        Linter {
-            attacks: Attacks::new(),
-            lines: lines.collect(),
+/// The warnings about a filter that is fed by these logs. Empty for one that does not compile:
+/// [`Filter::compile`] reports that.
+pub fn lint(definition: &Definition, logs: &[Kind]) -> Vec<Finding> {
+    let mut findings = Findings {
+        definition,
+        found: Vec::new(),
+    };
+    // A native rule hits only Apache's client, in linear time.
+    if !definition.native.is_empty() {
+        findings.samples();
+        return findings.found;
+    }
+    let Ok(filter) = Filter::compile(definition) else {
+        return Vec::new();
+    };
+    for (at, pattern) in definition.patterns() {
+        findings.backtracks(at, pattern);
+        findings.duplicate(at, pattern);
+    }
+    for (pattern, literals) in (1..).zip(&definition.failregex).zip(filter.literals()) {
+        let (number, pattern) = pattern;
+        findings.spoofable(PatternAt::Fail(number), pattern, logs);
+        if literals.is_none() {
+            let message = "is slow: no text that is rare in ordinary lines is in every match, so \
+                           it is tried on every line; spell out a word that is always there";
+            findings.add(Lint::Slow, PatternAt::Fail(number), message.to_owned());
         }
     }
-}
-
-impl Linter {
-    /// What is wrong with a filter that is fed by these logs. Empty for one that does not compile:
-    /// [`Filter::compile`] says more.
-    pub fn lint(&self, definition: &Definition, logs: &[Kind]) -> Vec<Finding> {
-        let Ok(filter) = Filter::compile(definition) else {
-            return Vec::new();
-        };
-        let mut findings = Findings {
-            linter: self,
-            definition,
-            logs,
-            found: Vec::new(),
-        };
-        findings.all(&filter);
-        findings.found
-    }
+    findings.found
 }
 
 struct Findings<'d> {
-    linter: &'d Linter,
     definition: &'d Definition,
-    logs: &'d [Kind],
     found: Vec<Finding>,
 }
 
 impl Findings<'_> {
-    fn all(&mut self, filter: &Filter) {
-        self.steps_back();
-        if self.definition.maxlines > 1 {
-            let message = "wants several lines at once (`maxlines`), but in Apache's logs lines of many \
-                       clients stand between each other: only `pipeban test --kind raw` takes \
-                       such a filter";
-            self.add(Lint::NeverMatches, PatternAt::Fail(1), message.to_owned());
-            return;
-        }
-        let alive = self.reach();
-        for number in &alive {
-            self.spoofable(*number);
-            self.slow(filter, *number);
-        }
-        self.overlap(filter, &alive);
-    }
-
-    fn add(&mut self, lint: Lint, pattern: PatternAt, message: String) {
-        self.add_with(lint, pattern, message, None);
-    }
-
-    fn add_with(&mut self, lint: Lint, at: PatternAt, message: String, attack: Option<String>) {
+    fn add(&mut self, lint: Lint, at: PatternAt, message: String) {
         let Some(pattern) = self.definition.pattern(at) else {
             return;
         };
         let (file, (line, column)) = self.definition.place(pattern);
         let filter = self.definition.name.clone();
-        let message = format!("{at} of filter `{filter}` {message}");
         self.found.push(Finding {
             lint,
+            message: format!("{at} of filter `{filter}` {message}"),
             filter,
             pattern: at,
             file,
             line,
             column,
-            message,
-            attack,
+            attack: None,
         });
     }
 
-    fn fail(&self, number: u32) -> Option<&PatternText> {
-        self.definition.pattern(PatternAt::Fail(number))
-    }
-
-    fn steps_back(&mut self) {
-        let definition = self.definition;
-        let prefix = definition.prefregex.iter().map(|_| PatternAt::Prefix);
-        let fail = (1..).zip(&definition.failregex);
-        let ignore = (1..).zip(&definition.ignoreregex);
-        let all = prefix
-            .chain(fail.map(|(number, _)| PatternAt::Fail(number)))
-            .chain(ignore.map(|(number, _)| PatternAt::Ignore(number)));
-        for at in all {
-            let Some(pattern) = definition.pattern(at) else {
-                continue;
-            };
-            let (translated, _) = translate(&pattern.text, Host::Any);
-            if let Some((what, name)) = what_steps_back(&translated) {
-                let message = format!(
-                    "needs backtracking for its {name} `{what}`: it is given 2000 steps and lines \
-                     up to 8192 bytes, and nobody is hit for a line that takes more; write it \
-                     without, where that is possible"
-                );
-                self.add(Lint::StepsBack, at, message);
-            }
-        }
-    }
-
-    /// Says which patterns no line can match; the numbers of the others.
-    fn reach(&mut self) -> Vec<u32> {
-        let numbers = (1..).zip(&self.definition.failregex);
-        let unreached: Vec<(u32, Option<String>)> = numbers
-            .map(|(number, pattern)| (number, self.unreached(pattern)))
-            .collect();
-        let alive = unreached.iter().filter(|(_, why)| why.is_none());
-        let alive: Vec<u32> = alive.map(|(number, _)| *number).collect();
-        let all = alive.is_empty() && unreached.len() > 1;
-        for (number, why) in unreached {
-            let Some(why) = why else {
-                continue;
-            };
-            if all {
-                let count = self.definition.failregex.len();
-                let message = format!("{why} (so it is with all its {count} patterns)");
-                self.add(Lint::NeverMatches, PatternAt::Fail(number), message);
-                break;
-            }
-            self.add(Lint::NeverMatches, PatternAt::Fail(number), why);
-        }
-        alive
-    }
-
-    /// Why no line of these logs can hit its client by the pattern; `None`: one may.
-    fn unreached(&self, pattern: &PatternText) -> Option<String> {
-        let languages = CLIENTS.map(|client| language::of_lines(self.definition, pattern, client));
-        // Whether it is proved that none is matched.
-        let never = |kind: Kind, time: Time| {
-            let lines = self.linter.lines.iter().filter(|lines| lines.kind == kind);
-            lines.zip(&languages).all(|(lines, language)| {
-                let form = match time {
-                    Time::Cut => lines.cut.as_ref(),
-                    Time::Kept => lines.with_time.as_ref(),
+    /// The samples of native rules.
+    fn samples(&mut self) {
+        let rules = RuleSet::of([self.definition]);
+        let mut scratch = Scratch::default();
+        for (number, rule) in rules.of_filter(0) {
+            for sample in &rule.samples {
+                let (kind, format) = match sample.line.starts_with('[') {
+                    true => (Kind::Error, "auto"),
+                    false => (Kind::Access, "combined"),
                 };
-                let both = language.as_ref().zip(form);
-                both.is_some_and(|(language, form)| language.common(form) == Common::None)
-            })
-        };
-        let logs = self.logs;
-        if !logs.iter().all(|kind| never(*kind, Time::Cut)) {
-            return None;
+                let parser = Parser::new(kind, format).ok();
+                let line = sample.line.as_bytes();
+                let record = parser.as_ref().and_then(|parser| parser.parse(line));
+                let hits = record.map(|record| rules.evaluate(&record, &mut scratch));
+                let mut hits = hits.iter().flatten();
+                if hits.any(|hit| !hit.excepts && hit.rule == number) != sample.hits {
+                    let (does, key) = match sample.hits {
+                        true => ("does not hit", "hit"),
+                        false => ("hits", "miss"),
+                    };
+                    let message = format!("{does} a sample of its `{key}`: {}", sample.line);
+                    self.add(Lint::Sample, PatternAt::Fail(number), message);
+                }
+            }
         }
-        let other = match logs {
-            [Kind::Access] => Some(Kind::Error),
-            [Kind::Error] => Some(Kind::Access),
-            _ => None,
-        };
-        let names: Vec<String> = logs.iter().map(|kind| format!("{kind} log")).collect();
-        let names = names.join(" or ");
-        let advice = if logs.iter().any(|kind| !never(*kind, Time::Kept)) {
-            "it spells out the time, which is cut out of a line before it is matched, as fail2ban \
-             does: write `\\[\\]` where the time stands"
-                .to_owned()
-        } else if let Some(other) = other.filter(|other| !never(*other, Time::Cut)) {
-            format!("it fits the {other} log: give its jail `log = \"{other}\"`")
-        } else {
-            "either it is for another program's log, or it wants a form of Apache's lines that \
-             LogFormat or ErrorLogFormat made; `pipeban test` shows whether a line of yours matches"
-                .to_owned()
-        };
-        Some(format!(
-            "matches no line of Apache's {names} in its usual forms: {advice}"
-        ))
     }
 
-    fn spoofable(&mut self, number: u32) {
-        let attacks = &self.linter.attacks;
-        let attack = self
-            .fail(number)
-            .and_then(|pattern| attacks.on(self.definition, pattern, self.logs));
+    fn backtracks(&mut self, at: PatternAt, pattern: &PatternText) {
+        let (translated, _) = translate(&pattern.text, Host::Any);
+        if let Some((part, name)) = what_backtracks(&translated) {
+            let message = format!(
+                "backtracks for its {name} `{part}`: it gets 2000 steps and lines up to 8192 \
+                 bytes, and a line that needs more hits no client; rewrite it without, if possible"
+            );
+            self.add(Lint::Backtracks, at, message);
+        }
+    }
+
+    fn duplicate(&mut self, at: PatternAt, pattern: &PatternText) {
+        let mut same = self
+            .definition
+            .patterns()
+            .take_while(|(other, _)| *other != at);
+        let first =
+            same.find(|(other, text)| other.option() == at.option() && text.text == pattern.text);
+        if let Some((first, _)) = first {
+            self.add(
+                Lint::Duplicate,
+                at,
+                format!("is the same as {first}: remove one"),
+            );
+        }
+    }
+
+    fn spoofable(&mut self, at: PatternAt, pattern: &PatternText, logs: &[Kind]) {
+        let attack = spoof::attack(self.definition, pattern, logs);
         let Some(Attack { line, victim }) = attack else {
             return;
         };
-        let attacker = forms::ATTACKER;
         let message = format!(
-            "takes what a client writes for its <HOST>: by the line below {attacker} has fail2ban \
-             ban {victim}, and whomever else it likes; a pipeban jail bans only the client that \
-             Apache itself names, here nobody, `pipeban test --kind raw` takes the line as fail2ban \
-             does. Begin the pattern with `^` and spell out all that stands before <HOST>"
+            "is spoofable: with the line below client {ATTACKER} makes fail2ban ban {victim}. A \
+             jail of pipeban bans only the client that Apache names, but `pipeban test --kind raw` \
+             takes the line as fail2ban does. Begin the pattern with `^` and spell out everything \
+             before <HOST>"
         );
-        self.add_with(
-            Lint::Spoofable,
-            PatternAt::Fail(number),
-            message,
-            Some(line),
-        );
-    }
-
-    fn slow(&mut self, filter: &Filter, number: u32) {
-        let at = usize::try_from(number).unwrap_or(0).saturating_sub(1);
-        if filter
-            .literals()
-            .nth(at)
-            .is_some_and(|texts| texts.is_none())
-        {
-            let message = "has no text of three letters or more that every match must hold, so it \
-                           is tried on every line: spell out a word that is always there";
-            self.add(Lint::Slow, PatternAt::Fail(number), message.to_owned());
+        self.add(Lint::Spoofable, at, message);
+        if let Some(finding) = self.found.last_mut() {
+            finding.attack = Some(line);
         }
     }
 }

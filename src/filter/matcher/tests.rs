@@ -1,69 +1,66 @@
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::super::tests::definition;
 use super::*;
-use crate::config::{Backend, Firewall, Jail, Paths, Ports, Syslog};
 
-fn jail(log: Kind, filter: &str) -> Jail {
-    Jail {
-        enabled: true,
-        enforce: true,
-        log: log.into(),
-        filter: filter.to_owned(),
-        maxretry: 1,
-        findtime: Duration::from_secs(600),
-        bantime: Some(Duration::from_secs(600)),
-        port: Ports::List {
-            tcp: BTreeSet::from([80]),
-            udp: BTreeSet::new(),
-        },
-        ignoreip: Vec::new(),
-        ipv6_prefix: 64,
-        ignore_files: Vec::new(),
-        ignore_names: Vec::new(),
-        ignoreself: true,
-        ignore_ssh_logins: None,
-        ipv4_prefix: 32,
-        ban_private: false,
-        weight: 1,
-        bans_per_minute: 300,
-        vhost: Vec::new(),
-        not_vhost: Vec::new(),
-        increment: None,
-        hooks: crate::config::Hooks::default(),
-    }
+/// Name, failregex, ignoreregex.
+type TestFilter<'t> = (&'t str, &'t [&'t str], &'t [&'t str]);
+/// Name, filter, vhost, not_vhost.
+type TestJail<'t> = (&'t str, &'t str, &'t [&'t str], &'t [&'t str]);
+
+struct Jails {
+    filters: BTreeMap<String, Definition>,
+    jails: Vec<(JailName, String, Vec<String>, Vec<String>)>,
 }
 
-fn config(filters: &[(&str, &[&str], &[&str])], jails: Vec<(&str, Jail)>) -> Config {
-    Config {
-        paths: Paths::default(),
-        firewall: Firewall {
-            backend: vec![Backend::DryRun],
-            ..Firewall::default()
-        },
-        syslog: Syslog::default(),
-        trusted_proxies: Vec::new(),
-        defaults: jail(Kind::Error, ""),
-        jails: jails
-            .into_iter()
-            .map(|(name, jail)| (name.parse().unwrap(), jail))
-            .collect::<BTreeMap<_, _>>(),
-        filters: filters
+impl Jails {
+    fn new(filters: &[TestFilter<'_>], jails: &[TestJail<'_>]) -> Jails {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let filters = filters.iter();
+        let jails = jails.iter();
+        Jails {
+            filters: filters
+                .map(|(name, fail, ignore)| ((*name).to_owned(), definition(fail, ignore)))
+                .collect(),
+            jails: jails
+                .map(|(name, filter, vhost, not)| {
+                    let name = name.parse().unwrap();
+                    (name, (*filter).to_owned(), owned(vhost), owned(not))
+                })
+                .collect(),
+        }
+    }
+
+    fn matcher(&self, kind: Kind, format: &str) -> Matcher {
+        let rules: Vec<Rule<'_>> = self
+            .jails
             .iter()
-            .map(|(name, fail, ignore)| ((*name).to_owned(), definition(fail, ignore)))
-            .collect(),
+            .map(|(name, filter, vhost, not_vhost)| Rule {
+                jail: Some(name.clone()),
+                filter,
+                definition: &self.filters[filter],
+                vhost,
+                not_vhost,
+                findtime: Duration::from_secs(600),
+            })
+            .collect();
+        let parser = Parser::new(kind, format).unwrap();
+        Matcher::new(&rules, InputKind::Apache(kind, parser))
     }
 }
 
-fn matcher(config: &Config, kind: Kind) -> Matcher {
-    Matcher::new(config, kind, Parser::new(kind, "auto").unwrap())
+/// One jail with these patterns.
+fn one(kind: Kind, fail: &[&str]) -> Matcher {
+    one_of(kind, fail, "auto")
 }
 
-const FILTERS: [(&str, &[&str], &[&str]); 4] = [
+fn one_of(kind: Kind, fail: &[&str], format: &str) -> Matcher {
+    Jails::new(&[("f", fail, &[])], &[("f", "f", &[], &[])]).matcher(kind, format)
+}
+
+const FILTERS: [TestFilter<'static>; 4] = [
     (
         "paths",
         &[
@@ -84,24 +81,16 @@ const FILTERS: [(&str, &[&str], &[&str]); 4] = [
     ("broken", &["(", r"zz<HOST>"], &[]),
 ];
 
-fn access_config() -> Config {
-    let mut shop = jail(Kind::Access, "paths");
-    shop.vhost = vec!["*.shop.example".to_owned(), "SHOP.example".to_owned()];
-    let mut other = jail(Kind::Access, "paths");
-    other.not_vhost = vec!["shop.example".to_owned()];
-    let mut disabled = jail(Kind::Access, "any");
-    disabled.enabled = false;
-    config(
+fn access() -> Jails {
+    let shop = &["*.shop.example", "SHOP.example"];
+    Jails::new(
         &FILTERS,
-        vec![
-            ("shop", shop),
-            ("other", other),
-            ("any", jail(Kind::Access, "any")),
-            ("agent", jail(Kind::Access, "agent")),
-            ("disabled", disabled),
-            ("error", jail(Kind::Error, "any")),
-            ("missing", jail(Kind::Access, "nowhere")),
-            ("broken", jail(Kind::Access, "broken")),
+        &[
+            ("agent", "agent", &[], &[]),
+            ("any", "any", &[], &[]),
+            ("broken", "broken", &[], &[]),
+            ("other", "paths", &[], &["shop.example"]),
+            ("shop", "paths", shop, &[]),
         ],
     )
 }
@@ -114,8 +103,7 @@ fn line(vhost: &str, client: &str, request: &str, status: u16, agent: &str) -> S
 
 #[test]
 fn jails_see_the_lines_of_their_virtual_hosts() {
-    let config = access_config();
-    let matcher = matcher(&config, Kind::Access);
+    let matcher = access().matcher(Kind::Access, "auto");
     for (vhost, jails) in [
         ("shop.example", vec!["shop"]),
         ("a.SHOP.example", vec!["other", "shop"]),
@@ -129,13 +117,12 @@ fn jails_see_the_lines_of_their_virtual_hosts() {
         assert_eq!(&block[result.hits[0].line.clone()], block.trim_end());
         assert_eq!(result.good, []);
     }
-    assert_eq!(matcher.parser().chosen(), Some("vhost_combined"));
+    assert_eq!(matcher.parser().unwrap().chosen(), Some("vhost_combined"));
 }
 
 #[test]
 fn a_block_is_counted_line_by_line() {
-    let config = access_config();
-    let matcher = matcher(&config, Kind::Access);
+    let matcher = access().matcher(Kind::Access, "auto");
     let block = [
         line("a", "192.0.2.1", "GET /", 200, "x"),
         line("a", "192.0.2.1", "GET /", 200, "x"),
@@ -170,9 +157,8 @@ fn a_block_is_counted_line_by_line() {
 }
 
 #[test]
-fn the_peer_is_told_where_it_is_another() {
-    let config = access_config();
-    let matcher = matcher(&config, Kind::Access);
+fn the_peer_is_reported_if_it_is_not_the_client() {
+    let matcher = access().matcher(Kind::Access, "auto");
     for (peer, expected) in [
         ("198.51.100.1", Some("198.51.100.1".parse().unwrap())),
         ("192.0.2.1", None),
@@ -189,12 +175,8 @@ fn the_peer_is_told_where_it_is_another() {
 }
 
 #[test]
-fn the_tail_of_a_torn_line_hits_nobody_and_long_lines_hide_nobody() {
-    let error = config(
-        &[("bad", &[r"\[client <HOST>:\d+\] bad"], &[])],
-        vec![("bad", jail(Kind::Error, "bad"))],
-    );
-    let matcher = matcher(&error, Kind::Error);
+fn the_tail_of_a_torn_line_hits_no_client_and_long_lines_hide_none() {
+    let matcher = one(Kind::Error, &[r"\[client <HOST>:\d+\] bad"]);
     let line = |pid: u32, client: &str, text: &str| {
         format!(
             "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid {pid}:tid 7] [client {client}:5] {text}\n"
@@ -216,14 +198,14 @@ fn the_tail_of_a_torn_line_hits_nobody_and_long_lines_hide_nobody() {
         assert_eq!(hits, ["192.0.2.4"]);
         assert_eq!((result.torn, result.spoofed, result.unparsed), (1, 0, 0));
     }
-    // The next block is still in doubt; behind many lines of known processes nobody is.
+    // The next block is still in doubt; the doubt ends after many lines of known processes.
     let unknown = line(5000, "192.0.2.5", "bad");
     assert_eq!(matcher.examine(unknown.as_bytes()).torn, 1);
     matcher.examine(line(100, "192.0.2.4", "x").repeat(1000).as_bytes());
     assert_eq!(matcher.examine(unknown.as_bytes()).hits.len(), 1);
 }
 
-/// Vouches for one process.
+/// Confirms one process.
 #[derive(Debug)]
 struct Only(u64);
 
@@ -234,16 +216,9 @@ impl Vouch for Only {
 }
 
 #[test]
-fn with_a_vouch_only_apaches_own_lines_hit_and_a_forged_one_puts_the_next_in_doubt() {
-    let error = config(
-        &[(
-            "bad",
-            &[r"\[client <HOST>(?::\d+)?\] bad", r"^\[\] .*<HOST>.* bad"],
-            &[],
-        )],
-        vec![("bad", jail(Kind::Error, "bad"))],
-    );
-    let matcher = matcher(&error, Kind::Error).with_vouch(Some(Arc::new(Only(100))));
+fn with_a_vouch_only_apaches_lines_hit_and_a_forged_one_hides_no_other() {
+    let patterns = [r"\[client <HOST>(?::\d+)?\] bad", r"^\[\] .*<HOST>.* bad"];
+    let matcher = one(Kind::Error, &patterns).with_vouch(Some(Arc::new(Only(100))));
     let line = |pid: u32, client: &str, text: &str| {
         format!(
             "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid {pid}:tid 7] [client {client}:5] {text}\n"
@@ -258,10 +233,10 @@ fn with_a_vouch_only_apaches_own_lines_hit_and_a_forged_one_puts_the_next_in_dou
         )
     };
     let genuine = line(100, "192.0.2.1", "bad");
-    // Long lines of Apache's own hide nobody.
+    // Apache's long lines hide no client.
     let long = line(100, "192.0.2.1", &format!("bad{}", "a".repeat(7000)));
     assert_eq!(seen(&(long + &genuine)), (2, 0, 0));
-    // A script's words: raw, in the form of Apache 2.2, quoted by mod_cgi; a neighbour's line.
+    // A script's output: raw, in the form of Apache 2.2, quoted by mod_cgi; another line.
     for forged in [
         "[Sun Nov 22 11:00:33 2026] [error] [client 203.0.113.250] bad\n".to_owned(),
         line(100, "192.0.2.1", "AH01215: [client 192.0.2.1:5] bad"),
@@ -273,7 +248,7 @@ fn with_a_vouch_only_apaches_own_lines_hit_and_a_forged_one_puts_the_next_in_dou
         assert_eq!(seen(&forged), (0, 1, 0), "{forged}");
     }
     assert_eq!(seen(&line(100, "192.0.2.1", "AH01215: bad")), (1, 0, 0));
-    // Nobody hides behind such words of his own.
+    // A client cannot hide behind such words.
     for referer in [
         "x AH01215: [client ",
         "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 100:tid 7] x",
@@ -282,33 +257,34 @@ fn with_a_vouch_only_apaches_own_lines_hit_and_a_forged_one_puts_the_next_in_dou
         let hit = line(100, "192.0.2.1", &format!("bad, referer: {referer}"));
         assert_eq!(seen(&hit), (1, 0, 0), "{hit}");
     }
-    // A child of Apache's that is about to become a script names nobody, and blinds nobody.
+    // A child of Apache's that is about to become a script names no client, and hides none.
     let becoming = "[Sun Nov 22 11:00:33.366318 2026] [cgid:error] [pid 99:tid 7] AH01241: x\n";
     assert_eq!(seen(&(becoming.to_owned() + &genuine)), (1, 1, 0));
     assert_eq!(seen("[client 203.0.113.250:1] bad\n"), (0, 0, 1));
     assert_eq!(seen(&genuine), (1, 0, 0));
-    // A guess of a process number, and a right one directly behind it.
-    let guesses = line(99, "203.0.113.250", "bad") + &line(100, "203.0.113.250", "bad");
-    assert_eq!(seen(&guesses), (0, 2, 0));
-    assert_eq!(seen(&genuine.repeat(60)), (11, 49, 0), "doubt ends");
+    // A false process number, and Apache's line directly behind it.
+    let forged = line(99, "203.0.113.250", "bad");
+    assert_eq!(seen(&(forged + &genuine)), (1, 1, 0));
 }
 
 #[test]
-fn no_jail_and_no_literal_are_no_trouble() {
+fn no_jail_and_no_literal_are_accepted() {
     let block = line("a", "192.0.2.1", "GET /", 200, "x") + "\n";
-    let none = matcher(&config(&[], Vec::new()), Kind::Access).examine(block.as_bytes());
+    let none = Jails::new(&[], &[]).matcher(Kind::Access, "auto");
+    let none = none.examine(block.as_bytes());
     assert_eq!((none.lines, none.unparsed, none.good.len()), (2, 1, 1));
-    let loose = config(
-        &[("l", &[r"^\S+ <HOST> "], &[])],
-        vec![("l", jail(Kind::Access, "l"))],
-    );
-    let result = matcher(&loose, Kind::Access).examine(block.as_bytes());
+    let result = one(Kind::Access, &[r"^\S+ <HOST> "]).examine(block.as_bytes());
     assert_eq!((result.hits.len(), result.good.len()), (1, 0));
 }
 
-/// The same by the plainest means: each line, each jail, each pattern.
-fn naive(config: &Config, filters: &BTreeMap<&str, Filter>, block: &[u8]) -> BlockResult {
-    let parser = Parser::new(Kind::Access, "vhost_combined").unwrap();
+/// The same in the plainest way: each line, each text of it, each jail, each pattern.
+fn naive(
+    jails: &Jails,
+    filters: &BTreeMap<&str, Filter>,
+    block: &[u8],
+    format: &str,
+) -> BlockResult {
+    let parser = Parser::new(Kind::Access, format).unwrap();
     let mut result = BlockResult::default();
     let mut start = 0;
     for piece in block.split_inclusive(|b| *b == b'\n') {
@@ -325,37 +301,47 @@ fn naive(config: &Config, filters: &BTreeMap<&str, Filter>, block: &[u8]) -> Blo
             });
             continue;
         };
-        let (mut jails, mut spoofed) = (Vec::new(), false);
-        for (name, jail) in &config.jails {
-            let vhost = String::from_utf8_lossy(record.vhost.unwrap()).to_lowercase();
+        let (mut hit, mut spoofed) = (Vec::new(), false);
+        for (name, filter, vhosts, not_vhosts) in &jails.jails {
+            let vhost = String::from_utf8_lossy(record.vhost.unwrap_or_default()).to_lowercase();
             let is = |glob: &String| {
                 let glob = glob.to_lowercase();
-                vhost == glob
-                    || glob
-                        .strip_prefix('*')
-                        .is_some_and(|end| vhost.ends_with(end))
+                let end = glob.strip_prefix('*');
+                vhost == glob || end.is_some_and(|end| vhost.ends_with(end))
             };
-            let wanted = (jail.vhost.is_empty() || jail.vhost.iter().any(is))
-                && !jail.not_vhost.iter().any(is);
-            let Some(filter) = filters.get(jail.filter.as_str()) else {
-                continue;
-            };
-            if !jail.enabled || jail.log != Kind::Access || !wanted {
+            if !(vhosts.is_empty() || vhosts.iter().any(is)) || not_vhosts.iter().any(is) {
                 continue;
             }
-            match filter.examine(&Subject::of(line, &record)) {
-                Outcome::Match { pattern, .. } => jails.push((name.clone(), pattern)),
+            let views = Views::of(line, &record);
+            let outcomes = views
+                .iter()
+                .map(|text| filters[filter.as_str()].examine(text));
+            let rank = |outcome: &Outcome| match outcome {
+                Outcome::Ignored(_) => 0,
+                Outcome::Match { .. } => 1,
+                Outcome::Spoof { .. } => 2,
+                Outcome::Miss => 3,
+            };
+            match outcomes.min_by_key(rank).unwrap() {
+                Outcome::Match { pattern, .. } => hit.push((name.clone(), pattern, 1)),
                 Outcome::Spoof { .. } => spoofed = true,
-                Outcome::Ignored | Outcome::Miss => {}
+                Outcome::Ignored(_) | Outcome::Miss => {}
             }
         }
         let client = record.client.unwrap().addr;
-        if !jails.is_empty() {
+        if result.clients.last() != Some(&client) {
+            result.clients.push(client);
+        }
+        if !hit.is_empty() {
             result.hits.push(Hit {
                 line: range,
                 client,
-                peer: None,
-                jails,
+                peer: record.peer.filter(|peer| *peer != client),
+                vhost: record
+                    .vhost
+                    .map(|name| String::from_utf8_lossy(name).into_owned()),
+                source: record.client_source(),
+                jails: hit,
             });
         } else if spoofed {
             result.spoofed += 1;
@@ -384,15 +370,13 @@ fn some_line() -> impl Strategy<Value = String> {
 }
 
 #[test]
-fn clever_equals_naive() {
-    let config = access_config();
-    let filters = config
-        .filters
-        .iter()
+fn the_matcher_agrees_with_a_naive_one() {
+    let jails = access();
+    let filters = jails.filters.iter();
+    let filters = filters
         .map(|(name, definition)| (name.as_str(), Filter::lenient(definition)))
         .collect();
-    let parser = Parser::new(Kind::Access, "vhost_combined").unwrap();
-    let matcher = Matcher::new(&config, Kind::Access, parser);
+    let matcher = jails.matcher(Kind::Access, "vhost_combined");
     let blocks = (prop::collection::vec(some_line(), 0..12), any::<bool>());
     let mut runner = proptest::test_runner::TestRunner::default();
     let checked = runner.run(&blocks, |(lines, whole)| {
@@ -402,9 +386,212 @@ fn clever_equals_naive() {
         }
         prop_assert_eq!(
             matcher.examine(block.as_bytes()),
-            naive(&config, &filters, block.as_bytes())
+            naive(&jails, &filters, block.as_bytes(), "vhost_combined")
         );
         Ok(())
     });
     checked.unwrap();
+}
+
+/// Patterns as administrators write them for the `combined` format.
+const SHAPES: [&str; 10] = [
+    r"^<HOST> -.*PUT /login",
+    r#"^<HOST> -.*"(GET|PUT).*" 403"#,
+    r"^<HOST> .*PUT .*rpc\.cgi",
+    r#"^<HOST>.*"PUT /login\.cgi"#,
+    r#"<HOST> -.*"(GET|PUT).*login.cgi"#,
+    r"<HOST> - - .*login.cgi",
+    r"<HOST>.*PUT.*(login\.cgi|rpc\.cgi).* 403",
+    r#"^<HOST> - \S+ \[\] "PUT /(?:login|rpc)\.cgi"#,
+    r#"^\S+:\d* <HOST> - - \[\] "PUT /login"#,
+    r#"^<HOST> - - \[\d+/Nov/2026:[\d:]+ \+0000\] "PUT /login"#,
+];
+
+/// One request in each format; a format that lacks the virtual host or the user last.
+const WRITTEN: [(&str, &str); 8] = [
+    (
+        "combined",
+        r#"192.0.2.1 - - [TIME] "REQUEST" 403 5 "-" "M/5.0""#,
+    ),
+    (
+        "vhost_combined",
+        r#"a.example:443 192.0.2.1 - - [TIME] "REQUEST" 403 5 "-" "M/5.0""#,
+    ),
+    (
+        "pipeban",
+        r#"a.example:443 192.0.2.1 192.0.2.1 - - [TIME] "REQUEST" 403 5 "-" "M/5.0""#,
+    ),
+    (
+        "pipeban",
+        r#"a.example:443 192.0.2.1 198.51.100.9 - - [TIME] "REQUEST" 403 5 "-" "M/5.0""#,
+    ),
+    ("common", r#"192.0.2.1 - - [TIME] "REQUEST" 403 5"#),
+    (
+        r#"{"t":"%{%Y-%m-%dT%H:%M:%S%z}t","c":"%a","r":"%r","s":"%>s","u":"%u","h":"%v","p":%p,"a":"%{User-Agent}i"}"#,
+        r#"{"t":"2026-11-22T11:00:32+0000","c":"192.0.2.1","r":"REQUEST","s":"403","u":"-","h":"a.example","p":443,"a":"M/5.0"}"#,
+    ),
+    (
+        r"%a\t%u\t%t\t%m\t%U%q\t%H\t%>s\t%v\t%p",
+        "192.0.2.1\t-\t[TIME]\tPUT\tPATH\tHTTP/1.1\t403\ta.example\t443",
+    ),
+    (
+        r#"%v %p %a %u %{%s}t "%r" %>s %D"#,
+        r#"a.example 443 192.0.2.1 - 1795345232 "REQUEST" 403 77"#,
+    ),
+];
+
+fn written(line: &str, path: &str) -> String {
+    line.replace("TIME", "22/Nov/2026:11:00:32 +0000")
+        .replace("REQUEST", &format!("PUT {path} HTTP/1.1"))
+        .replace("PATH", path)
+}
+
+#[test]
+fn a_pattern_for_combined_matches_whatever_the_pipe_carries() {
+    for (format, line) in WRITTEN {
+        for shape in SHAPES {
+            let matcher = Jails::new(&[("f", &[shape], &[])], &[("f", "f", &[], &[])]);
+            let matcher = matcher.matcher(Kind::Access, format);
+            let line = |path| written(line, path) + "\n";
+            let attack = line("/login.cgi?rpc.cgi");
+            let hits = matcher.examine(attack.as_bytes()).hits.len();
+            // `[^:]*:\d*` needs a port.
+            let lacks = shape.starts_with(r"^\S+:") && ["combined", "common"].contains(&format);
+            assert_eq!(hits, usize::from(!lacks), "{shape} {format}: {attack}");
+            let harmless = line("/x").replace("403", "200").replace("PUT", "POST");
+            assert_eq!(
+                matcher.examine(harmless.as_bytes()).hits,
+                [],
+                "{shape} {format}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_field_that_the_format_lacks_is_not_an_empty_one() {
+    let empty = [
+        r#"^<HOST> .*"PUT .*" "(?:-|)"$"#,
+        r#"^<HOST> - - .*"PUT .*" """#,
+    ];
+    for (format, line) in WRITTEN {
+        let line = written(&line.replace("M/5.0", "agent"), "/x") + "\n";
+        let hits = one_of(Kind::Access, &empty, format)
+            .examine(line.as_bytes())
+            .hits;
+        assert_eq!(hits, [], "{format}");
+    }
+    let other = r#"a.example 443 192.0.2.1 alice 1795345232 "PUT /login.cgi HTTP/1.1" 403 77"#;
+    let matcher = one_of(Kind::Access, &[SHAPES[5]], WRITTEN[7].0);
+    assert_eq!(matcher.examine(other.as_bytes()).hits, []);
+}
+
+#[test]
+fn an_ignoreregex_for_any_format_counts() {
+    for ignore in [
+        r"^<HOST> - - .*kind",
+        r"^a\.example:443 <HOST> .*kind",
+        r"2026-11-22T",
+    ] {
+        let jails = Jails::new(&[("f", &[SHAPES[3]], &[ignore])], &[("f", "f", &[], &[])]);
+        let (format, line) = WRITTEN[5];
+        let line = written(line, "/login.cgi?kind");
+        let found = jails.matcher(Kind::Access, format);
+        let found = found.examine_line(line.as_bytes()).outcomes;
+        assert_eq!(found, [(0, Outcome::Ignored(1))], "{ignore}");
+    }
+}
+
+#[test]
+fn the_literal_search_lets_every_rendered_line_through() {
+    let names: Vec<String> = (0..SHAPES.len()).map(|at| format!("f{at}")).collect();
+    let filters: Vec<TestFilter<'_>> = (names.iter().zip(SHAPES.chunks(1)))
+        .map(|(name, shape)| (name.as_str(), shape, &[][..]))
+        .collect();
+    let jails: Vec<TestJail<'_>> = names
+        .iter()
+        .map(|name| (name.as_str(), name.as_str(), &[][..], &[][..]))
+        .collect();
+    let jails = Jails::new(&filters, &jails);
+    let filters = jails.filters.iter();
+    let filters = filters
+        .map(|(name, definition)| (name.as_str(), Filter::lenient(definition)))
+        .collect();
+    let any_of = |texts: &'static [&'static str]| proptest::sample::select(texts);
+    let parts = (
+        0..WRITTEN.len(),
+        any_of(&["/login.cgi", "/x", "/rpc.cgi?a", "/a/LOGIN.cgi"]),
+        any_of(&["403", "200"]),
+        any_of(&["PUT", "POST", "GET"]),
+        any_of(&["M/5.0", "192.0.2.1 - - PUT /login.cgi", "-"]),
+    );
+    let matchers = WRITTEN.map(|(format, _)| jails.matcher(Kind::Access, format));
+    let mut runner = proptest::test_runner::TestRunner::default();
+    let checked = runner.run(&parts, |(at, path, status, method, agent)| {
+        let (format, line) = WRITTEN[at];
+        let line = written(line, path)
+            .replace("403", status)
+            .replace("M/5.0", agent);
+        let line = line.replace("PUT /", &format!("{method} /"));
+        let found = matchers[at].examine(line.as_bytes());
+        let expected = naive(&jails, &filters, line.as_bytes(), format);
+        let names = |result: &BlockResult| -> Vec<_> {
+            let jails = result.hits.iter().flat_map(|hit| &hit.jails);
+            jails.map(|(name, ..)| name.clone()).collect()
+        };
+        prop_assert_eq!(names(&found), names(&expected), "{}: {}", format, line);
+        Ok(())
+    });
+    checked.unwrap();
+}
+
+#[test]
+fn one_line_has_the_same_result_as_in_a_block() {
+    let matcher = access().matcher(Kind::Access, "auto");
+    let block = line("a", "192.0.2.1", "GET /wp-login.php", 200, "friend");
+    let one = matcher.examine_line(block.trim_end().as_bytes());
+    let (ignored, other) = (Outcome::Ignored(1), matcher.examine(block.as_bytes()));
+    assert!(
+        one.outcomes.iter().all(|(_, outcome)| *outcome == ignored),
+        "{one:?}"
+    );
+    assert_eq!(
+        (one.torn, one.unparsed, other.hits.len()),
+        (false, false, 0)
+    );
+    assert!(matcher.examine_line(b"x").unparsed);
+    let error = definition(&[r"\[client <HOST>:\d+\] bad"], &[]);
+    let rule = Rule {
+        jail: None,
+        filter: "f",
+        definition: &error,
+        vhost: &[],
+        not_vhost: &[],
+        findtime: Duration::ZERO,
+    };
+    let quoted = b"[Sun Nov 22 11:00:33.366318 2026] [cgid:error] [pid 1:tid 7] [client 192.0.2.1:5] AH01215: [client 192.0.2.1:5] bad";
+    for (input, torn, host) in [
+        (
+            InputKind::Apache(Kind::Error, Parser::new(Kind::Error, "auto").unwrap()),
+            true,
+            "192.0.2.1",
+        ),
+        (InputKind::Raw, false, "192.0.2.1"),
+    ] {
+        let matcher = Matcher::new(std::slice::from_ref(&rule), input);
+        let found = matcher.examine_line(quoted);
+        assert_eq!(found.torn, torn);
+        let host = host.parse().unwrap();
+        assert_eq!(
+            found.outcomes,
+            [(
+                0,
+                Outcome::Match {
+                    pattern: 1,
+                    host,
+                    weight: 1
+                }
+            )]
+        );
+    }
 }

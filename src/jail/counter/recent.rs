@@ -1,7 +1,7 @@
 //! A bounded map that forgets the least recently used first.
 //!
-//! Entries stand in one slab, linked from the newest to the oldest; the table holds their numbers
-//! only. A million clients so cost little more than what is known of them.
+//! All entries are in one slab, linked from the newest to the oldest; the table holds their numbers.
+//! So a million clients need little more memory than their entries.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 
@@ -25,7 +25,7 @@ pub(super) struct Recent<K, V> {
     numbers: HashTable<u32>,
     newest: u32,
     oldest: u32,
-    // Keys are chosen by strangers.
+    // Clients choose the keys.
     hasher: RandomState,
 }
 
@@ -56,7 +56,7 @@ impl<K: Copy + Eq + Hash, V> Recent<K, V> {
             .map(|slot| (&slot.key, &slot.value))
     }
 
-    /// Makes it the newest. Whatever stood under the key is replaced.
+    /// Inserts or replaces an entry, which becomes the newest.
     pub(super) fn insert(&mut self, key: K, value: V) {
         self.remove(&key);
         let number = u32::try_from(self.slots.len()).unwrap_or(NONE);

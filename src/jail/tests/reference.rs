@@ -1,4 +1,4 @@
-//! The jails beside a reference that keeps plain lists and looks through all of them.
+//! The jails compared with a reference that keeps plain lists.
 
 use super::*;
 
@@ -20,6 +20,8 @@ enum Event {
     /// jail, client, how long ago the line came
     Hit(usize, usize, i64),
     Pass(i64),
+    /// So many hits at once, of the few.
+    Burst(usize, usize, u8),
     /// The wall clock is set.
     Wall(i64),
     Unban(Option<usize>, Option<usize>),
@@ -40,12 +42,15 @@ fn event() -> impl Strategy<Value = Event> {
         12 => (0usize..2, 0usize..3, Just(0i64)).prop_map(|(j, c, ago)| Event::Hit(j, c, ago)),
         6 => (0i64..90).prop_map(Event::Pass),
         1 => (0i64..2_000).prop_map(Event::Pass),
+        1 => (80_000i64..90_000).prop_map(Event::Pass),
+        2 => (0usize..2, 0usize..3, 4u8..16).prop_map(|(j, c, n)| Event::Burst(j, c, n)),
         1 => (-90_000i64..90_000).prop_map(Event::Wall),
         1 => (prop::option::of(client()), prop::option::of(0usize..4)).prop_map(|(c, j)| Event::Unban(c, j)),
         1 => (client(), prop::option::of(1u64..500)).prop_map(|(c, time)| Event::Ban(c, time)),
         1 => client().prop_map(Event::Allow),
         1 => client().prop_map(Event::Disallow),
         1 => client().prop_map(Event::Shared),
+        1 => (0usize..3).prop_map(Event::Shared),
         1 => (0usize..3).prop_map(Event::Reload),
         1 => Just(Event::Restart),
         1 => Just(Event::Sweep),
@@ -141,6 +146,8 @@ struct Naive {
     now: i64,
     allowed: Vec<IpAddr>,
     shared: Vec<(IpAddr, i64)>,
+    /// Bans of shared addresses.
+    softened: Vec<(IpNet, i64)>,
     hits: Vec<(&'static str, IpNet, i64, u32)>,
     earlier: Vec<(&'static str, IpNet, i64)>,
     bans: Vec<NaiveBan>,
@@ -205,21 +212,28 @@ impl Naive {
         let findtime = jail.findtime.as_secs() as i64;
         self.hits.retain(|h| !same(h) || h.2 > newest - findtime);
         let sum: u32 = self.hits.iter().filter(|h| same(h)).map(|h| h.3).sum();
-        if sum < jail.maxretry {
-            return false;
-        }
-        self.hits.retain(|h| !same(h));
         let home = |addr: &IpAddr| match addr {
             IpAddr::V4(_) => single(*addr),
             IpAddr::V6(_) => IpNet::new(*addr, 64).unwrap().trunc(),
         };
         let mut known = self.shared.iter();
         let shared = known.any(|(addr, until)| overlap(&home(addr), &net) && *until > self.now);
-        if shared && jail.weight < jail.maxretry {
+        let alone = jail.weight >= jail.maxretry;
+        let times = if shared && !alone { 5 } else { 1 };
+        if sum < jail.maxretry * times {
             return false;
         }
+        self.hits.retain(|h| !same(h));
         let length = if shared {
-            Some(jail.bantime.map_or(600, |time| time.as_secs().min(600)))
+            let own = home(&net.addr());
+            let whole = if net.contains(&own) { net } else { own };
+            let day = 86_400;
+            let mut before = self.softened.iter();
+            let again = before.any(|(of, at)| *of == whole && self.now - at < day);
+            self.softened.push((whole, self.now));
+            let many = sum >= jail.maxretry * 10;
+            let most = if again || many { 3_600 } else { 600 };
+            Some(jail.bantime.map_or(most, |time| time.as_secs().min(most)))
         } else {
             self.length(name, &jail, client, net)
         };
@@ -292,12 +306,13 @@ impl Naive {
     }
 }
 
-/// The jails, and what an engine keeps of them.
+/// The jails, and what an engine saves of them.
 struct Real {
     jails: Jails,
     exempt: Exempt,
     /// As the history has them.
     earlier: Vec<(JailName, IpNet, Moment)>,
+    softened: Vec<(IpNet, Moment)>,
     totals: u64,
 }
 
@@ -306,8 +321,10 @@ impl Real {
         for action in actions {
             if let Action::Ban(ban) = action {
                 self.totals += 1;
-                if ban.failures > 0 && ban.reason.is_none() {
-                    self.earlier.push((ban.jail.clone(), ban.net, ban.since));
+                match ban.cause {
+                    Cause::Jail => self.earlier.push((ban.jail.clone(), ban.net, ban.since)),
+                    Cause::Shared => self.softened.push((ban.net, ban.since)),
+                    _ => {}
                 }
             }
         }
@@ -320,6 +337,9 @@ impl Real {
         }
         for (jail, net, at) in &self.earlier {
             again.restore_repeats(jail, *net, vec![*at]);
+        }
+        for (net, at) in &self.softened {
+            again.restore_shared_ban(*net, *at);
         }
         for (jail, totals) in self.jails.all_totals() {
             again.restore_totals(&jail, totals);
@@ -375,7 +395,7 @@ fn same(real: &Real, naive: &Naive) -> Result<(), TestCaseError> {
         let end = owners
             .map(|other| (other.until.is_none(), other.until))
             .max();
-        let hold = bans.hold(&Given {
+        let hold = bans.hold(&FirewallKey {
             net: ban.net,
             ports: Ports::All,
             behind: false,
@@ -408,6 +428,7 @@ fn run(events: Vec<Event>) -> Result<(), TestCaseError> {
         now: 10_000,
         allowed: vec![],
         shared: vec![],
+        softened: vec![],
         hits: vec![],
         earlier: vec![],
         bans: vec![],
@@ -416,25 +437,36 @@ fn run(events: Vec<Event>) -> Result<(), TestCaseError> {
         jails: Jails::new(&naive.config),
         exempt: Exempt::new([]),
         earlier: vec![],
+        softened: vec![],
         totals: 0,
     };
     let mut wall = 0;
-    for event in events {
+    let single_hits = events.into_iter().flat_map(|event| match event {
+        Event::Burst(jail, who, times) => vec![Event::Hit(jail, who, 0); usize::from(times)],
+        event => vec![event],
+    });
+    for event in single_hits {
         let now = clock(naive.now, wall);
         let client = |n: usize| -> IpAddr { CLIENTS[n].parse().unwrap() };
         match event {
             Event::Hit(jail, who, ago) => {
                 let name = JAILS[jail].parse().unwrap();
                 let hit = Hit {
+                    weight: 1,
                     jail: &name,
                     client: client(who),
                     peer: None,
+                    forgeable: false,
+                    unproven: false,
                     arrived: now.boot.minus(seconds(ago as u64)),
+                    spoofable: false,
+                    surge: false,
                 };
                 let observed = real.jails.observe(&hit, now, &real.exempt);
                 real.take(&observed.actions);
                 naive.hit(JAILS[jail], client(who), naive.now - ago);
             }
+            Event::Burst(..) => unreachable!("made into hits"),
             Event::Pass(time) => {
                 naive.now += time;
                 real.jails.expire(clock(naive.now, wall));
@@ -460,17 +492,17 @@ fn run(events: Vec<Event>) -> Result<(), TestCaseError> {
                 prop_assert_eq!(made.is_err(), naive.exempt(&net));
                 let Ok(actions) = made else { continue };
                 real.take(&actions);
-                let by_hand = |ban: &NaiveBan| ban.jail == "manual" && ban.net == net;
+                let manual = |ban: &NaiveBan| ban.jail == "manual" && ban.net == net;
                 let known = naive
                     .bans
                     .iter()
-                    .find(|ban| by_hand(ban))
+                    .find(|ban| manual(ban))
                     .and_then(|ban| ban.until);
                 let until = naive.now + length.unwrap_or(3_600) as i64;
                 let longer = known
                     .filter(|_| length.is_none())
                     .map_or(until, |k| k.max(until));
-                naive.bans.retain(|ban| !by_hand(ban));
+                naive.bans.retain(|ban| !manual(ban));
                 naive.bans.push(NaiveBan {
                     jail: "manual",
                     net,
@@ -503,14 +535,14 @@ fn run(events: Vec<Event>) -> Result<(), TestCaseError> {
             }
             Event::Restart => {
                 real.restart(&naive.config, now);
-                // Jails that are gone count no more.
+                // Removed jails count nothing.
                 let config = naive.config.clone();
                 let there = |jail: &str| config.jails.contains_key(&jail.parse().unwrap());
                 naive.hits.retain(|(jail, ..)| there(jail));
-                // What the engine's workers would tell again.
+                // The workers report these again.
                 for (addr, until) in &naive.shared {
-                    let told = clock(until - 3_600, wall);
-                    real.jails.learn_shared(*addr, told);
+                    let reported = clock(until - 3_600, wall);
+                    real.jails.learn_shared(*addr, reported);
                 }
             }
             Event::Sweep => {
@@ -534,7 +566,7 @@ proptest! {
         run(events)?;
     }
 
-    /// With room for few: never more clients, hits or bans than that, and what goes is counted.
+    /// With small bounds there are never more clients, hits or bans.
     #[test]
     fn bounds_hold_whatever_happens(
         hits in prop::collection::vec((0usize..2, 0u8..60, 0i64..5), 1..300),

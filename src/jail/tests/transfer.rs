@@ -1,4 +1,4 @@
-//! Bans that are taken in.
+//! Imported bans.
 
 use super::*;
 
@@ -64,7 +64,7 @@ fn no_clock_makes_an_old_ban_a_new_one() {
 
 proptest! {
     /// Whatever comes in after whatever: no ban ends earlier, the last offer's end is reached,
-    /// what is offered twice changes nothing, and nobody's ban of packets becomes one of Apache's.
+    /// a second import changes nothing, and no ban at the firewall becomes one of Apache's.
     #[test]
     fn no_ban_is_shortened(
         steps in prop::collection::vec(

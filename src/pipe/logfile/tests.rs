@@ -1,44 +1,44 @@
-//! Looks at a log file at times of the test's choice.
+//! A log file, checked at times of the test's choice.
 
 use std::io::{Read, Write};
 use std::path::Path;
 
 use super::*;
-use crate::pipe::names::Rotation;
 use crate::record::Kind;
 
 struct Rig {
     dir: tempfile::TempDir,
     log: LogFile,
-    tell: Tell,
     now: Instant,
 }
 
 impl Rig {
-    fn new(path: &str, rotation: &[&str]) -> Rig {
+    fn new(path: &str) -> Rig {
         let dir = tempfile::tempdir().unwrap();
-        let rotation = (!rotation.is_empty()).then(|| Rotation::parse(rotation, false).unwrap());
         let output = Output {
-            to: To::File(Names::new(&dir.path().join(path), rotation)),
+            to: To::File(Names::new(&dir.path().join(path))),
             link: Some(dir.path().join("current")),
             mode: 0o600,
             user: None,
             group: None,
+            syslog: None,
         };
-        let tell = Tell::new(Kind::Error, None);
-        let now = Instant::now();
+        let report = Report::without_file(Kind::Error, None);
         Rig {
-            log: LogFile::new(output, Streams::default(), now, &tell),
+            log: LogFile::new(output, Streams::default(), report),
             dir,
-            tell,
-            now,
+            now: Instant::now(),
         }
     }
 
-    fn look(&mut self, wall: &str) -> Option<Change> {
+    /// Checks; whether the file is another one then.
+    fn check(&mut self, wall: &str) -> bool {
+        let inode = |log: &LogFile| log.file().map(|file| file.metadata().unwrap().ino());
+        let before = inode(&self.log);
         self.now = self.log.due().unwrap();
         let wall = format!("{wall}[UTC]").parse().unwrap();
-        self.log.look(self.now, &wall, &self.tell)
+        self.log.check_at_time(self.now, &wall);
+        inode(&self.log) != before
     }
 
     fn write(&self, text: &str) {
@@ -61,16 +61,16 @@ impl Rig {
 
 #[test]
 fn the_file_changes_with_its_name_and_the_link_with_it() {
-    let mut rig = Rig::new("%Y/%m/%d", &[]);
-    assert_eq!(rig.look("2024-02-29T23:59:59.25Z"), Some(Change::Opened));
+    let mut rig = Rig::new("%Y/%m/%d");
+    assert!(rig.check("2024-02-29T23:59:59.25Z"));
     // The next second.
     assert_eq!(rig.next_in(), Duration::from_millis(750));
     rig.write("a");
-    assert_eq!(rig.look("2024-02-29T23:59:59.99Z"), None);
-    assert_eq!(rig.look("2024-03-01T00:00:00Z"), Some(Change::Opened));
+    assert!(!rig.check("2024-02-29T23:59:59.99Z"));
+    assert!(rig.check("2024-03-01T00:00:00Z"));
     rig.write("b");
     // Back for a moment.
-    assert_eq!(rig.look("2024-02-29T23:59:59Z"), None);
+    assert!(!rig.check("2024-02-29T23:59:59Z"));
     rig.write("c");
     assert_eq!(rig.text("2024/02/29"), "a");
     assert_eq!(rig.text("2024/03/01"), "bc");
@@ -81,22 +81,22 @@ const AT: &str = "2026-01-01T00:00:00Z";
 
 #[test]
 fn another_file_at_the_path_is_opened() {
-    let mut rig = Rig::new("log", &[]);
-    assert_eq!(rig.look(AT), Some(Change::Opened));
-    assert_eq!(rig.look(AT), None);
-    assert_eq!(rig.next_in(), LOOK);
+    let mut rig = Rig::new("log");
+    assert!(rig.check(AT));
+    assert!(!rig.check(AT));
+    assert_eq!(rig.next_in(), CHECK);
     // logrotate with `create`.
     std::fs::rename(rig.path("log"), rig.path("log.1")).unwrap();
     std::fs::write(rig.path("log"), "").unwrap();
-    assert_eq!(rig.look(AT), Some(Change::Opened));
+    assert!(rig.check(AT));
     rig.write("a");
     assert_eq!(rig.text("log"), "a");
-    // With `nocreate`: it is left a moment to make one of its own.
+    // With `nocreate`: it gets a moment to create its file.
     std::fs::rename(rig.path("log"), rig.path("log.2")).unwrap();
-    assert_eq!(rig.look(AT), None);
+    assert!(!rig.check(AT));
     assert_eq!(rig.next_in(), MOVED);
     rig.write("b");
-    assert_eq!(rig.look(AT), Some(Change::Opened));
+    assert!(rig.check(AT));
     rig.write("c");
     assert_eq!(
         (rig.text("log.2"), rig.text("log")),
@@ -104,76 +104,57 @@ fn another_file_at_the_path_is_opened() {
     );
     // Removed: there is nothing to wait for.
     std::fs::remove_file(rig.path("log")).unwrap();
-    assert_eq!(rig.look(AT), Some(Change::Opened));
+    assert!(rig.check(AT));
     rig.write("d");
     assert_eq!(rig.text("log"), "d");
 }
 
 #[test]
 fn a_directory_that_vanishes_is_made_again_or_lines_are_kept() {
-    let mut rig = Rig::new("dir/log", &[]);
-    rig.look(AT);
+    let mut rig = Rig::new("dir/log");
+    rig.check(AT);
     std::fs::remove_dir_all(rig.path("dir")).unwrap();
-    assert_eq!(rig.look(AT), Some(Change::Opened));
-    // Something else stands in its place.
+    assert!(rig.check(AT));
+    // A file is in its place.
     std::fs::remove_dir_all(rig.path("dir")).unwrap();
     std::fs::write(rig.path("dir"), "").unwrap();
-    assert_eq!(rig.look(AT), Some(Change::Gone));
+    assert!(rig.check(AT));
     assert!(rig.log.file().is_none());
-    assert_eq!(rig.look(AT), None);
+    assert!(!rig.check(AT));
     std::fs::remove_file(rig.path("dir")).unwrap();
-    assert_eq!(rig.look(AT), Some(Change::Opened));
+    assert!(rig.check(AT));
     // Moved away, and something else in its place: the moved one takes lines.
     std::fs::rename(rig.path("dir"), rig.path("away")).unwrap();
     std::fs::write(rig.path("dir"), "").unwrap();
-    assert_eq!(rig.look(AT), None);
-    assert_eq!(rig.look(AT), None);
+    assert!(!rig.check(AT));
+    assert!(!rig.check(AT));
     rig.write("x");
     assert_eq!(rig.text("away/log"), "x");
     std::fs::remove_file(rig.path("dir")).unwrap();
-    assert_eq!(rig.look(AT), Some(Change::Opened));
+    assert!(rig.check(AT));
 }
 
 #[test]
 fn a_name_that_cannot_be_opened_leaves_the_last_one_in_use() {
-    let mut rig = Rig::new("%S/log", &[]);
-    rig.look("2026-01-01T00:00:00Z");
+    let mut rig = Rig::new("%S/log");
+    rig.check("2026-01-01T00:00:00Z");
     std::fs::write(rig.path("01"), "").unwrap();
-    assert_eq!(rig.look("2026-01-01T00:00:01Z"), None);
+    assert!(!rig.check("2026-01-01T00:00:01Z"));
     rig.write("x");
     assert_eq!(rig.text("00/log"), "x");
-    assert_eq!(rig.look("2026-01-01T00:00:02Z"), Some(Change::Opened));
+    assert!(rig.check("2026-01-01T00:00:02Z"));
     rig.write("y");
     assert_eq!(rig.text("02/log"), "y");
 }
 
 #[test]
-fn a_size_is_followed_by_another_file_and_none_is_made_without_a_line() {
-    let mut rig = Rig::new("log", &["4B"]);
-    assert_eq!(rig.log.due(), None);
-    assert!(rig.log.awaits_line());
-    rig.log.begin(false, rig.now);
-    assert_eq!((rig.log.due(), rig.log.awaits_line()), (None, false));
-    rig.log.begin(true, rig.now);
-    assert_eq!(rig.look("1970-01-01T00:00:05Z"), Some(Change::Opened));
-    rig.write("1234");
-    assert_eq!(rig.look("1970-01-01T00:00:06Z"), None);
-    rig.write("5");
-    assert_eq!(rig.look("1970-01-01T00:00:07Z"), Some(Change::Opened));
-    rig.write("6");
-    assert_eq!(rig.text("log.0000000005"), "12345");
-    assert_eq!(rig.text("log.0000000007"), "6");
-    assert_eq!(rig.text("current"), "6");
-}
-
-#[test]
 fn a_link_that_cannot_be_made_is_tried_again() {
-    let mut rig = Rig::new("log", &[]);
+    let mut rig = Rig::new("log");
     std::fs::write(rig.path("current"), "mine").unwrap();
-    rig.look(AT);
+    rig.check(AT);
     assert_eq!(rig.text("current"), "mine");
     std::fs::remove_file(rig.path("current")).unwrap();
-    assert_eq!(rig.look(AT), None);
+    assert!(!rig.check(AT));
     assert_eq!(
         std::fs::read_link(rig.path("current")).unwrap(),
         Path::new("log")
@@ -189,32 +170,16 @@ fn stdout_is_the_one_the_command_was_started_with() {
         mode: 0,
         user: None,
         group: None,
+        syslog: None,
     };
     let streams = Streams::from_stdout(write.into());
-    let tell = Tell::new(Kind::Error, None);
-    let now = Instant::now();
-    let mut log = LogFile::new(output, streams, now, &tell);
-    let wall = Zoned::now();
-    assert_eq!(log.look(now, &wall, &tell), Some(Change::Opened));
+    let report = Report::without_file(Kind::Error, None);
+    let mut log = LogFile::new(output, streams, report);
+    log.check();
     assert_eq!(log.due(), None);
     log.file().unwrap().write_all(b"x").unwrap();
     drop(log);
     let mut text = String::new();
     read.read_to_string(&mut text).unwrap();
     assert_eq!(text, "x");
-}
-
-#[test]
-fn a_worker_that_could_not_be_told_is_told_at_the_next_look() {
-    let mut rig = Rig::new("log", &[]);
-    rig.look(AT);
-    rig.log.tell_again(rig.now);
-    assert_eq!(rig.look(AT), Some(Change::Opened));
-    assert_eq!(rig.look(AT), None);
-    std::fs::remove_file(rig.path("log")).unwrap();
-    std::fs::create_dir(rig.path("log")).unwrap();
-    assert_eq!(rig.look(AT), Some(Change::Gone));
-    rig.log.tell_again(rig.now);
-    assert_eq!(rig.look(AT), Some(Change::Gone));
-    assert_eq!(rig.look(AT), None);
 }

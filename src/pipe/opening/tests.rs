@@ -1,9 +1,10 @@
-//! What root opens, makes and follows, in its own directories and in others'.
+//! What root opens, creates and follows, in root's directories and in those of others.
 
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 
 use super::*;
+use crate::skip::skip;
 
 const OTHER: u32 = 33;
 
@@ -37,10 +38,10 @@ fn text(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// A directory of somebody else's, or `None`, told, where that cannot be had.
+/// A directory of another user, or `None` with a message if the test cannot make one.
 fn others(dir: &Path, mode: u32) -> Option<PathBuf> {
     if !geteuid().is_root() {
-        eprintln!("SKIPPED: needs root: a directory that belongs to somebody else");
+        skip("needs root (a directory of another user)");
         return None;
     }
     let path = dir.join("others");
@@ -72,8 +73,7 @@ fn a_file_is_made_with_its_directories_and_only_appended_to() {
 #[test]
 fn owner_group_and_mode_are_those_asked_for() {
     if !geteuid().is_root() {
-        eprintln!("SKIPPED: needs root: owner_group_and_mode_are_those_asked_for");
-        return;
+        return skip("needs root (files of another user)");
     }
     let dir = tempfile::tempdir().unwrap();
     let made = Made {
@@ -209,7 +209,7 @@ fn fifos_and_devices_are_taken_directories_and_sockets_are_not() {
     let fifo = path("fifo");
     nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
     // Does not wait for one.
-    refused(&fifo, &["nobody reads the FIFO"]);
+    refused(&fifo, &["no process reads the FIFO"]);
     let reader = File::options().read(true).write(true).open(&fifo).unwrap();
     write(&fifo, "x").unwrap();
     drop(reader);
@@ -281,7 +281,7 @@ fn a_link_takes_the_place_of_a_link_and_of_nothing_else() {
     let before = std::fs::symlink_metadata(&at).unwrap().ino();
     link(&at, &path("one"), &made()).unwrap();
     assert_eq!(std::fs::symlink_metadata(&at).unwrap().ino(), before);
-    // In its own directory by its name alone.
+    // In its directory by its name only.
     link(&at, &path("made/two"), &made()).unwrap();
     assert_eq!(std::fs::read_link(&at).unwrap(), Path::new("two"));
     std::fs::write(path("file"), "kept").unwrap();

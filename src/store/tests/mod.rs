@@ -1,6 +1,14 @@
 use super::*;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use crate::config::JailName;
 use crate::config::Ports;
-use crate::jail::Mode;
+use crate::jail::{Ban, BanId, End, Moment, Now, Totals};
+use crate::jail::{Cause, Mode};
 use std::path::Path;
 use std::sync::mpsc;
 
@@ -26,7 +34,7 @@ fn ban(net: &str, now: Now, seconds: Option<u64>) -> Ban {
         until: seconds.map(|s| now.boot.plus(Duration::from_secs(s))),
         failures: 5,
         within: Duration::from_secs(41),
-        reason: None,
+        cause: Cause::Jail,
     }
 }
 
@@ -55,14 +63,14 @@ fn start<T: Send + 'static>(
 }
 
 #[test]
-fn what_was_kept_comes_back_exactly_in_the_same_boot() {
+fn everything_is_read_back_exactly_in_the_same_boot() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
     let now = at(100, 0);
     let jail: JailName = "apache-auth".parse().unwrap();
     let mut behind = ban("2001:db8::/64", now, None);
     behind.mode = Mode::Behind("192.0.2.7".parse().unwrap());
-    behind.reason = Some("it's <b>".into());
+    behind.cause = Cause::Imported(Some("it's <b>".into()));
     let one: IpNet = "203.0.113.1/32".parse().unwrap();
     let hits = vec![(at(90, 0).boot, 1), (at(99, 0).boot, 2)];
     let findtime = Duration::from_secs(600);
@@ -84,7 +92,7 @@ fn what_was_kept_comes_back_exactly_in_the_same_boot() {
         Op::End {
             jail: jail.clone(),
             net: "203.0.113.10/32".parse().unwrap(),
-            why: "over",
+            end: End::Over,
         },
         Op::Counter {
             jail: jail.clone(),
@@ -115,7 +123,7 @@ fn what_was_kept_comes_back_exactly_in_the_same_boot() {
         Op::Allow(allowed.clone()),
     ];
     database.commit(&ops, now).unwrap();
-    // written twice it says the same
+    // a change written twice has the effect of one
     database.commit(&ops, now).unwrap();
     drop(database);
 
@@ -133,7 +141,7 @@ fn what_was_kept_comes_back_exactly_in_the_same_boot() {
 }
 
 #[test]
-fn where_not_all_counters_fit_those_of_who_hit_last_are_kept() {
+fn the_newest_counters_are_read_where_not_all_fit() {
     let dir = tempfile::tempdir().unwrap();
     let mut database = open(&dir.path().join("db"), "boot-a").unwrap();
     let ops: Vec<Op> = [3, 1, 4, 2]
@@ -147,7 +155,7 @@ fn where_not_all_counters_fit_those_of_who_hit_last_are_kept() {
     database.commit(&ops, at(5, 5)).unwrap();
     let mut saved = Saved::default();
     let reading = database.home.reading(&database.connection, at(6, 6));
-    rows::newest_counters(&reading, &mut saved, 2).unwrap();
+    read::counters(&reading, &mut saved, 2).unwrap();
     let kept: Vec<String> = saved
         .counters
         .iter()
@@ -157,7 +165,7 @@ fn where_not_all_counters_fit_those_of_who_hit_last_are_kept() {
 }
 
 #[test]
-fn after_another_boot_the_wall_clock_tells_what_is_left() {
+fn after_another_boot_times_are_converted_by_the_wall_clock() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
     let now = at(1_000_000, 0);
@@ -207,7 +215,7 @@ fn history_counts_for_escalation_until_it_is_forgotten() {
             ..database.home.clone()
         };
         let now = at(100_000, 100_000);
-        let saved = rows::load(&home.reading(&database.connection, now)).unwrap();
+        let saved = read::load(&home.reading(&database.connection, now)).unwrap();
         saved
             .repeats
             .iter()
@@ -217,11 +225,11 @@ fn history_counts_for_escalation_until_it_is_forgotten() {
     for second in [0, 50_000, 99_000] {
         let now = at(second, second);
         let shared = Ban {
-            reason: Some("shared".into()),
+            cause: Cause::Shared,
             ..ban("203.0.113.7/32", now, Some(60))
         };
         let by_hand = Ban {
-            failures: 0,
+            cause: Cause::Manual(None),
             ..ban("203.0.113.8/32", now, Some(60))
         };
         let ops = [
@@ -251,7 +259,7 @@ fn what_is_too_old_is_pruned() {
     ops.push(Op::End {
         jail,
         net: "203.0.113.9/32".parse().unwrap(),
-        why: "over",
+        end: End::Over,
     });
     ops.extend((0..MAX_STREAMS as u64 + 5).map(|stream| Op::Stream { stream, offset: 1 }));
     database.commit(&ops, old).unwrap();
@@ -262,13 +270,15 @@ fn what_is_too_old_is_pruned() {
             .query_row(&sql, [], |row| row.get(0))
             .unwrap()
     };
-    database.commit(&[Op::Prune], at(1, 1)).unwrap();
+    let keep = Some(Duration::from_secs(90 * 86_400));
+    database.commit(&[Op::Prune { keep }], at(1, 1)).unwrap();
     assert_eq!(count(&database, "streams"), MAX_STREAMS as i64);
     assert_eq!(count(&database, "bans"), 1);
-    database
-        .commit(&[Op::Prune], at(401 * 86_400, 401 * 86_400))
-        .unwrap();
+    let late = at(91 * 86_400, 91 * 86_400);
+    database.commit(&[Op::Prune { keep: None }], late).unwrap();
     assert_eq!(count(&database, "streams"), 0);
+    assert_eq!(count(&database, "bans"), 1);
+    database.commit(&[Op::Prune { keep }], late).unwrap();
     assert_eq!(count(&database, "bans"), 0);
 }
 
@@ -292,7 +302,7 @@ fn a_newer_schema_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn what_is_no_database_is_refused() {
+fn a_file_that_is_no_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
     std::fs::write(
@@ -305,18 +315,20 @@ fn what_is_no_database_is_refused() {
 }
 
 #[test]
-fn a_file_that_somebody_removed_is_no_place_to_write_to() {
+fn nothing_is_written_to_a_file_that_was_removed_or_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
     let mut database = open(&path, "boot-a").unwrap();
     let now = at(100, 0);
-    database.commit(&[Op::Prune], now).unwrap();
+    database.commit(&[Op::Prune { keep: None }], now).unwrap();
     std::fs::remove_file(&path).unwrap();
-    let error = database.commit(&[Op::Prune], now).unwrap_err();
+    let error = database
+        .commit(&[Op::Prune { keep: None }], now)
+        .unwrap_err();
     assert!(error.to_string().contains("removed or replaced"), "{error}");
     std::fs::write(&path, "another").unwrap();
     assert!(matches!(
-        database.commit(&[Op::Prune], now),
+        database.commit(&[Op::Prune { keep: None }], now),
         Err(Error::Gone)
     ));
 }
@@ -355,3 +367,5 @@ fn what_follows_comes_after_the_commit_and_in_order() {
 }
 
 mod broken;
+mod history;
+mod reports;

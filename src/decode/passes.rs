@@ -1,0 +1,374 @@
+//! One encoding each. A pass writes all of `from`, decoded, and returns whether that differs.
+
+/// Undoes Apache's own escaping.
+pub(super) fn logged(from: &[u8], to: &mut Vec<u8>) -> bool {
+    to.extend_from_slice(&crate::record::unescape(from));
+    to.as_slice() != from
+}
+
+/// `+` is a blank.
+pub(super) fn plus(from: &[u8], to: &mut Vec<u8>) -> bool {
+    to.extend(from.iter().map(|b| if *b == b'+' { b' ' } else { *b }));
+    true
+}
+
+/// Copies `from`; at each byte that `next` finds, writes what `decode` makes of the text there, if
+/// it knows it. `decode` returns how many bytes it has read, at least one.
+fn replace(
+    from: &[u8],
+    to: &mut Vec<u8>,
+    next: impl Fn(&[u8]) -> Option<usize>,
+    mut decode: impl FnMut(&[u8], &mut Vec<u8>) -> Option<usize>,
+) -> bool {
+    let mut rest = from;
+    let mut changed = false;
+    while let Some((before, text)) = next(rest).and_then(|at| rest.split_at_checked(at)) {
+        to.extend_from_slice(before);
+        let read = decode(text, to);
+        changed |= read.is_some();
+        if read.is_none() {
+            to.extend(text.first());
+        }
+        rest = text.get(read.unwrap_or(1).max(1)..).unwrap_or_default();
+    }
+    to.extend_from_slice(rest);
+    changed
+}
+
+fn digit(text: &[u8], at: usize, base: u32) -> Option<u32> {
+    char::from(*text.get(at)?).to_digit(base)
+}
+
+fn hex(text: &[u8], from: usize, digits: usize) -> Option<u32> {
+    (from..from + digits).try_fold(0, |value, at| Some(value * 16 + digit(text, at, 16)?))
+}
+
+/// `%hh` and `%uhhhh`.
+pub(super) fn percent(from: &[u8], to: &mut Vec<u8>) -> bool {
+    replace(
+        from,
+        to,
+        |text| memchr::memchr(b'%', text),
+        |text, to| {
+            if text.first() != Some(&b'%') {
+                return None;
+            }
+            if matches!(text.get(1), Some(b'u' | b'U')) {
+                put(hex(text, 2, 4)?, to);
+                return Some(6);
+            }
+            to.push(u8::try_from(hex(text, 1, 2)?).ok()?);
+            Some(3)
+        },
+    )
+}
+
+/// Writes a character, as what a server that folds it to ASCII would make of it.
+fn put(code: u32, to: &mut Vec<u8>) {
+    let folded = match code {
+        0xff01..=0xff5e => code - 0xfee0,
+        0x2044 | 0x2215 | 0x29f8 => u32::from(b'/'),
+        0x2216 | 0x29f5 => u32::from(b'\\'),
+        0x2024 | 0xfe52 => u32::from(b'.'),
+        0x2018 | 0x2019 | 0x02b9 | 0x02bc | 0x2032 => u32::from(b'\''),
+        0x00a0 | 0x2000..=0x200a | 0x3000 => u32::from(b' '),
+        code => code,
+    };
+    let c = char::from_u32(folded).unwrap_or(char::REPLACEMENT_CHARACTER);
+    to.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+}
+
+/// Overlong UTF-8, also with a last byte that is no continuation (`%c0.`), and characters that
+/// look like ASCII ones.
+pub(super) fn unicode(from: &[u8], to: &mut Vec<u8>) -> bool {
+    replace(
+        from,
+        to,
+        |text| text.iter().position(|byte| *byte >= 0x80),
+        |text, to| {
+            let first = *text.first()?;
+            // How many bytes of an overlong form stand before the last one.
+            let lead = match (first, text.get(1)) {
+                (0xc0 | 0xc1, _) => 1,
+                (0xe0, Some(0x80..=0x81)) => 2,
+                (0xf0, Some(0x80)) => 3,
+                (0xf8, Some(0x80)) => 4,
+                (0xfc, Some(0x80)) => 5,
+                (0xe2 | 0xef | 0xca | 0xe3, _) | (0xc2, Some(0xa0)) => {
+                    let length = if matches!(first, 0xca | 0xc2) { 2 } else { 3 };
+                    let c = std::str::from_utf8(text.get(..length)?).ok()?;
+                    let code = u32::from(c.chars().next()?);
+                    let before = to.len();
+                    put(code, to);
+                    if to.len() == before + 1 {
+                        return Some(length);
+                    }
+                    to.truncate(before);
+                    return None;
+                }
+                _ => return None,
+            };
+            let last = *text.get(lead)?;
+            let high = text.get(lead - 1).map_or(0, |byte| byte & 1) << 6;
+            match last {
+                0x80..=0xbf => to.push(high | (last & 0x3f)),
+                0x20..=0x7e => to.push(last),
+                _ => return None,
+            }
+            Some(lead + 1)
+        },
+    )
+}
+
+/// Named entities that stand for ASCII; what HTML 5 allows without a semicolon is rare in attacks.
+const ENTITIES: [(&[u8], u8); 30] = [
+    (b"lt", b'<'),
+    (b"gt", b'>'),
+    (b"amp", b'&'),
+    (b"quot", b'"'),
+    (b"apos", b'\''),
+    (b"colon", b':'),
+    (b"semi", b';'),
+    (b"lpar", b'('),
+    (b"rpar", b')'),
+    (b"lsqb", b'['),
+    (b"lbrack", b'['),
+    (b"rsqb", b']'),
+    (b"lcub", b'{'),
+    (b"lbrace", b'{'),
+    (b"rcub", b'}'),
+    (b"sol", b'/'),
+    (b"bsol", b'\\'),
+    (b"period", b'.'),
+    (b"comma", b','),
+    (b"dollar", b'$'),
+    (b"num", b'#'),
+    (b"equals", b'='),
+    (b"excl", b'!'),
+    (b"quest", b'?'),
+    (b"grave", b'`'),
+    (b"verbar", b'|'),
+    (b"percnt", b'%'),
+    (b"tab", b'\t'),
+    (b"newline", b'\n'),
+    (b"nbsp", b' '),
+];
+
+/// `&lt;`, `&#60;`, `&#x3c;`.
+pub(super) fn entities(from: &[u8], to: &mut Vec<u8>) -> bool {
+    replace(
+        from,
+        to,
+        |text| memchr::memchr(b'&', text),
+        |text, to| {
+            let inside = text.strip_prefix(b"&")?;
+            if let Some(number) = inside.strip_prefix(b"#") {
+                let (base, skip) = match number.first()? {
+                    b'x' | b'X' => (16, 1),
+                    _ => (10, 0),
+                };
+                let digits = number.get(skip..)?;
+                let length = digits
+                    .iter()
+                    .take(64)
+                    .take_while(|b| char::from(**b).is_digit(base))
+                    .count();
+                let code = (0..length).try_fold(0_u32, |value, at| {
+                    value
+                        .checked_mul(base)?
+                        .checked_add(digit(digits, at, base)?)
+                })?;
+                if length == 0 || code == 0 {
+                    return None;
+                }
+                put(code, to);
+                let semicolon = usize::from(digits.get(length) == Some(&b';'));
+                return Some(2 + skip + length + semicolon);
+            }
+            let length = inside.iter().take(9).position(|b| *b == b';')?;
+            let name = inside.get(..length)?;
+            let (_, byte) = ENTITIES
+                .iter()
+                .find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+            to.push(*byte);
+            Some(length + 2)
+        },
+    )
+}
+
+/// `\x3c`, `\u003c`, `\u{3c}` and `\74` of scripts and shells.
+pub(super) fn escapes(from: &[u8], to: &mut Vec<u8>) -> bool {
+    replace(
+        from,
+        to,
+        |text| memchr::memchr(b'\\', text),
+        |text, to| {
+            if text.first() != Some(&b'\\') {
+                return None;
+            }
+            let (code, length) = match text.get(1)? {
+                b'x' => (hex(text, 2, 2)?, 4),
+                b'u' if text.get(2) == Some(&b'{') => {
+                    let inside = text.get(3..)?;
+                    let length = inside.iter().take(7).position(|b| *b == b'}')?;
+                    (hex(inside, 0, length)?, length + 4)
+                }
+                b'u' => (hex(text, 2, 4)?, 6),
+                b'0'..=b'3' => {
+                    let octal = |value, at| Some(value * 8 + digit(text, at, 8)?);
+                    ((1..4).try_fold(0, octal)?, 4)
+                }
+                _ => return None,
+            };
+            (code > 0).then(|| put(code, to))?;
+            Some(length)
+        },
+    )
+}
+
+/// What `${lower:j}`, `${env:X:-j}` and `${::-j}` stand for, from the inside out; `$IFS` is a
+/// blank.
+pub(super) fn lookups(from: &[u8], to: &mut Vec<u8>) -> bool {
+    /// Deeper ones stay as they are.
+    const DEPTH: usize = 64;
+    let mut starts: Vec<usize> = Vec::new();
+    replace(
+        from,
+        to,
+        |text| memchr::memchr2(b'$', b'}', text),
+        |text, to| {
+            for (word, rest_of_word) in [(&b"${IFS"[..], true), (b"$IFS", false)] {
+                if let Some(rest) = text.strip_prefix(word) {
+                    let end = if rest_of_word {
+                        rest.iter().take(16).position(|b| *b == b'}')? + 1
+                    } else if matches!(rest, [b'$', b'0'..=b'9', ..]) {
+                        2
+                    } else {
+                        0
+                    };
+                    to.push(b' ');
+                    return Some(word.len() + end);
+                }
+            }
+            if text.starts_with(b"${") && starts.len() < DEPTH {
+                starts.push(to.len());
+                return None;
+            }
+            if text.first() != Some(&b'}') {
+                return None;
+            }
+            let start = starts.pop()?;
+            let inside = to.get(start + 2..)?;
+            let prefix = |name: &[u8]| {
+                let begins = inside.get(..name.len())?.eq_ignore_ascii_case(name);
+                begins.then_some(name.len())
+            };
+            let skip = match memchr::memmem::find(inside, b":-") {
+                Some(at) => at + 2,
+                None => prefix(b"lower:").or_else(|| prefix(b"upper:"))?,
+            };
+            to.drain(start..start + 2 + skip);
+            Some(1)
+        },
+    )
+}
+
+/// CR and LF are one newline, other white space is a blank, further control characters go.
+pub(super) fn control(from: &[u8], to: &mut Vec<u8>) -> bool {
+    replace(
+        from,
+        to,
+        |text| {
+            text.iter()
+                .position(|byte| matches!(byte, 0..b' ' | 0x7f | 0xa0))
+        },
+        |text, to| match text.first()? {
+            b'\n' | b'\r' => {
+                if to.last() != Some(&b'\n') {
+                    to.push(b'\n');
+                }
+                Some(1)
+            }
+            b'\t' | 0x0b | 0x0c | 0xa0 => {
+                to.push(b' ');
+                Some(1)
+            }
+            0..b' ' | 0x7f => Some(1),
+            _ => None,
+        },
+    )
+}
+
+/// Backslashes are slashes; `//` and `/./` are `/`.
+pub(super) fn runs_of_slashes(from: &[u8], to: &mut Vec<u8>) -> bool {
+    let slash = |byte: Option<&u8>| matches!(byte, Some(b'/' | b'\\'));
+    replace(
+        from,
+        to,
+        |text| memchr::memchr2(b'/', b'\\', text),
+        |text, to| {
+            if !slash(text.first()) {
+                return None;
+            }
+            if to.last() != Some(&b'/') {
+                to.push(b'/');
+            }
+            let dot = text.get(1) == Some(&b'.') && (slash(text.get(2)) || text.get(2).is_none());
+            Some(1 + usize::from(dot))
+        },
+    )
+}
+
+/// SQL's comments are blanks: `/*...*/`, and `--` or `#` up to a newline; of `/*!50000union*/`
+/// the text stays.
+pub(super) fn comments(from: &[u8], to: &mut Vec<u8>) -> bool {
+    /// A comment that hides something is short.
+    const LONGEST: usize = 256;
+    replace(
+        from,
+        to,
+        |text| memchr::memchr3(b'/', b'-', b'#', text),
+        |text, to| {
+            if let Some(inside) = text.strip_prefix(b"/*") {
+                let near = inside.get(..inside.len().min(LONGEST))?;
+                let end = memchr::memmem::find(near, b"*/")?;
+                let comment = near.get(..end)?;
+                if let Some(code) = comment.strip_prefix(b"!") {
+                    let digits = code.iter().take_while(|b| b.is_ascii_digit()).count();
+                    to.push(b' ');
+                    to.extend_from_slice(code.get(digits..)?);
+                }
+                to.push(b' ');
+                return Some(end + 4);
+            }
+            if text.starts_with(b"--") || text.starts_with(b"#") {
+                let near = text.get(..text.len().min(LONGEST))?;
+                let end = memchr::memchr(b'\n', near)?;
+                let word = |b: &u8| b.is_ascii_alphanumeric();
+                near.get(1..end)?.iter().skip(1).all(word).then_some(())?;
+                to.push(b' ');
+                return Some(end + 1);
+            }
+            None
+        },
+    )
+}
+
+/// What a shell drops: quotes, backslashes and carets inside and around words, `$@` and `$*`.
+pub(super) fn shell(from: &[u8], to: &mut Vec<u8>) -> bool {
+    replace(
+        from,
+        to,
+        |text| {
+            text.iter()
+                .position(|byte| matches!(byte, b'$' | b'\'' | b'"' | b'\\' | b'^' | b'`'))
+        },
+        |text, _| match text {
+            [b'$', b'@' | b'*' | b'!', ..] => Some(2),
+            [b'$', b'\'' | b'"', ..] => Some(2),
+            [b'\'' | b'"' | b'\\' | b'^', ..] => Some(1),
+            [b'`', b'`', ..] => Some(2),
+            _ => None,
+        },
+    )
+}

@@ -1,0 +1,102 @@
+use proptest::prelude::*;
+
+use super::{Buffer, Form, canonical, without_shell_quotes};
+
+fn decoded(field: &str, form: Form) -> String {
+    let mut buffer = Buffer::default();
+    String::from_utf8_lossy(canonical(field.as_bytes(), form, &mut buffer)).into_owned()
+}
+
+#[test]
+fn a_path_loses_its_encodings_and_keeps_its_dots() {
+    for (logged, expected) in [
+        ("/index.html", "/index.html"),
+        ("/a//b/./c", "/a/b/c"),
+        ("/.env/.", "/.env/"),
+        ("/a/%2e%2e/b", "/a/../b"),
+        ("/a/%252e%252e%252fb", "/a/../b"),
+        ("/%25252e%25252e%25255cb", "/../b"),
+        ("/%%32%65%%32%65/b", "/../b"),
+        ("/%c0%ae%c0%ae%c0%afb", "/../b"),
+        ("/%c0.%c0.%c0%2fb", "/../b"),
+        ("/%e0%80%ae%e0%80%ae/b", "/../b"),
+        ("/%f0%80%80%ae./b", "/../b"),
+        ("/%uff0e%uff0e%u2216b", "/../b"),
+        ("/%u002e%u002e/b", "/../b"),
+        ("/%ef%bc%8e%ef%bc%8e/b", "/../b"),
+        (r"/..\\..\\b", "/../../b"),
+        ("/..%5c../b", "/../../b"),
+        (r"/\x2e\x2e/b", "/../b"),
+        ("/a%00.php", "/a.php"),
+        ("/caf%c3%a9", "/café"),
+        ("/100%", "/100%"),
+        ("/100%zz", "/100%zz"),
+        ("/a+b", "/a+b"),
+    ] {
+        assert_eq!(decoded(logged, Form::Path), expected, "{logged}");
+    }
+}
+
+#[test]
+fn a_query_loses_what_hides_a_payload() {
+    for (logged, expected) in [
+        ("/?q=plain&b=2", "/?q=plain&b=2"),
+        ("/?q=a+b%2bc", "/?q=a b+c"),
+        ("/?q=%3Cscript%3E", "/?q=<script>"),
+        ("/?q=%253Cscript%253E", "/?q=<script>"),
+        ("/?q=%u003cscript%u003e", "/?q=<script>"),
+        ("/?q=%uff1cscript", "/?q=<script"),
+        ("/?q=&lt;script&gt;", "/?q=<script>"),
+        ("/?q=&#60;&#x73;&#0000099ript", "/?q=<script"),
+        ("/?q=%26%23x3c%3bscript", "/?q=<script"),
+        (r"/?q=\\x3cscript\\u003e", "/?q=<script>"),
+        ("/?q=union/**/select", "/?q=union select"),
+        ("/?q=1/*!50000union*/select", "/?q=1 union select"),
+        ("/?q=union--x%0aselect", "/?q=union select"),
+        ("/?q=union%23abc%0aselect", "/?q=union select"),
+        ("/?q=union%09%0b%0cselect", "/?q=union   select"),
+        ("/?q=a%0d%0aSet-Cookie:", "/?q=a\nSet-Cookie:"),
+        ("/?q=un%00ion", "/?q=union"),
+        ("/?q=cat$IFS/etc", "/?q=cat /etc"),
+        ("/?q=cat${IFS}$9x$IFS$9y", "/?q=cat $9x y"),
+        ("/?q=${${lower:j}ndi:x}", "/?q=${jndi:x}"),
+        ("/?q=${${::-j}${upper:n}${env:X:-d}i:x}", "/?q=${jndi:x}"),
+        ("/?q=${${env:A:-${lower:J}}ndi:x}", "/?q=${Jndi:x}"),
+        ("/?q=${hostName}", "/?q=${hostName}"),
+        ("/?q=}${", "/?q=}${"),
+    ] {
+        assert_eq!(decoded(logged, Form::Query), expected, "{logged}");
+    }
+}
+
+#[test]
+fn what_a_shell_drops_is_a_form_of_its_own() {
+    let mut buffer = Buffer::default();
+    for (text, expected) in [
+        (r#"c'a't /e"t"c\/pas$@swd"#, Some("cat /etc/passwd")),
+        ("w^h^o^a^mi", Some("whoami")),
+        ("$'id'", Some("id")),
+        ("plain", None),
+    ] {
+        let found = without_shell_quotes(text.as_bytes(), &mut buffer);
+        assert_eq!(found, expected.map(str::as_bytes), "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_field_is_decoded_without_a_panic(
+        field in proptest::collection::vec(
+            prop_oneof![any::<u8>(), proptest::sample::select(b"%u{}$:-\\x0c/.*&#;+!IFS2e5".to_vec())],
+            0..200,
+        ),
+    ) {
+        for form in [Form::Path, Form::Query, Form::Text] {
+            let mut buffer = Buffer::default();
+            let text = canonical(&field, form, &mut buffer).to_vec();
+            // UTF-8 of a folded character may be longer than `%uhhhh`, never than the field.
+            prop_assert!(text.len() <= field.len());
+            without_shell_quotes(&text, &mut buffer);
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! The fields of a record as rules see them.
+
+use super::rule::{Family, Field};
+use super::scratch::Buffers;
+use crate::decode::{Buffer, Form, canonical, without_shell_quotes};
+use crate::record::Record;
+
+/// The fields of one record. Texts are canonical but for those that Apache or TLS decide.
+#[derive(Debug)]
+pub(super) struct Fields<'a> {
+    pub(super) request: &'a [u8],
+    method: &'a [u8],
+    protocol: &'a [u8],
+    path: &'a [u8],
+    url: Texts<'a>,
+    referer: Texts<'a>,
+    user_agent: Texts<'a>,
+    user: &'a [u8],
+    message: &'a [u8],
+    code: &'a [u8],
+    vhost: &'a [u8],
+    module: &'a [u8],
+    level: &'a [u8],
+    status: Option<u64>,
+    bytes: Option<u64>,
+    port: Option<u64>,
+    /// Path and url are parts of the request as logged.
+    is_plain: bool,
+}
+
+/// A text, and how a shell would read it where that differs.
+#[derive(Debug, Clone, Copy, Default)]
+struct Texts<'a> {
+    text: &'a [u8],
+    shell: Option<&'a [u8]>,
+}
+
+impl<'a> Texts<'a> {
+    fn of(field: &'a [u8], form: Form, text: &'a mut Buffer, shell: &'a mut Buffer) -> Texts<'a> {
+        let text = canonical(field, form, text);
+        Texts {
+            text,
+            shell: without_shell_quotes(text, shell),
+        }
+    }
+
+    fn any(self, mut holds: impl FnMut(&[u8]) -> bool) -> bool {
+        holds(self.text) || self.shell.is_some_and(holds)
+    }
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn of(record: &Record<'a>, buffers: &'a mut Buffers) -> Fields<'a> {
+        Fields::of_parts(record, buffers, [true; 2])
+    }
+
+    /// As [`Fields::of`], with only the texts of some of [`Part::of`]; the others are empty.
+    pub(super) fn of_parts(
+        record: &Record<'a>,
+        buffers: &'a mut Buffers,
+        [target, sender]: [bool; 2],
+    ) -> Fields<'a> {
+        let wanted = |wanted: bool, text: &'a [u8]| if wanted { text } else { b"" };
+        let [url, referer, user_agent, user, message] = &mut buffers.texts;
+        let [url_shell, referer_shell, agent_shell] = &mut buffers.shells;
+        let request = wanted(target, record.request.unwrap_or_default());
+        let mut parts = match record.message {
+            Some(message) => Parts::of_error(message),
+            None => Parts::of_request(request),
+        };
+        if !target {
+            (parts.path, parts.target, parts.message) = (b"", b"", b"");
+        }
+        let sent_referer = record.referer.or(parts.referer).unwrap_or_default();
+        let sent_referer = wanted(sender, sent_referer);
+        let agent = wanted(sender, record.agent.unwrap_or_default());
+        let sent_user = wanted(sender, record.user.unwrap_or_default());
+        let path = canonical(parts.path, Form::Path, &mut buffers.path);
+        let url = Texts::of(
+            without_sql(parts.target, &mut buffers.target),
+            Form::Query,
+            url,
+            url_shell,
+        );
+        let same = |text: &[u8], logged: &[u8]| std::ptr::eq(text, logged);
+        let is_plain = record.message.is_none()
+            && url.shell.is_none()
+            && same(url.text, parts.target)
+            && same(path, parts.path);
+        Fields {
+            is_plain,
+            request,
+            method: parts.method,
+            protocol: parts.protocol,
+            path,
+            url,
+            referer: Texts::of(sent_referer, Form::Text, referer, referer_shell),
+            user_agent: Texts::of(agent, Form::Text, user_agent, agent_shell),
+            user: canonical(sent_user, Form::Text, user),
+            message: canonical(parts.message, Form::Text, message),
+            code: parts.code,
+            vhost: record.vhost.unwrap_or_default(),
+            module: record.module.unwrap_or_default(),
+            level: record.level.unwrap_or_default(),
+            status: record.status.or(parts.status).map(u64::from),
+            bytes: record.bytes,
+            port: record.port.map(u64::from),
+        }
+    }
+
+    /// Whether a text of this field satisfies `holds`.
+    pub(super) fn any(&self, field: Field, mut holds: impl FnMut(&[u8]) -> bool) -> bool {
+        match field {
+            Field::Method => holds(self.method),
+            Field::Path => holds(self.path),
+            Field::Query => self.url.any(|text| holds(query(text))),
+            Field::Url => self.url.any(holds),
+            Field::Payload => {
+                self.url.any(&mut holds)
+                    || self.user_agent.any(|text| holds(behind_browser(text)))
+                    || self.referer.any(|text| !is_url(text) && holds(text))
+                    || holds(self.user)
+            }
+            Field::Referer => self.referer.any(holds),
+            Field::UserAgent => self.user_agent.any(holds),
+            Field::User => holds(self.user),
+            Field::Vhost => holds(self.vhost),
+            Field::Protocol => holds(self.protocol),
+            Field::Request => holds(self.request),
+            Field::Module => holds(self.module),
+            Field::Level => holds(self.level),
+            Field::Code => holds(self.code),
+            Field::Message => holds(self.message),
+            Field::Status | Field::Bytes | Field::Port => false,
+        }
+    }
+
+    /// Every text of a family; with a field those of the family that such a condition sees.
+    pub(super) fn each(&self, family: Family, field: Option<Field>, mut visit: impl FnMut(&[u8])) {
+        let mut both = |texts: Texts<'_>, part: fn(&[u8]) -> &[u8]| {
+            texts.any(|text| {
+                visit(part(text));
+                false
+            });
+        };
+        let whole: fn(&[u8]) -> &[u8] = |text| text;
+        match (family, field) {
+            (Family::Referer, Some(Field::Payload)) if is_url(self.referer.text) => {}
+            (Family::Referer, _) => both(self.referer, whole),
+            (Family::Agent, _) => both(self.user_agent, whole),
+            (Family::Behind, _) => both(self.user_agent, behind_browser),
+            (Family::User, _) => visit(self.user),
+            (Family::Message, _) => visit(self.message),
+            (Family::Target, Some(Field::Path)) => visit(self.path),
+            (Family::Target, Some(Field::Query)) => both(self.url, query),
+            (Family::Target, Some(Field::Request)) => visit(self.request),
+            (Family::Target, Some(_)) => both(self.url, whole),
+            (Family::Target, None) => {
+                if !self.is_plain {
+                    both(self.url, whole);
+                    visit(self.path);
+                }
+                visit(self.request);
+            }
+        }
+    }
+
+    pub(super) fn number(&self, field: Field) -> Option<u64> {
+        match field {
+            Field::Status => self.status,
+            Field::Bytes => self.bytes,
+            Field::Port => self.port,
+            _ => None,
+        }
+    }
+}
+
+/// A user agent without the brackets in which a browser names its system, semicolons included.
+fn behind_browser(agent: &[u8]) -> &[u8] {
+    let name = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._- ".contains(byte);
+    let behind = || {
+        let open = memchr::memchr(b'(', agent)?;
+        let product = agent.get(..open)?;
+        let version = product.ends_with(b" ") && product.contains(&b'/');
+        let close = memchr::memchr(b')', agent).filter(|close| *close > open + 1)?;
+        (version && product.iter().all(name)).then(|| agent.get(close + 1..))?
+    };
+    behind().unwrap_or(agent)
+}
+
+/// A referrer that is a URL holds what the page that links here was asked for.
+fn is_url(referer: &[u8]) -> bool {
+    begins_with(referer, b"http://") || begins_with(referer, b"https://")
+}
+
+fn begins_with(text: &[u8], word: &[u8]) -> bool {
+    text.get(..word.len())
+        .is_some_and(|begins| begins.eq_ignore_ascii_case(word))
+}
+
+fn query(url: &[u8]) -> &[u8] {
+    memchr::memchr(b'?', url)
+        .and_then(|at| url.get(at + 1..))
+        .unwrap_or_default()
+}
+
+/// What a request line or a message of the error log consists of, undecoded.
+#[derive(Default)]
+struct Parts<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
+    path: &'a [u8],
+    protocol: &'a [u8],
+    message: &'a [u8],
+    code: &'a [u8],
+    referer: Option<&'a [u8]>,
+    status: Option<u16>,
+}
+
+/// Messages of Apache's that name a path, by their codes, and the status that Apache answers with.
+const PATH_CODES: [(&[u8], u16); 19] = [
+    (b"AH00026", 404),
+    (b"AH00035", 403),
+    (b"AH00036", 403),
+    (b"AH00037", 403),
+    (b"AH00082", 403),
+    (b"AH00124", 500),
+    (b"AH00126", 400),
+    (b"AH00127", 403),
+    (b"AH00128", 404),
+    (b"AH00129", 404),
+    (b"AH00132", 403),
+    (b"AH01215", 500),
+    (b"AH01264", 404),
+    (b"AH01276", 403),
+    (b"AH01630", 403),
+    (b"AH01797", 403),
+    (b"AH02811", 404),
+    (b"AH10244", 400),
+    (b"AH10411", 400),
+];
+
+impl<'a> Parts<'a> {
+    fn of_request(request: &'a [u8]) -> Parts<'a> {
+        let Some(blank) = memchr::memchr(b' ', request) else {
+            return Parts {
+                target: request,
+                ..Parts::default()
+            };
+        };
+        let (method, rest) = request.split_at_checked(blank).unwrap_or_default();
+        let rest = rest.get(1..).unwrap_or_default();
+        let protocol = memchr::memmem::rfind(rest, b" HTTP/");
+        let (target, protocol) = protocol.map_or((rest, &[][..]), |at| {
+            rest.split_at_checked(at).unwrap_or_default()
+        });
+        let path = memchr::memchr(b'?', target).and_then(|at| target.get(..at));
+        Parts {
+            method,
+            target,
+            path: path.unwrap_or(target),
+            protocol: protocol.trim_ascii_start(),
+            ..Parts::default()
+        }
+    }
+
+    fn of_error(message: &'a [u8]) -> Parts<'a> {
+        let code = message
+            .get(..7)
+            .filter(|code| code.starts_with(b"AH") && message.get(7..9) == Some(b": "));
+        let behind_code = code.and_then(|_| message.get(9..)).unwrap_or(message);
+        let (text, referer) = match memchr::memmem::rfind(behind_code, b", referer: ") {
+            Some(at) => (behind_code.get(..at), behind_code.get(at + 11..)),
+            None => (Some(behind_code), None),
+        };
+        let text = text.unwrap_or_default();
+        let code = code.unwrap_or_default();
+        let known = PATH_CODES.iter().find(|(known, _)| *known == code);
+        let target = match code {
+            // In brackets, the last ones of the text.
+            b"AH10244" | b"AH00026" => memchr::memmem::find(text, b" (/").and_then(|at| {
+                let end = memchr::memrchr(b')', text)?;
+                text.get(at + 2..end)
+            }),
+            _ => memchr::memchr(b'/', text).and_then(|at| text.get(at..)),
+        };
+        let target = target.filter(|_| known.is_some()).unwrap_or_default();
+        let end = target.iter().position(|b| matches!(b, b' ' | b'?'));
+        let path = end.and_then(|end| target.get(..end)).unwrap_or(target);
+        Parts {
+            target,
+            path: path.strip_suffix(b":").unwrap_or(path),
+            message: text,
+            code,
+            referer,
+            status: known.map(|(_, status)| *status),
+            ..Parts::default()
+        }
+    }
+}
+
+/// The target without the first parameter that is in a query language by design: of database
+/// tools, maps and trackers.
+fn without_sql<'a>(target: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
+    const NAMES: [&[u8]; 6] = [
+        b"sql_query=",
+        b"sql=",
+        b"where=",
+        b"jql=",
+        b"cql=",
+        b"cql_filter=",
+    ];
+    let begins = |at: usize| {
+        let name = target.get(at..).unwrap_or_default();
+        NAMES.iter().any(|known| begins_with(name, known))
+    };
+    let Some(start) = memchr::memchr2_iter(b'?', b'&', target).find(|at| begins(at + 1)) else {
+        return target;
+    };
+    let start = start + 1;
+    let rest = target.get(start..).unwrap_or_default();
+    let value = rest.split(|byte| *byte == b'&').next().unwrap_or_default();
+    if !is_typed(value) {
+        return target;
+    }
+    buffer.clear();
+    buffer.extend_from_slice(target.get(..start).unwrap_or_default());
+    buffer.extend_from_slice(rest.get(value.len()..).unwrap_or_default());
+    buffer
+}
+
+/// Whether a browser's form may have sent it: that encodes what is special, once.
+fn is_typed(parameter: &[u8]) -> bool {
+    let never = |byte: &u8| b"<>\"{}|`^\\ ".contains(byte) || !byte.is_ascii();
+    let twice = |text: &[u8]| match text {
+        [b'%', b'2', b'5', a, b] => a.is_ascii_hexdigit() && b.is_ascii_hexdigit(),
+        [b'%', a, b, ..] => !(a.is_ascii_hexdigit() && b.is_ascii_hexdigit()),
+        _ => false,
+    };
+    !parameter.iter().any(never) && !parameter.windows(5).any(twice)
+}
+
+/// Parameters that hold what a visitor typed.
+const FREE_TEXT: [&[u8]; 11] = [
+    b"q",
+    b"s",
+    b"search",
+    b"query",
+    b"keyword",
+    b"keywords",
+    b"term",
+    b"text",
+    b"comment",
+    b"words",
+    b"phrase",
+];
+
+/// The request without the values of search parameters; `None` where it has none.
+pub(super) fn without_free_text(request: &[u8]) -> Option<Vec<u8>> {
+    let query = memchr::memchr(b'?', request)? + 1;
+    let end = memchr::memmem::rfind(request, b" HTTP/").unwrap_or(request.len());
+    let (head, rest) = request.split_at_checked(query)?;
+    let (parameters, tail) = rest.split_at_checked(end.checked_sub(query)?)?;
+    let mut kept = head.to_vec();
+    let mut found = false;
+    for (index, parameter) in parameters.split(|byte| *byte == b'&').enumerate() {
+        if index > 0 {
+            kept.push(b'&');
+        }
+        let name = parameter
+            .split(|byte| *byte == b'=')
+            .next()
+            .unwrap_or_default();
+        let free =
+            FREE_TEXT.iter().any(|free| free.eq_ignore_ascii_case(name)) && is_typed(parameter);
+        found |= free;
+        kept.extend_from_slice(if free { name } else { parameter });
+    }
+    kept.extend_from_slice(tail);
+    found.then_some(kept)
+}

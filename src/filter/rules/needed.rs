@@ -1,0 +1,229 @@
+//! Texts of which every match of a rule's pattern holds at least one, in lower case.
+//!
+//! Chosen for fields: one character that ordinary requests lack, as `;` or `<`, is better than a
+//! word.
+
+use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
+
+/// Most texts for one pattern.
+const MOST: usize = 200;
+/// Most texts that a part is expanded to.
+const MOST_EXACT: usize = 64;
+/// Most bytes of a class that is expanded.
+const MOST_CLASS: usize = 12;
+/// Texts worth less are in too many requests.
+const LEAST_WORTH: usize = 3;
+/// Parts of ordinary requests and user agents.
+const COMMON: [&str; 12] = [
+    "://", "http", "webkit", "windows", "html", "php", "www", ".com", "index", "android", "chrome",
+    "http/1",
+];
+
+type Set = Vec<Vec<u8>>;
+
+/// The texts; `None` if no useful ones are known.
+pub(super) fn needed(hir: &Hir) -> Option<Set> {
+    let mut set = Found::of(hir).best()?;
+    set.sort();
+    set.dedup();
+    (worth(&set) >= LEAST_WORTH).then_some(set)
+}
+
+/// How rare the least rare of the texts is in ordinary requests.
+pub(super) fn worth(set: &Set) -> usize {
+    set.iter().map(|text| worth_of(text)).min().unwrap_or(0)
+}
+
+fn worth_of(text: &[u8]) -> usize {
+    let of_byte = |byte: &u8| match byte {
+        b';'
+        | b'|'
+        | b'`'
+        | b'<'
+        | b'>'
+        | b'\''
+        | b'"'
+        | b'{'
+        | b'}'
+        | b'$'
+        | b'\\'
+        | b'*'
+        | b'@'
+        | b'#'
+        | b'!'
+        | b'^'
+        | b'['
+        | b']'
+        | b'~'
+        | 0..=0x1f
+        | 0x7f.. => 3,
+        _ => 1,
+    };
+    let common = COMMON.iter().map(|word| {
+        let times = memchr::memmem::find_iter(text, word.as_bytes()).count();
+        times * word.len()
+    });
+    let all: usize = text.iter().map(of_byte).sum();
+    all.saturating_sub(common.max().unwrap_or(0))
+}
+
+/// What is known of the matches of a part of a pattern.
+struct Found {
+    /// All texts that can match, if they are few.
+    exact: Option<Set>,
+    /// Texts; each match begins with one.
+    prefix: Option<Set>,
+    /// Texts; each match holds one.
+    inner: Option<Set>,
+}
+
+impl Found {
+    fn exactly(texts: Set) -> Found {
+        Found {
+            prefix: Some(texts.clone()),
+            exact: Some(texts),
+            inner: None,
+        }
+    }
+
+    const UNKNOWN: Found = Found {
+        exact: None,
+        prefix: None,
+        inner: None,
+    };
+
+    fn best(self) -> Option<Set> {
+        better(self.exact, better(self.prefix, self.inner))
+    }
+
+    fn of(hir: &Hir) -> Found {
+        match hir.kind() {
+            HirKind::Empty | HirKind::Look(_) => Found::exactly(vec![Vec::new()]),
+            HirKind::Literal(literal) => Found::exactly(vec![literal.0.to_ascii_lowercase()]),
+            HirKind::Class(class) => few(class).map_or(Found::UNKNOWN, Found::exactly),
+            HirKind::Capture(capture) => Found::of(&capture.sub),
+            HirKind::Repetition(repetition) => repeated(repetition),
+            HirKind::Concat(parts) => concat(parts),
+            HirKind::Alternation(branches) => alternation(branches),
+        }
+    }
+}
+
+/// The set that is worth more, beyond 8 the smaller one.
+fn better(a: Option<Set>, b: Option<Set>) -> Option<Set> {
+    let rank = |set: &Set| (worth(set).min(8), usize::MAX - set.len());
+    match (a, b) {
+        (Some(a), Some(b)) if rank(&b) > rank(&a) => Some(b),
+        (Some(a), _) => Some(a),
+        (None, b) => b,
+    }
+}
+
+fn few(class: &Class) -> Option<Set> {
+    let Class::Bytes(class) = class else {
+        return None;
+    };
+    let bytes = class.iter().flat_map(|range| range.start()..=range.end());
+    let mut texts: Set = bytes.map(|byte| vec![byte.to_ascii_lowercase()]).collect();
+    texts.sort();
+    texts.dedup();
+    (texts.len() <= MOST_CLASS).then_some(texts)
+}
+
+fn repeated(repetition: &Repetition) -> Found {
+    /// More copies tell no more.
+    const COPIES: u32 = 8;
+    let sub = Found::of(&repetition.sub);
+    let (min, max) = (repetition.min, repetition.max);
+    if (min, max) == (0, Some(1))
+        && let Some(mut texts) = sub.exact
+    {
+        texts.push(Vec::new());
+        return Found::exactly(texts);
+    }
+    if min == 0 {
+        return Found::UNKNOWN;
+    }
+    let mut run = Some(vec![Vec::new()]);
+    for _ in 0..min.min(COPIES) {
+        run = run.and_then(|run| joined(&run, sub.exact.as_ref()?));
+    }
+    match run {
+        Some(run) if max == Some(min) && min <= COPIES => Found::exactly(run),
+        Some(run) => Found {
+            exact: None,
+            prefix: Some(run),
+            inner: None,
+        },
+        None => Found {
+            exact: None,
+            prefix: sub.prefix.clone(),
+            inner: sub.best(),
+        },
+    }
+}
+
+fn concat(parts: &[Hir]) -> Found {
+    // Of the whole; `None` while all is exact.
+    let mut prefix = None;
+    let mut inner = None;
+    let mut run = vec![Vec::new()];
+    for part in parts {
+        let found = Found::of(part);
+        if let Some(longer) = found.exact.as_ref().and_then(|next| joined(&run, next)) {
+            run = longer;
+            continue;
+        }
+        let longer = found.prefix.as_ref().and_then(|next| joined(&run, next));
+        let begun = longer.unwrap_or_else(|| run.clone());
+        inner = better(inner, Some(begun.clone()));
+        prefix.get_or_insert(begun);
+        match found.exact {
+            Some(texts) => run = texts,
+            None => {
+                inner = better(inner, found.inner);
+                run = vec![Vec::new()];
+            }
+        }
+    }
+    match prefix {
+        None => Found::exactly(run),
+        Some(prefix) => Found {
+            exact: None,
+            prefix: Some(prefix),
+            inner: better(inner, Some(run)),
+        },
+    }
+}
+
+fn alternation(branches: &[Hir]) -> Found {
+    let found: Vec<Found> = branches.iter().map(Found::of).collect();
+    let all = |texts: fn(&Found) -> Option<&Set>, most: usize| -> Option<Set> {
+        let sets: Option<Vec<&Set>> = found.iter().map(texts).collect();
+        let set: Set = sets?.into_iter().flatten().cloned().collect();
+        (set.len() <= most).then_some(set)
+    };
+    if let Some(texts) = all(|found| found.exact.as_ref(), MOST_EXACT) {
+        return Found::exactly(texts);
+    }
+    let prefix = all(|found| found.prefix.as_ref(), MOST);
+    let inner: Option<Vec<Set>> = found.into_iter().map(Found::best).collect();
+    let inner = inner.map(|sets| sets.concat());
+    Found {
+        exact: None,
+        prefix,
+        inner: inner.filter(|texts| texts.len() <= MOST),
+    }
+}
+
+/// Each of `left` followed by each of `right`, if that stays small.
+fn joined(left: &Set, right: &Set) -> Option<Set> {
+    if left.len() * right.len() > MOST {
+        return None;
+    }
+    let pair = |l: &Vec<u8>, r: &Vec<u8>| [l.as_slice(), r.as_slice()].concat();
+    let all = left
+        .iter()
+        .flat_map(|l| right.iter().map(move |r| pair(l, r)));
+    Some(all.collect())
+}

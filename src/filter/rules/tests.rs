@@ -1,0 +1,404 @@
+use std::cell::RefCell;
+use std::path::Path;
+
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::{Confidence, RuleSet, Scratch, read};
+use crate::record::{Kind, Parser};
+
+const FILE: &str = "filters.d/x.toml";
+
+fn set(text: &str) -> RuleSet {
+    let rules = read(Path::new(FILE), text).unwrap_or_else(|found| panic!("{found:?}"));
+    RuleSet::compile(&[vec![rules]])
+}
+
+/// Rules of `text` that hit this request, each with its weight.
+fn hits(text: &str, request: &str) -> Vec<(u32, Confidence, u32)> {
+    let line = format!(
+        "192.0.2.9 - - [22/Nov/2026:11:00:32 +0000] \"{request}\" 404 196 \"http://ref.example/\" \
+         \"Mozilla/5.0\""
+    );
+    of_line(Kind::Access, text, &line)
+}
+
+fn of_line(kind: Kind, text: &str, line: &str) -> Vec<(u32, Confidence, u32)> {
+    let set = set(text);
+    let parser = Parser::new(kind, "auto").unwrap();
+    let record = parser.parse(line.as_bytes()).expect(line);
+    let mut scratch = Scratch::default();
+    let hits = set.evaluate(&record, &mut scratch);
+    assert_eq!(hits, set.evaluate_each(&record), "{line}");
+    // What is remembered of harmless texts changes nothing.
+    assert_eq!(hits, set.evaluate(&record, &mut scratch), "{line}");
+    hits.iter()
+        .map(|hit| (hit.rule, hit.confidence, hit.weight))
+        .collect()
+}
+
+fn numbers(text: &str, request: &str) -> Vec<u32> {
+    hits(text, request)
+        .into_iter()
+        .map(|(rule, ..)| rule)
+        .collect()
+}
+
+#[test]
+fn an_except_and_a_distinct_field_are_checked() {
+    for (text, message) in [
+        (
+            "[[match]]\npath = 'a'\n[[except]]\npath = 'b'\nweight = 2\n",
+            "conditions and samples",
+        ),
+        (
+            "[[except]]\nnot = { path = 'b' }\n[[match]]\npath = 'a'\n",
+            "`[[except]]` needs",
+        ),
+        ("distinct = 'status'\n[[match]]\npath = 'a'\n", "one text"),
+        (
+            "log = 'error'\ndistinct = 'user'\n[[match]]\nlevel = 'a'\n",
+            "no `user`",
+        ),
+        (
+            "distinct = 'paths'\n[[match]]\npath = 'a'\n",
+            "unknown variant",
+        ),
+    ] {
+        let problems = read(Path::new(FILE), text).unwrap_err();
+        assert!(
+            problems[0].message.contains(message),
+            "{text}: {problems:?}"
+        );
+    }
+}
+
+#[test]
+fn every_field_can_be_a_condition() {
+    for (condition, request, expected) in [
+        ("method = ['POST', 'PUT']", "POST /x HTTP/1.1", true),
+        ("method = ['POST', 'PUT']", "GET /x HTTP/1.1", false),
+        (
+            "path = '^/wp-login\\.php$'",
+            "GET /WP-login.php?a HTTP/1.1",
+            true,
+        ),
+        (
+            "path = '^/wp-login\\.php$'",
+            "GET /%77p-login.php HTTP/1.1",
+            true,
+        ),
+        (
+            "path = '^/wp-login\\.php$'",
+            "GET /?/wp-login.php HTTP/1.1",
+            false,
+        ),
+        (
+            "path = { prefix = ['/a/', '/b/'], suffix = ['.php'] }",
+            "GET /b/x.php HTTP/1.1",
+            true,
+        ),
+        (
+            "path = { prefix = ['/a/', '/b/'], suffix = ['.php'] }",
+            "GET /b/x.png HTTP/1.1",
+            false,
+        ),
+        (
+            "path = { contains = ['.php'] }",
+            "GET /aphp HTTP/1.1",
+            false,
+        ),
+        ("query = 'abc'", "GET /abc?x HTTP/1.1", false),
+        ("query = 'abc'", "GET /x?a%62c HTTP/1.1", true),
+        ("url = 'abc'", "GET /abc?x HTTP/1.1", true),
+        ("url = 'cat /etc'", "GET /?x=c'a't+/e\\\\tc HTTP/1.1", true),
+        ("payload = 'ref\\.example'", "GET / HTTP/1.1", false),
+        ("referer = '^http://ref'", "GET / HTTP/1.1", true),
+        ("user_agent = ['mozilla/5.0']", "GET / HTTP/1.1", true),
+        ("protocol = ['HTTP/1.0']", "GET / HTTP/1.0", true),
+        ("request = '^\\\\x16'", "\\x16\\x03\\x01", true),
+        ("status = 404", "GET / HTTP/1.1", true),
+        ("status = [200, '400-499']", "GET / HTTP/1.1", true),
+        ("status = ['500-']", "GET / HTTP/1.1", false),
+        ("bytes = '-195'", "GET / HTTP/1.1", false),
+        ("port = 80", "GET / HTTP/1.1", false),
+        (
+            "path = '/a'\nnot = { path = '/ab' }",
+            "GET /ab HTTP/1.1",
+            false,
+        ),
+        (
+            "path = '/a'\nnot = { path = '/ab', status = 200 }",
+            "GET /ac HTTP/1.1",
+            true,
+        ),
+    ] {
+        let found = numbers(&format!("[[match]]\n{condition}"), request);
+        assert_eq!(found == [1], expected, "{condition} on {request}");
+    }
+}
+
+#[test]
+fn the_error_log_has_fields_too() {
+    let line = "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 1:tid 2] [client \
+                192.0.2.9:49108] AH10244: invalid URI path (/cgi-bin/.%2e/.%2e/bin/sh), referer: \
+                http://ref.example/";
+    for (condition, expected) in [
+        ("code = ['AH10244']", true),
+        ("code = ['AH10245']", false),
+        ("module = ['core']\nlevel = ['error']", true),
+        ("port = 49108", true),
+        ("path = '^/cgi-bin/\\.\\./\\.\\./bin/sh$'", true),
+        ("url = 'cgi-bin/\\.\\./\\.\\./bin'", true),
+        ("referer = '^http://ref\\.example/$'", true),
+        ("message = '^invalid URI path \\('", true),
+        ("message = 'ref\\.example'", false),
+        ("status = 404", false),
+    ] {
+        let found = of_line(Kind::Error, &format!("[[match]]\n{condition}"), line);
+        assert_eq!(!found.is_empty(), expected, "{condition}");
+    }
+}
+
+#[test]
+fn weights_follow_the_confidence_and_a_search_is_never_certain() {
+    let text = "confidence = 'certain'\n[[match]]\nurl = '<script'\n[[match]]\nconfidence = \
+                'probe'\nurl = '<script'\n[[match]]\nweight = 7\nurl = '<script'\n";
+    let certain = |weight| (Confidence::Certain, weight);
+    for (request, first, third) in [
+        ("GET /?id=%3Cscript HTTP/1.1", certain(10), certain(7)),
+        ("GET /%3Cscript?q=x HTTP/1.1", certain(10), certain(7)),
+        (
+            "GET /?a=1&q=%3Cscript HTTP/1.1",
+            (Confidence::Probe, 1),
+            (Confidence::Probe, 1),
+        ),
+    ] {
+        let expected = [
+            (1, first.0, first.1),
+            (2, Confidence::Probe, 2),
+            (3, third.0, third.1),
+        ];
+        assert_eq!(hits(text, request), expected, "{request}");
+    }
+    assert_eq!(hits("[[match]]\npath = '/a'", "GET /a HTTP/1.1")[0].2, 1);
+}
+
+#[test]
+fn a_rule_of_several_filters_is_tried_once_and_numbered_in_each() {
+    let file = |name: &str, text| read(Path::new(name), text).unwrap();
+    let (a, b) = (
+        file("a", "[[match]]\npath = '/abc'"),
+        file("b", "[[match]]\npath = '/a'"),
+    );
+    let error = file("c", "log = 'error'\n[[match]]\npath = '/a'");
+    let set = RuleSet::compile(&[vec![a.clone()], vec![error, b, a]]);
+    let line = "192.0.2.9 - - [22/Nov/2026:11:00:32 +0000] \"GET /abc HTTP/1.1\" 404 196";
+    let parser = Parser::new(Kind::Access, "common").unwrap();
+    let hits = set.evaluate(
+        &parser.parse(line.as_bytes()).unwrap(),
+        &mut Scratch::default(),
+    );
+    let found: Vec<_> = hits.iter().map(|hit| (hit.filter, hit.rule)).collect();
+    assert_eq!(found, [(0, 1), (1, 3), (1, 2)]);
+}
+
+#[test]
+fn every_error_has_its_place() {
+    for (text, expected) in [
+        ("", ": the filter has no `[[match]]` and no `include`"),
+        (
+            "[[match]]\nstatus = 404\npaht = 'x'",
+            ":3:1: unknown field `paht`",
+        ),
+        (
+            "[[match]]\npath = 5",
+            ":2:8: expected a regex, a list of words",
+        ),
+        (
+            "[[match]]\npath = { sufix = ['x'] }",
+            ":2:8: expected a regex, a list",
+        ),
+        (
+            "[[match]]\npath = '(x'",
+            ":2:8: the pattern is not valid: unclosed group",
+        ),
+        (
+            "[[match]]\npath = 'x*'",
+            ":2:8: the pattern matches every text",
+        ),
+        ("[[match]]\nstatus = '5xx'", ":2:10: `5xx` is not a range"),
+        ("[[match]]\nstatus = ['9-5']", ":2:10: `9-5` is not a range"),
+        (
+            "[[match]]\nnot = { path = '/x' }",
+            ":1:1: `[[match]]` needs a condition",
+        ),
+        (
+            "[[match]]\npath = '/x'\nnot = { weight = 5 }",
+            ":3:7: `not` holds conditions only",
+        ),
+        (
+            "weight = 0\n[[match]]\npath = '/x'",
+            ":1:10: `weight` must be 1 to 1000",
+        ),
+        ("confidence = 'sure'", ":1:14: unknown variant `sure`"),
+        (
+            "[[match]]\npath = '/x'\nnot = 3",
+            ":3:7: invalid type: integer `3`, expected a table of conditions",
+        ),
+        ("[[match]]\nstatus = 200-300", ":2:10: not valid TOML: "),
+        (
+            "[[match]]\npath = '/x'\nhit = 3",
+            ":3:7: expected a text, or a list of texts",
+        ),
+        (
+            "log = 'error'\n[[match]]\nuser_agent = 'x'",
+            ":3:14: an error log has no `user_agent`",
+        ),
+        (
+            "log = 'access'\n[[match]]\npath = 'x'\nnot = { code = 'AH1' }",
+            ":4:16: an access log has no `code`",
+        ),
+    ] {
+        let problems = read(Path::new(FILE), text).unwrap_err();
+        let found = problems[0].to_string();
+        assert!(
+            found.starts_with(&format!("{FILE}{expected}")),
+            "{text}: {found}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_search_for_literals_changes_no_verdict(
+        patterns in proptest::collection::vec(
+            (
+                select(vec!["path", "query", "url", "payload", "referer", "user_agent", "request"]),
+                select(vec![
+                    "abc", "/a.c", "(abc|cba)", "a+b", "[ab]{3}", "\\.\\./", "c ba", "ab.*ca",
+                    "^/abc",
+                    "^[ab]",
+                    "[b-c]$", "bca$",
+                ]),
+                proptest::option::of(select(vec!["abc", "/b"])),
+            ),
+            1..8,
+        ),
+        fields in proptest::collection::vec(
+            proptest::collection::vec(
+                select(vec!["a", "b", "c", "/", ".", "%61", "%2562", "+", "?", "\\\\", "'", "A", "%2f"]),
+                0..20,
+            ),
+            3,
+        ),
+    ) {
+        let mut text = String::new();
+        for (field, pattern, not) in patterns {
+            text += &format!("[[match]]\n{field} = '{pattern}'\n");
+            if let Some(not) = not {
+                text += &format!("not = {{ url = '{not}' }}\n");
+            }
+        }
+        let [target, referer, agent] = &fields[..] else { unreachable!() };
+        let line = format!(
+            "192.0.2.9 - - [22/Nov/2026:11:00:32 +0000] \"GET /{} HTTP/1.1\" 404 196 \"{}\" \"{}\"",
+            target.concat(), referer.concat(), agent.concat()
+        );
+        // Compares the two ways.
+        of_line(Kind::Access, &text, &line);
+    }
+}
+
+/// The shipped filters, and the lines of their samples.
+fn shipped() -> (RuleSet, Vec<String>) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/filters.d");
+    let mut files: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    let filters: Vec<_> = files
+        .iter()
+        .map(|file| vec![read(file, &std::fs::read_to_string(file).unwrap()).unwrap()])
+        .collect();
+    let rules = filters.iter().flatten().flat_map(|file| &file.rules);
+    let samples = rules.flat_map(|rule| &rule.samples);
+    let lines = samples.map(|sample| sample.line.clone()).collect();
+    (RuleSet::compile(&filters), lines)
+}
+
+/// `text` with one byte changed or encoded.
+fn edited(text: &str, (at, how): (usize, usize)) -> String {
+    let mut at = at % (text.len() + 1);
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    let (before, rest) = text.split_at(at);
+    let Some(c) = rest.chars().next().filter(char::is_ascii) else {
+        return text.to_owned();
+    };
+    let after = &rest[1..];
+    let byte = u32::from(c);
+    let new = match how {
+        0 => format!("%{byte:02x}"),
+        1 => format!("%25{byte:02X}"),
+        2 => format!("%u00{byte:02x}"),
+        3 => format!("&#{byte};"),
+        4 => format!("\\\\x{byte:02x}"),
+        5 => c.to_ascii_uppercase().to_string(),
+        6 => format!("'{c}'"),
+        7 => format!("/*x*/{c}"),
+        8 => format!("+{c}"),
+        _ => String::new(),
+    };
+    format!("{before}{new}{after}")
+}
+
+#[test]
+fn the_search_for_literals_changes_no_verdict_of_the_shipped_filters() {
+    let (set, lines) = shipped();
+    let (errors, accesses): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.starts_with('['));
+    let accesses: Vec<Vec<&str>> = accesses
+        .iter()
+        .map(|line| line.split('"').collect::<Vec<_>>())
+        .filter(|parts| parts.len() == 7)
+        .collect();
+    let one = |kind, format: &str| Parser::new(kind, format).unwrap();
+    let (access, error) = (one(Kind::Access, "combined"), one(Kind::Error, "auto"));
+    let edit = || (any::<usize>(), 0..10usize);
+    let some = proptest::collection::vec(
+        (
+            [any::<usize>(), any::<usize>(), any::<usize>()],
+            proptest::collection::vec((1..4usize, edit()), 0..4),
+        ),
+        1..8,
+    );
+    let scratch = RefCell::new(Scratch::default());
+    let mut runner = proptest::test_runner::TestRunner::default();
+    let checked = runner.run(&some, |some| {
+        for ([request, referer, agent], edits) in some {
+            let of = |index: usize, part: usize| accesses[index % accesses.len()][part];
+            let mut parts = [of(request, 1), of(referer, 3), of(agent, 5)].map(str::to_owned);
+            let mut broken = errors[request % errors.len()].clone();
+            for (part, edit) in edits {
+                parts[part - 1] = edited(&parts[part - 1], edit);
+                broken = edited(&broken, edit);
+            }
+            let [request, referer, agent] = parts;
+            let status = of(referer.len(), 2);
+            let whole = format!(
+                "192.0.2.9 - - [22/Nov/2026:11:00:32 +0000] \"{request}\"{status}\"{referer}\" \
+                 \"{agent}\""
+            );
+            for (parser, line) in [(&access, &whole), (&error, &broken)] {
+                if let Some(record) = parser.parse(line.as_bytes()) {
+                    let found = set.evaluate(&record, &mut scratch.borrow_mut());
+                    prop_assert_eq!(found, set.evaluate_each(&record), "{}", line);
+                }
+            }
+        }
+        Ok(())
+    });
+    checked.unwrap();
+}

@@ -1,0 +1,514 @@
+//! What administrators have, type and see: small inputs from public reports, reworded, each with
+//! what must come of it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use pipeban::record::{Kind, Parser};
+
+/// A directory with a configuration and an empty Apache.
+struct Host(tempfile::TempDir);
+
+impl Host {
+    fn new(configuration: &str) -> Host {
+        let host = Host(tempfile::tempdir().unwrap());
+        let paths = format!(
+            "[paths]\nstate = \"{0}/state\"\nruntime = \"{0}/run\"\nshare = \"{0}/share\"\n",
+            host.0.path().display()
+        );
+        host.write("pipeban.toml", &format!("{paths}{configuration}"));
+        host.write("apache2.conf", "");
+        host
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// Runs pipeban; status and everything it says.
+    fn says(&self, arguments: &[&str]) -> (i32, String) {
+        let output: Output = Command::new(env!("CARGO_BIN_EXE_pipeban"))
+            .arg("--config")
+            .arg(self.path("pipeban.toml"))
+            .args(arguments)
+            .current_dir(self.0.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        let status = output.status.code().unwrap_or(-1);
+        (status, String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn every_time_of_an_error_log_format_is_read() {
+    for (modifier, time) in [
+        ("%t", "Sun Nov 22 11:00:33 2026"),
+        ("%{u}t", "Sun Nov 22 11:00:33.366318 2026"),
+        ("%{m}t", "Sun Nov 22 11:00:33.366 2026"),
+        ("%{uz}t", "Sun Nov 22 11:00:33.366318 2026 +0100"),
+        ("%{zm}t", "Sun Nov 22 11:00:33.366 2026 -0530"),
+        ("%{z}t", "Sun Nov 22 11:00:33 2026 +0000"),
+        ("%{cu}t", "2026-11-22 11:00:33.366318"),
+        ("%{cuz}t", "2026-11-22 11:00:33.366318 +0100"),
+        ("%{%Y-%m-%dT%H:%M:%S}t", "2026-11-22T11:00:33"),
+        ("%{%d/%b/%Y %T}t", "22/Nov/2026 11:00:33"),
+    ] {
+        let format = format!("[{modifier}] [%-m:%l] [pid %P:tid %T] [client %a] %M");
+        let line = format!("[{time}] [core:error] [pid 7:tid 8] [client 192.0.2.7:4711] AH1: x");
+        let parser = Parser::new(Kind::Error, &format).unwrap();
+        assert_eq!(parser.doubt(), None, "{format}");
+        let record = parser
+            .parse(line.as_bytes())
+            .unwrap_or_else(|| panic!("{format}: {line}"));
+        let client = record.client.unwrap();
+        assert_eq!(client.addr.to_string(), "192.0.2.7", "{format}");
+        assert_eq!(record.stamp.unwrap().day, 22, "{format}");
+        assert_eq!(&line[record.time.unwrap()], time);
+    }
+    for wrong in ["%{x}t", "%{cq}t", "%{%Q}t"] {
+        let format = format!("[{wrong}] [pid %P] [client %a] %M");
+        let error = Parser::new(Kind::Error, &format).unwrap_err();
+        assert!(error.contains(wrong), "{error}");
+    }
+}
+
+#[test]
+fn a_log_format_with_an_unreadable_time_is_named_by_check() {
+    let host = Host::new("");
+    let format = "ErrorLogFormat \"[%{q}t] [pid %P] [client\\\\ %a] %M\"\n";
+    let pipe = "ErrorLog \"|/bin/pipeban log error /var/log/e\"\n";
+    host.write("apache2.conf", &format!("{format}{pipe}"));
+    let root = host.path("apache2.conf");
+    let (_, said) = host.says(&["check", "--apache-config", text(&root)]);
+    assert!(said.contains("`%{q}t`"), "{said}");
+}
+
+#[test]
+fn times_side_by_side_are_one_time() {
+    let host = Host::new("");
+    host.write(
+        "f.conf",
+        "[Definition]\nfailregex = ^<HOST> \\S+ \\S+ \\[\\] \"PUT\nignoreregex =\n",
+    );
+    for (time, written) in [
+        (
+            "[%{%Y-%m-%d %H:%M:%S}t.%{usec_frac}t]",
+            "[2026-11-22 11:00:33.366318]",
+        ),
+        ("[%{%Y-%m-%d}t %{%T}t]", "[2026-11-22 11:00:33]"),
+        (
+            "[%{%d/%b/%Y %T}t.%{msec_frac}t %{%z}t]",
+            "[22/Nov/2026 11:00:33.366 +0100]",
+        ),
+    ] {
+        let format = format!("%h %u %l {time} \"%r\" %>s");
+        let line = format!("203.0.113.7 DE - {written} \"PUT /x HTTP/1.1\" 200");
+        for how in [
+            &["--kind", "access", "--format", &format][..],
+            &["--kind", "raw"],
+        ] {
+            let arguments = ["test", "--filter", "./f.conf", "--line", &line];
+            let (status, said) = host.says(&[&arguments, how].concat());
+            assert_eq!(status, 0, "{how:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_filter_saved_with_a_byte_order_mark_is_read() {
+    let host = Host::new("");
+    let filter = "\u{feff}[Definition]\r\nfailregex = ^<HOST> .*PUT\r\nignoreregex =\r\n";
+    host.write("f.conf", filter);
+    let (status, said) = host.says(&["check", "--filter", "./f.conf"]);
+    assert_eq!(status, 0, "{said}");
+    let native = "\u{feff}log = \"access\"\n[[match]]\nmethod = \"PUT\"\npath = '^/x'\n";
+    host.write("n.toml", native);
+    let (status, said) = host.says(&["check", "--filter", "./n.toml"]);
+    assert_eq!(status, 0, "{said}");
+}
+
+#[test]
+fn a_pattern_may_spell_out_the_date() {
+    let host = Host::new("");
+    let filter = "[Definition]\ndatepattern = {NONE}\nignoreregex =\nfailregex = ";
+    for (kind, pattern, line) in [
+        (
+            "access",
+            r#"^<HOST> - \S+ \[\d+/Nov/2026:[^\]]+\] "PUT"#,
+            "203.0.113.7 - - [22/Nov/2026:11:00:33 +0000] \"PUT /x HTTP/1.1\" 200 5 \"-\" \"-\"",
+        ),
+        (
+            "error",
+            r"^\[\w+ Nov \d+ [\d:.]+ 2026\] \[core:error\] .*\[client <HOST>:\d+\] AH1: x",
+            "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 7:tid 8] [client 203.0.113.7:5] AH1: x",
+        ),
+    ] {
+        host.write(
+            "f.conf",
+            &format!("{filter}{}\n", pattern.replace('%', "%%")),
+        );
+        let arguments = [
+            "test", "--filter", "./f.conf", "--kind", kind, "--line", line,
+        ];
+        let (status, said) = host.says(&arguments);
+        assert_eq!(status, 0, "{said}");
+    }
+}
+
+#[test]
+fn check_names_a_port_of_apache_that_a_ban_leaves_open() {
+    let jail = |port: &str| {
+        format!("[jails.x]\nenabled = true\nlog = \"access\"\nfilter = \"f\"\n{port}\n")
+    };
+    for (port, listen, warns) in [
+        ("", "Listen 80\nListen 8443\n", false),
+        (
+            "port = [\"http\", \"https\"]",
+            "Listen 80\nListen 0.0.0.0:8443 https\n",
+            true,
+        ),
+        (
+            "port = [\"http\", 8443]",
+            "Listen 80\nListen [::]:8443\n",
+            false,
+        ),
+        ("port = \"all\"", "Listen 8443\n", false),
+        (
+            "port = [\"http\", \"https\"]",
+            "Listen 127.0.0.1:8443\n",
+            false,
+        ),
+    ] {
+        let host = Host::new(&jail(port));
+        let filter = "[Definition]\nfailregex = ^<HOST> .*PUT /x\nignoreregex =\n";
+        host.write("filters.d/f.conf", filter);
+        host.write("apache2.conf", listen);
+        let root = host.path("apache2.conf");
+        let (status, said) = host.says(&["check", "--apache-config", text(&root)]);
+        assert_eq!(status, 0, "{said}");
+        let warned = said.contains("can still reach Apache on port 8443");
+        assert_eq!(warned, warns, "{port} {listen}: {said}");
+    }
+}
+
+#[test]
+fn a_filter_of_another_program_is_left_to_fail2ban() {
+    for (name, foreign) in [
+        ("sshd", true),
+        ("postfix", true),
+        ("dovecot", true),
+        ("site", false),
+    ] {
+        let jail = format!("[jails.{name}]\nenabled = true\nlog = \"error\"\n");
+        let host = Host::new(&jail);
+        let filter = "[Definition]\nfailregex = ^x \\S+ from <HOST> port\nignoreregex =\n";
+        host.write(&format!("filters.d/{name}.conf"), filter);
+        let root = host.path("apache2.conf");
+        let (status, said) = host.says(&["check", "--apache-config", text(&root)]);
+        assert_eq!(status, 0, "{said}");
+        let warned = said.contains("leave it to fail2ban");
+        assert_eq!(warned, foreign, "{said}");
+    }
+}
+
+#[test]
+fn a_typo_in_an_option_or_a_tag_is_an_error() {
+    let host = Host::new("");
+    let tags = "[Definition]\nfailregex = ^<HOST> .*\"PUT /<script>\n  ^<HOST> .*\"PUT /<page-<kind>> <only>\n\
+                page-one = a\npage-two = b\nkind = one\nignoreregex =\n";
+    host.write("f.conf", tags);
+    for (filter, expected) in [
+        ("./f.conf[only=x]", Ok(())),
+        ("./f.conf[only=x,mode=normal,kind=two]", Ok(())),
+        ("./f.conf", Err("no option fills the tag `<only>`")),
+        (
+            "./f.conf[only=x,kind=tow]",
+            Err("`kind=\"tow\"` selects nothing: write `two`"),
+        ),
+        (
+            "./f.conf[only=x,knid=two]",
+            Err("has no option `knid`: write `kind`"),
+        ),
+    ] {
+        let (status, said) = host.says(&["check", "--filter", filter]);
+        match expected {
+            Ok(()) => assert_eq!(status, 0, "{filter}: {said}"),
+            Err(word) => assert!(
+                status == 78 && said.contains(word),
+                "{filter}: {status} {said}"
+            ),
+        }
+    }
+    host.write("f.conf", &tags.replace("<only>", "<page-won>"));
+    let (status, said) = host.says(&["check", "--filter", "./f.conf"]);
+    assert!(
+        status == 78 && said.contains("write `<page-one>`"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_log_that_a_pipe_could_not_read_is_named_with_its_format() {
+    let host = Host::new("");
+    let line = "203.0.113.9 - - [22/Nov/2026:11:00:33 +0000] \"PUT /x HTTP/1.1\" 404 9 \"-\" \
+                \"Mozilla/5.0\" 1432 shop.example.org:443";
+    let test = |format: &[&str]| {
+        let arguments = ["test", "--pattern", "^<HOST> .*\"PUT ", "--line", line];
+        host.says(&[&arguments, format].concat())
+    };
+    let (status, said) = test(&[]);
+    assert_eq!(status, 0, "{said}");
+    let (_, format) = said.split_once("--format '").expect(&said);
+    let (format, _) = format.split_once('\'').unwrap();
+    let (status, said) = test(&["--format", format]);
+    assert!(status == 0 && !said.contains("Live:"), "{said}");
+    let pasted = format!("LogFormat \"{format}\" shop");
+    let (status, said) = test(&["--format", &pasted]);
+    assert_eq!(status, 0, "{said}");
+    let believed = format.replace("%h", "%{X-Forwarded-For}i");
+    let (_, said) = test(&["--format", &believed]);
+    assert!(
+        said.contains("Client: none: lines of this format"),
+        "{said}"
+    );
+}
+
+/// `setup` for the configuration in `apache2.conf`.
+fn setup(host: &Host, more: &[&str]) -> (i32, String) {
+    let root = host.path("apache2.conf");
+    let arguments = ["setup", "--apache-config", text(&root)];
+    let program = ["--program", env!("CARGO_BIN_EXE_pipeban")];
+    host.says(&[&arguments[..], &program, more].concat())
+}
+
+fn check(host: &Host) -> (i32, String) {
+    let root = host.path("apache2.conf");
+    host.says(&["check", "--apache-config", text(&root)])
+}
+
+#[test]
+fn setup_takes_the_log_that_names_a_client_of_every_request() {
+    let combined = "LogFormat \"%h %l %u %t \\\"%r\\\" %>s %O\" plain\nErrorLog logs/e\n\
+                    CustomLog logs/main plain\n";
+    let bytes = "CustomLog logs/bytes \"%{%s}t %I\"\n";
+    let some = "CustomLog logs/some plain env=x\n";
+    for (logs, file, global) in [
+        (
+            format!("{bytes}CustomLog logs/good plain\n"),
+            "logs/good",
+            false,
+        ),
+        (
+            format!("{some}CustomLog logs/good plain\n{bytes}"),
+            "logs/good",
+            false,
+        ),
+        (
+            format!("{some}CustomLog logs/rest plain env=!x\n"),
+            "env=",
+            true,
+        ),
+        (bytes.to_owned(), "logs/bytes", true),
+        (
+            "CustomLog logs/p \"%{X-Real-IP}i %t \\\"%r\\\" %>s\"\n".to_owned(),
+            "logs/p",
+            true,
+        ),
+    ] {
+        let host = Host::new("");
+        let vhost = format!("<VirtualHost *:80>\nServerName shop\n{logs}</VirtualHost>\n");
+        host.write("apache2.conf", &format!("{combined}{vhost}"));
+        let (_, said) = setup(&host, &["--files"]);
+        let changed: Vec<&str> = said
+            .lines()
+            .filter(|line| line.trim_start().starts_with("CustomLog"))
+            .collect();
+        assert_eq!(changed.is_empty(), global, "{said}");
+        if global {
+            assert!(said.contains("no access log of shop is a file"), "{said}");
+            assert!(said.contains("GlobalLog \"|"), "{said}");
+        } else {
+            assert!(changed.iter().any(|line| line.contains(file)), "{said}");
+            assert!(!changed.iter().any(|line| line.contains("bytes")), "{said}");
+        }
+    }
+}
+
+#[test]
+fn setup_leaves_a_log_alone_that_pipeban_would_not_open() {
+    if !nix::unistd::geteuid().is_root() {
+        return crate::support::skip("needs root (to give files away)");
+    }
+    let host = Host::new("");
+    for (name, mode) in [("closed", 0o775), ("open", 0o755)] {
+        host.write(&format!("{name}/error_log"), "");
+        let directory = host.path(name);
+        let user = nix::unistd::Uid::from_raw(1234);
+        for path in [directory.join("error_log"), directory.clone()] {
+            nix::unistd::chown(&path, Some(user), None).unwrap();
+        }
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&directory, mode).unwrap();
+    }
+    let log = |name: &str| format!("{}/error_log", host.path(name).display());
+    let site = |name: &str| format!("<VirtualHost *>\nErrorLog {}\n</VirtualHost>\n", log(name));
+    let text = format!(
+        "ErrorLog {}\n{}{}",
+        log("own"),
+        site("closed"),
+        site("open")
+    );
+    host.write("own/error_log", "");
+    host.write("apache2.conf", &text);
+    let (_, said) = setup(&host, &[]);
+    assert!(
+        said.contains("stays as it is:") && said.contains("chown"),
+        "{said}"
+    );
+    assert!(!said.contains(&format!("{}\"", log("closed"))), "{said}");
+    let made = format!("--owner root:root --mode 0644 {}\"", log("open"));
+    assert!(said.contains(&made), "{said}");
+    assert!(
+        said.contains(&format!("log error {}\"", log("own"))),
+        "{said}"
+    );
+    // By hand all the same.
+    let piped = format!("ErrorLog \"|/bin/pipeban log error {}\"\n", log("closed"));
+    host.write("apache2.conf", &piped);
+    let (status, said) = check(&host);
+    assert_eq!(status, 78, "{said}");
+    assert!(
+        said.contains("the lines of this ErrorLog are lost"),
+        "{said}"
+    );
+}
+
+#[test]
+fn logs_in_macros_are_piped_for_every_site() {
+    let host = Host::new("");
+    host.write(
+        "apache2.conf",
+        "ErrorLog /var/log/e\nCustomLog /var/log/a common\n<Macro Site $name $namespace>\n<VirtualHost *:80>\nServerName $name\n\
+         ErrorLog /srv/$namespace/$name-error.log\nCustomLog \"/srv/$name.log\" common\n\
+         </VirtualHost>\n</Macro>\nUse Site a.example.org one\nUse site b.example.org two\nUse None x\n",
+    );
+    let (_, said) = check(&host);
+    for site in ["a", "b"] {
+        let bypass = format!("error lines of {site}.example.org do not reach pipeban");
+        assert!(said.contains(&bypass), "{said}");
+    }
+    assert!(said.contains("no macro `None` is known"), "{said}");
+    let (_, said) = setup(&host, &["--files"]);
+    let lines = [
+        "log error /srv/$namespace/$name-error.log\"",
+        "log access --format common '/srv/$name.log'\" common",
+    ];
+    for line in lines {
+        assert_eq!(said.matches(line).count(), 1, "{said}");
+    }
+    // The whole path is an argument, or a name could begin with `%`.
+    host.write(
+        "apache2.conf",
+        "ErrorLog /var/log/e\n<Macro Site $log>\n<VirtualHost *:80>\nErrorLog $log/e\n</VirtualHost>\n</Macro>\n\
+         <Macro Other %name \"\">\n<VirtualHost *:80>\nErrorLog /srv/%name.log\n</VirtualHost>\n</Macro>\n\
+         Use Site /var/log/shop\nUse Other shop x\n",
+    );
+    let (_, said) = setup(&host, &["--files"]);
+    assert_eq!(said.matches("change the line by hand").count(), 2, "{said}");
+    assert!(!said.contains("log error /e"), "{said}");
+}
+
+#[test]
+fn many_hosts_are_counted_and_grouped() {
+    let host = Host::new("");
+    let sites: String = (0..50)
+        .map(|n| {
+            format!("<VirtualHost *>\nServerName h{n}\nErrorLog /var/log/h{n}\n</VirtualHost>\n")
+        })
+        .collect();
+    host.write("apache2.conf", &format!("ErrorLog /var/log/e\n{sites}"));
+    let (_, said) = check(&host);
+    assert_eq!(said.matches("error lines of").count(), 1, "{said}");
+    assert!(said.contains("(and 50 more like this)"), "{said}");
+    let (_, said) = setup(&host, &[]);
+    assert!(
+        said.contains("150 processes") && said.contains("one common ErrorLog"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_apache_without_conf_available_gets_its_lines_in_the_first_file() {
+    if !Path::new("/usr/sbin/apache2").exists() {
+        return crate::support::skip_without("apache2");
+    }
+    let host = Host::new("");
+    let modules = "/usr/lib/apache2/modules";
+    let before = format!(
+        "ServerRoot {0}\nServerName x\nListen 127.0.0.1:8099\nPidFile {0}/pid\n\
+         LoadModule mpm_event_module {modules}/mod_mpm_event.so\n\
+         LoadModule authz_core_module {modules}/mod_authz_core.so\nErrorLog {0}/error_log\n",
+        host.0.path().display()
+    );
+    host.write("apache2.conf", &before);
+    let read = || std::fs::read_to_string(host.path("apache2.conf")).unwrap();
+    let (status, said) = setup(&host, &["--write"]);
+    assert_eq!(status, 0, "{said}");
+    assert_eq!(read().matches("GlobalLog \"|").count(), 1, "{}", read());
+    let (status, said) = check(&host);
+    assert!(status == 0 && !said.contains("apache2.conf"), "{said}");
+    let (status, said) = setup(&host, &[]);
+    assert_eq!(status, 0, "{said}");
+    let (status, said) = setup(&host, &["--remove", "--write"]);
+    assert_eq!(status, 0, "{said}");
+    assert_eq!(read(), before);
+}
+
+#[test]
+fn cronologs_line_is_named_in_pipebans_form() {
+    let host = Host::new("");
+    for command in [
+        "-S /var/l /var/%Y/a",
+        "--symlink=/var/l /var/%Y/a",
+        "-l /var/l /var/%Y/a",
+    ] {
+        let line = format!("CustomLog \"|/bin/cronolog {command}\" combined\n");
+        host.write("apache2.conf", &format!("ErrorLog /e\n{line}"));
+        let (_, said) = setup(&host, &["--files"]);
+        assert!(said.contains("log access --link LINK PATH"), "{said}");
+    }
+}
+
+#[test]
+fn a_file_on_stdin_bans_only_for_real() {
+    let host = Host::new("[jails.x]\nlog = \"error\"\nfilter = \"f\"\nmaxretry = 1\n");
+    let filter = "[Definition]\nfailregex = \\[client <HOST>:\\d+\\] AH10244\nignoreregex =\n";
+    host.write("filters.d/f.conf", filter);
+    let line = "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 1:tid 2] [client \
+                198.51.100.10:4910] AH10244: invalid URI path (/cgi-bin/.%2e/.%2e/bin/sh)\n";
+    host.write("line", line);
+    let output = Command::new(env!("CARGO_BIN_EXE_pipeban"))
+        .arg("--config")
+        .arg(host.path("pipeban.toml"))
+        .args(["log", "error"])
+        .stdin(std::fs::File::open(host.path("line")).unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("Ban 198.51.100.10"), "{said}");
+    assert!(said.contains("`--for-real` bans"), "{said}");
+    assert!(!host.path("run").exists(), "no engine was started");
+}

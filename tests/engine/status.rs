@@ -1,0 +1,223 @@
+//! What `pipeban status` says of many bans, of the cause of one, and of a host with nothing wrong.
+
+use std::net::Ipv4Addr;
+
+use super::*;
+
+/// Bans of so many clients, each by one hit.
+fn ban(lab: &Lab, count: u32) {
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let hits = (0..count).map(|n| {
+        let client = Ipv4Addr::from(0xcb00_7100 + n).to_string();
+        LineHit {
+            evidence: format!(
+                "{client} - - [22/Nov/2026:11:00:32 +0000] \"GET /shell.php?n={n} HTTP/1.1\" 404 5"
+            ),
+            ..hit(u64::from(n) + 1, &client, &["at-once"])
+        }
+    });
+    let hits: Vec<LineHit> = hits.collect();
+    for some in hits.chunks(500) {
+        worker.send(&Request::Hits(some.to_vec())).unwrap();
+        worker.ack().unwrap();
+    }
+}
+
+#[test]
+fn a_ban_is_shown_with_the_rule_and_the_request() {
+    let lab = Lab::started();
+    ban(&lab, 1);
+    let ban = lab.jail("at-once")["banned"][0].clone();
+    assert_eq!(ban["rule"], "f (f.conf:2)");
+    assert_eq!(ban["request"], "GET /shell.php?n=0 HTTP/1.1");
+    let (_, text) = lab.say(&["status"]);
+    let line = text.lines().find(|line| line.starts_with("203.0.113.0 "));
+    let line = line.unwrap_or_else(|| panic!("{text}"));
+    assert!(line.contains("at-once"), "{text}");
+    assert!(
+        line.ends_with("f (f.conf:2): GET /shell.php?n=0 HTTP/1.1"),
+        "{text}"
+    );
+    assert!(text.contains("jails without a hit: "), "{text}");
+}
+
+#[test]
+fn of_many_bans_the_newest_are_shown_and_all_and_json_have_every_one() {
+    let lab = Lab::started();
+    ban(&lab, 2_345);
+    lab.say(&["ban", "198.51.100.7", "--reason", "abuse"]);
+    let (_, text) = lab.say(&["status"]);
+    assert!(
+        text.contains("banned now: 2346 (the newest 50; `--all` shows every one)"),
+        "{text}"
+    );
+    // The last ones, the ban by hand first.
+    let clients = |text: &str| -> Vec<String> {
+        let is_client = |line: &&str| line.starts_with("203.0.") || line.starts_with("198.51.");
+        let clients = text.lines().filter(is_client);
+        clients
+            .map(|line| line.split(' ').next().unwrap().to_owned())
+            .collect()
+    };
+    let shown = clients(&text);
+    assert_eq!(shown.len(), 50);
+    assert!(text.contains("by hand: abuse"), "{text}");
+    assert!(shown.contains(&"198.51.100.7".to_owned()));
+    let last = Ipv4Addr::from(0xcb00_7100 + 2_344).to_string();
+    assert!(shown.contains(&last), "{shown:?}");
+    let (_, text) = lab.say(&["status", "--all"]);
+    assert_eq!(clients(&text).len(), 2_346);
+    let status = lab.status();
+    let bans = |jail: &str| {
+        let jails = status["jails"].as_array().unwrap();
+        let jail = jails.iter().find(|found| found["name"] == jail).unwrap();
+        let banned = jail["banned"].as_array().unwrap();
+        assert_eq!(jail["currently_banned"], banned.len());
+        banned.len()
+    };
+    assert_eq!((bans("at-once"), bans("manual")), (2_345, 1));
+    assert!(status["engine"]["pid"].is_u64() && status["warnings"].is_array());
+}
+
+#[test]
+fn clients_that_would_be_banned_are_a_list_of_their_own() {
+    let lab = Lab::started();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let hits = vec![hit(1, "203.0.113.9", &["watch"])];
+    worker.send(&Request::Hits(hits)).unwrap();
+    worker.ack().unwrap();
+    let watch = lab.jail("watch");
+    assert_eq!(
+        (&watch["currently_banned"], &watch["currently_observed"]),
+        (&0.into(), &1.into())
+    );
+    for args in [&["status"][..], &["status", "--all"]] {
+        let (_, text) = lab.say(args);
+        let (banned, observed) = text
+            .split_once("would be banned (enforce = false):")
+            .unwrap();
+        assert!(banned.contains("banned now: 0"), "{text}");
+        assert!(observed.contains("203.0.113.9 "), "{text}");
+    }
+}
+
+#[test]
+fn without_syslog_and_without_a_problem_there_is_no_alarm() {
+    let mut lab = Lab::new();
+    let dir = lab.dir.path().display();
+    let text = format!(
+        "[paths]\nruntime = \"{dir}/run\"\nstate = \"{dir}/state\"\nshare = \"{dir}/share\"\n\
+         [firewall]\nbackend = \"dry-run\"\n\
+         [syslog]\ntarget = \"none\"\nlog_file = \"{dir}/pipeban.log\"\n{JAILS}"
+    );
+    std::fs::write(lab.path("pipeban.toml"), text).unwrap();
+    lab.start();
+    ban(&lab, 1);
+    let (worker, _) = Line::worker(&lab.socket(), 8).unwrap();
+    until("it is logged", || lab.log().contains("] Ban 203.0.113.0"));
+    let warnings = lab.status()["warnings"].as_array().unwrap().clone();
+    // This machine's Apache, if any, is not pipeban's.
+    let ours = warnings
+        .iter()
+        .filter(|text| !text.to_string().contains("/apache2/"));
+    assert_eq!(ours.count(), 0, "{warnings:?}");
+    drop(worker);
+}
+
+#[test]
+fn on_a_terminal_the_engine_prints_its_log_lines() {
+    let mut lab = Lab::new();
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let mut command = lab.command(&["engine"]);
+    command.stdin(Stdio::null()).stderr(terminal.slave);
+    lab.engine = Some(command.spawn().unwrap());
+    drop(command);
+    until("the engine listens", || {
+        UnixStream::connect(lab.socket()).is_ok()
+    });
+    ban(&lab, 1);
+    lab.stop();
+    // Until the last process has closed it.
+    let mut said = Vec::new();
+    let mut terminal = std::fs::File::from(terminal.master);
+    let mut buffer = [0; 4_096];
+    while let Ok(length @ 1..) = std::io::Read::read(&mut terminal, &mut buffer) {
+        said.extend_from_slice(&buffer[..length]);
+    }
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains("[at-once] Ban 203.0.113.0 "), "{said}");
+    assert!(said.contains("pipeban stops; bans stay in force"), "{said}");
+}
+
+#[test]
+fn a_log_of_which_no_line_can_be_read_is_an_alarm() {
+    let lab = Lab::started();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let mut counters = Counters {
+        lines: 100,
+        unparsed: 100,
+        matching: true,
+        ..Counters::default()
+    };
+    let warnings = || lab.status()["warnings"].to_string();
+    worker.send(&Request::Counters(counters)).unwrap();
+    until("the alarm", || {
+        warnings().contains("none of 100 lines of the error log /var/log/apache2/error.log")
+    });
+    (counters.lines, counters.matched) = (101, 1);
+    worker.send(&Request::Counters(counters)).unwrap();
+    until("it is over", || !warnings().contains("none of 100 lines"));
+}
+
+#[test]
+fn attacks_through_a_proxy_of_this_network_are_an_alarm_with_the_remedy() {
+    let lab = Lab::started();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let warnings = || lab.status()["warnings"].to_string();
+    for (offset, client, shared) in [
+        (1, "10.1.2.3", false),
+        (2, "172.17.0.1", true),
+        (3, "127.0.0.1", true),
+    ] {
+        if shared {
+            let addr = client.parse().unwrap();
+            worker.send(&Request::Shared { addr }).unwrap();
+        }
+        let hits = vec![hit(offset, client, &["at-once"])];
+        worker.send(&Request::Hits(hits)).unwrap();
+        worker.ack().unwrap();
+        until("the alarm", || {
+            let warnings = warnings();
+            warnings.contains(client) && warnings.contains("RemoteIPHeader") == shared
+        });
+    }
+}
+
+#[test]
+fn several_bans_are_lifted_at_once() {
+    let lab = Lab::started();
+    ban(&lab, 2);
+    let both = ["unban", "203.0.113.0", "203.0.113.1"];
+    assert_eq!(lab.say(&both).0, 0);
+    assert_eq!(lab.jail("at-once")["currently_banned"], 0);
+    assert_eq!(lab.say(&both).0, 1, "there is none");
+}
+
+#[test]
+fn while_the_engine_does_not_answer_status_says_so() {
+    use nix::sys::signal::{Signal, kill};
+    let lab = Lab::started();
+    let engine = nix::unistd::Pid::from_raw(lab.engine.as_ref().unwrap().id().cast_signed());
+    kill(engine, Signal::SIGSTOP).unwrap();
+    let mut command = lab.command(&["status"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(child.stderr.take().unwrap())
+        .read_line(&mut said)
+        .unwrap();
+    kill(engine, Signal::SIGCONT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(said.contains("waiting for the engine"), "{said}");
+    assert!(output.status.success(), "{output:?}");
+}

@@ -1,0 +1,261 @@
+//! What native filters and traps count, by `pipeban replay`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use super::corpus;
+
+/// The bans of a replay with this configuration: client, jail, and seconds until the end of each.
+fn bans(config: &str, filters: &[(&str, &str)], lines: &[String]) -> Vec<(String, String, i64)> {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    std::fs::create_dir(directory.path().join("filters.d")).unwrap();
+    for (name, text) in filters {
+        write(&format!("filters.d/{name}.toml"), text);
+    }
+    write("p.toml", config);
+    write("log", &(lines.join("\n") + "\n"));
+    let kind = if lines[0].starts_with('[') {
+        "error"
+    } else {
+        "access"
+    };
+    let output = Command::new(env!("CARGO_BIN_EXE_pipeban"))
+        .current_dir(directory.path())
+        .args([
+            "replay", "--json", "--config", "p.toml", "--kind", kind, "log",
+        ])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("summary"), "{text}{:?}", output.stderr);
+    let mut bans = Vec::new();
+    for line in text.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let time = |key: &str| {
+            event[key]
+                .as_str()
+                .unwrap()
+                .parse::<jiff::Timestamp>()
+                .unwrap()
+        };
+        if event["event"] == "ban" {
+            let word = |key: &str| event[key].as_str().unwrap().to_owned();
+            let length = time("until").as_second() - time("time").as_second();
+            bans.push((word("host"), word("jail"), length));
+        }
+    }
+    bans
+}
+
+fn shipped() -> String {
+    let share = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    format!("[paths]\nshare = \"{}\"\n", share.display())
+}
+
+/// A request at a second of the day.
+fn request(client: &str, second: u32, request: &str, status: u16) -> String {
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!(
+        "{client} - - [22/Nov/2026:{hour:02}:{minute:02}:{second:02} +0000] \
+         \"{request} HTTP/1.1\" {status} 196 \"-\" \"Mozilla/5.0\""
+    )
+}
+
+#[test]
+fn distinct_except_and_spoofable_do_what_the_manual_says() {
+    let config = "[paths]\nshare = \"/nonexistent\"\n[jails.sweep]\nlog = \"access\"\nmaxretry = 5\n\
+                  [jails.copy]\nlog = \"access\"\nfilter = \"sweep\"\nmaxretry = 5\nbantime = \"2h\"\n\
+                  [jails.page]\nlog = \"access\"\nmaxretry = 1\nincrement = true\n";
+    let sweep = "distinct = \"path\"\n[[match]]\nstatus = 404\npath = '^/'\n\
+                 [[except]]\npath = { suffix = [\".ico\"] }\n";
+    let page = "[[match]]\npath = ['/page']\nspoofable = true\n[[match]]\npath = ['/sure']\n";
+    let mut lines = Vec::new();
+    for n in 0..20 {
+        lines.push(request("203.0.113.1", n, &format!("GET /missing?{n}"), 404));
+        lines.push(request("203.0.113.2", n, &format!("GET /{n}.ico"), 404));
+        // One client, one path each.
+        let other = format!("203.0.113.{}", 20 + n);
+        lines.push(request(&other, n, "GET /missing", 404));
+    }
+    let sweep_at = |second: u32, lines: &mut Vec<String>| {
+        for n in 0..5 {
+            let path = format!("GET /missing/{n}");
+            lines.push(request("203.0.113.3", second + n, &path, 404));
+        }
+    };
+    sweep_at(20, &mut lines);
+    for hour in [1, 4, 7] {
+        if hour == 4 {
+            // The same again, when its ban is over.
+            sweep_at(14_000, &mut lines);
+        }
+        lines.push(request("203.0.113.4", hour * 3600, "GET /page", 200));
+        lines.push(request("203.0.113.5", hour * 3600, "GET /sure", 200));
+    }
+    let expected = [
+        ("203.0.113.3", "copy", 7200),
+        ("203.0.113.3", "sweep", 3600),
+        ("203.0.113.4", "page", 3600),
+        ("203.0.113.5", "page", 3600),
+        ("203.0.113.3", "copy", 7200),
+        ("203.0.113.3", "sweep", 3600),
+        ("203.0.113.4", "page", 3600),
+        ("203.0.113.5", "page", 7200),
+        ("203.0.113.4", "page", 3600),
+        ("203.0.113.5", "page", 14_400),
+    ];
+    let found = bans(config, &[("sweep", sweep), ("page", page)], &lines);
+    let expected = expected.map(|(client, jail, length)| (client.into(), jail.into(), length));
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn one_request_for_a_trap_is_a_ban() {
+    let config = "[paths]\nshare = \"/nonexistent\"\n[jails.trap]\nlog = \"access\"\nmaxretry = 3\n\
+                  trap = [\"/old-backup/\", \"/x.php\"]\n";
+    let lines = [
+        request("203.0.113.1", 0, "GET /old-backup", 404),
+        request("203.0.113.2", 0, "GET /x.phps?/x.php", 200),
+        request("203.0.113.3", 0, "GET /old-backup/dump.sql", 200),
+        request("203.0.113.4", 0, "GET //%78.php?a=1", 403),
+    ];
+    let found = bans(config, &[], &lines);
+    let expected = ["203.0.113.3", "203.0.113.4"].map(|c| (c.into(), "trap".into(), 3600));
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn guessed_passwords_are_banned_and_logins_are_not() {
+    let mut access = Vec::new();
+    for n in 0..30 {
+        let wordpress = |client, status| request(client, n, "POST /wp-login.php", status);
+        access.push(wordpress("203.0.113.1", 200));
+        access.push(wordpress("203.0.113.2", 302));
+        access.push(request("203.0.113.3", n, "GET /wp-login.php", 200));
+        let basic = request("203.0.113.4", n, "GET /private/", 401);
+        access.push(basic.replacen("- -", "- admin", 1));
+        // Every login begins with a request without a name.
+        access.push(request("203.0.113.5", n, "GET /private/", 401));
+        if n % 10 == 0 {
+            access.push(wordpress("203.0.113.6", 200));
+        }
+    }
+    let found = bans(&shipped(), &[], &access);
+    let expected = ["203.0.113.1", "203.0.113.4"].map(|c| (c.into(), "apache-login".into(), 3600));
+    assert_eq!(found, expected);
+    let error = |client: &str, n: u32, message: &str| {
+        format!(
+            "[Sun Nov 22 11:34:{n:02}.000000 2026] [auth_basic:error] [pid 29498:tid 29500] \
+             [client {client}:55926] {message}: /private/"
+        )
+    };
+    let lines: Vec<String> = (0..30)
+        .flat_map(|n| {
+            [
+                error("203.0.113.1", n, "AH01618: user admin not found"),
+                error(
+                    "203.0.113.2",
+                    n,
+                    "AH01630: client denied by server configuration",
+                ),
+            ]
+        })
+        .collect();
+    let found = bans(&shipped(), &[], &lines);
+    assert_eq!(
+        found,
+        [("203.0.113.1".into(), "apache-login-error".into(), 3600)]
+    );
+}
+
+#[test]
+fn a_sweep_is_a_ban_where_its_jail_is_enabled() {
+    let mut lines = Vec::new();
+    for n in 0..100 {
+        lines.push(request("203.0.113.1", n, &format!("GET /names/{n}"), 404));
+        // A page of the site names a script that is missing.
+        lines.push(request("203.0.113.2", n, "GET /js/missing.js", 404));
+        let linked = request("203.0.113.3", n, &format!("GET /gone/{n}"), 404);
+        lines.push(linked.replacen("\"-\"", "\"https://www.example.org/\"", 1));
+        lines.push(request("203.0.113.4", n, &format!("GET /names/{n}"), 200));
+    }
+    assert_eq!(bans(&shipped(), &[], &lines), []);
+    let enabled = shipped() + "[jails.apache-sweep]\nenabled = true\n";
+    let found = bans(&enabled, &[], &lines);
+    assert_eq!(found, [("203.0.113.1".into(), "apache-sweep".into(), 3600)]);
+}
+
+/// 400 clients that each attack in one way, once in 29 minutes, in a day of benign requests.
+#[test]
+fn slow_attackers_are_banned_and_nobody_else() {
+    let labelled = |name: &str| {
+        let text = std::fs::read_to_string(corpus("labelled").join(name)).unwrap();
+        let values: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        values
+            .into_iter()
+            .filter(|value| value["kind"] == "access")
+            .collect::<Vec<_>>()
+    };
+    // The line from its request on.
+    let tail = |value: &serde_json::Value| {
+        let line = value["line"].as_str().unwrap();
+        let tail = line.split_once("] \"").unwrap().1.to_owned();
+        tail.matches('"').count().ge(&5).then_some(tail)
+    };
+    let mut classes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for value in labelled("attack.jsonl") {
+        let conf = value["conf"].as_str().unwrap();
+        if let (Some(tail), "high" | "probe") = (tail(&value), conf) {
+            let class = value["class"].as_str().unwrap().to_owned();
+            classes.entry(class).or_default().push(tail);
+        }
+    }
+    let mut classes: Vec<Vec<String>> = classes.into_values().collect();
+    classes.sort_by_key(|lines| std::cmp::Reverse(lines.len()));
+    classes.truncate(8);
+    let mut lines: Vec<(usize, String, &str)> = Vec::new();
+    for client in 0..400_usize {
+        let class = &classes[client % 8];
+        for turn in 0..49 {
+            let at = client * 4 + turn * 29 * 60;
+            let address = format!("198.51.{}.{}", 100 + client / 200, client % 200);
+            lines.push((at, address, &class[(client / 8 + turn) % class.len()]));
+        }
+    }
+    let benign: Vec<String> = labelled("benign.jsonl").iter().filter_map(tail).collect();
+    for n in 0..20_000_usize {
+        let address = format!("203.0.{}.{}", 100 + n % 20, n % 250);
+        lines.push((n * 4, address, &benign[n % benign.len()]));
+    }
+    lines.sort();
+    let log: Vec<String> = lines
+        .iter()
+        .filter(|(at, ..)| *at < 86_400)
+        .map(|(at, client, tail)| {
+            let mut line = String::new();
+            let (hour, minute, second) = (at / 3600, at / 60 % 60, at % 60);
+            let time = format_args!("22/Nov/2026:{hour:02}:{minute:02}:{second:02} +0000");
+            write!(line, "{client} - - [{time}] \"{tail}").unwrap();
+            line
+        })
+        .collect();
+    let banned: std::collections::BTreeSet<String> = bans(&shipped(), &[], &log)
+        .into_iter()
+        .map(|(client, ..)| client)
+        .collect();
+    let benign = banned
+        .iter()
+        .filter(|client| client.starts_with("203."))
+        .count();
+    assert!(
+        banned.len() >= 380 && benign == 0,
+        "{} banned, {benign} benign",
+        banned.len()
+    );
+}
