@@ -175,7 +175,9 @@ fn a_list_of_proxies_is_named_and_an_own_one_goes_first() {
 
 #[test]
 fn every_shipped_jail_is_on_and_mild() {
-    let etc = Etc::new("[jails.apache-sweep]\nenabled = true\n");
+    let off = ["apache-ai-crawlers", "apache-flood", "apache-sweep"];
+    let enabled = off.map(|jail| format!("[jails.{jail}]\nenabled = true\n"));
+    let etc = Etc::new(&enabled.concat());
     let config = disk::load(&etc.path("pipeban.toml")).unwrap();
     assert!(config.jails.len() >= 9);
     let recidive = &config.jails[&"recidive".parse().unwrap()];
@@ -504,7 +506,7 @@ fn show_prints_a_jail_with_the_place_of_each_key() {
     }
     let output = etc.check(&["--show", "none"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("the jails are apache-attacks"));
+    assert!(stderr(&output).contains("the jails are apache-ai-crawlers, apache-attacks"));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::exit::Exit;
 use super::global::Global;
+use super::status::without_bans;
 use crate::apache::{self, Applied, Plan, Scan, Wish};
 use crate::config::{self, Backend};
 use crate::disk;
@@ -210,16 +211,19 @@ fn print_applied(applied: &Applied, plan: &Plan, global: &Global) {
     for note in &plan.notes {
         out.text(format_args!("note: {note}"));
     }
-    for line in administrators() {
+    for line in advice(global) {
         out.text(line);
     }
     out.text("Apache accepts the change. To apply it: systemctl reload apache2");
     out.print();
 }
 
-/// The addresses that administrators probably come from, with the lines to type.
-fn administrators() -> Vec<String> {
-    let mut lines = Vec::new();
+/// The jails that ban no client, and the addresses that administrators probably come from, with the
+/// lines to type.
+fn advice(global: &Global) -> Vec<String> {
+    let config = disk::load(&global.config).ok();
+    let jails = config.iter().flat_map(|config| &config.jails);
+    let mut lines = without_bans(jails.map(|(name, jail)| (name, jail.enabled, jail.enforce)));
     let session = ["SSH_CONNECTION", "SSH_CLIENT"].into_iter();
     let session = session.filter_map(|name| std::env::var(name).ok());
     let session = session.filter_map(|value| value.split(' ').next()?.parse::<IpAddr>().ok());
@@ -288,7 +292,7 @@ fn print_plan(plan: &Plan, scan: &Scan, args: &Args, global: &Global) {
         let object = json!({"event": "note", "text": note});
         out.event(object, format_args!("note: {note}"));
     }
-    for line in administrators().into_iter().filter(|_| !args.remove) {
+    for line in advice(global).into_iter().filter(|_| !args.remove) {
         out.text(line);
     }
     let left: Vec<_> = scan.left().filter(|_| !args.remove).collect();

@@ -22,6 +22,7 @@ use crate::control::{Command, Reply, Status};
 use crate::disk;
 use crate::engine;
 use crate::metrics;
+pub(super) use text::without_bans;
 use view::View;
 #[cfg(test)]
 pub(super) use view::tests::busy_host;

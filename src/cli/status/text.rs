@@ -4,6 +4,8 @@ use std::io::{IsTerminal, stdout};
 
 use comfy_table::Table;
 
+use crate::config::JailName;
+
 /// Columns of the terminal, or of `COLUMNS`. Elsewhere lines are as long as they are, so that
 /// `grep` finds a client and its cause in one.
 pub(super) fn width() -> usize {
@@ -39,6 +41,32 @@ pub(super) fn wrap(text: &str, first: &str, other: usize, width: usize) -> Strin
 /// Characters of a text; what clients send is escaped, so each takes one column.
 pub(super) fn length(text: &str) -> usize {
     text.chars().count()
+}
+
+/// Names the jails that ban no client (each with `enabled` and `enforce`), and the line that
+/// changes this.
+pub(in crate::cli) fn without_bans<'j>(
+    jails: impl Iterator<Item = (&'j JailName, bool, bool)>,
+) -> Vec<String> {
+    let (mut off, mut observe) = (Vec::new(), Vec::new());
+    for (name, enabled, enforce) in jails {
+        match (enabled, enforce) {
+            (false, _) => off.push(name.as_str()),
+            (true, false) => observe.push(name.as_str()),
+            (true, true) => {}
+        }
+    }
+    let lists = [
+        ("are off", off, "enabled = true"),
+        ("only observe", observe, "enforce = true"),
+    ];
+    let lists = lists.into_iter().filter(|(_, jails, _)| !jails.is_empty());
+    lists
+        .map(|(what, jails, line)| {
+            let jails = jails.join(", ");
+            format!("jails that {what} (`{line}` below `[jails.NAME]` changes this): {jails}")
+        })
+        .collect()
 }
 
 #[cfg(test)]

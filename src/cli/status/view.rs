@@ -6,7 +6,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::text::{length, wrap};
+use super::text::{length, without_bans, wrap};
 use crate::config::JailName;
 use crate::control::{BanStatus, JailStatus, Status, WorkerStatus};
 
@@ -304,6 +304,16 @@ impl View {
         if !enabled.is_empty() {
             let text = format!("jails without a hit: {}", enabled.join(", "));
             parts.push(wrap(&text, "", 2, self.width));
+        }
+        if !self.one_jail {
+            let jails = jails.iter();
+            let without_bans =
+                without_bans(jails.map(|jail| (&jail.name, jail.enabled, jail.enforce)));
+            parts.extend(
+                without_bans
+                    .iter()
+                    .map(|text| wrap(text, "", 2, self.width)),
+            );
         }
         parts.join("\n")
     }
