@@ -13,7 +13,7 @@ use super::global::Global;
 use super::test::Failure;
 use crate::apache;
 use crate::jail::show_net;
-use crate::record::{Kind, Parser, display};
+use crate::record::{Kind, Parser, display, meaning};
 use crate::report::explain::{Answer, Facts, explain};
 use crate::report::{count, log_lines};
 
@@ -223,6 +223,9 @@ fn show(facts: &Facts, answer: &Answer) {
         }
         for (_, line) in &ban.lines {
             print(&format!("    {line}"));
+            if let Some(meaning) = meaning(line) {
+                print(&format!("        {meaning}"));
+            }
         }
     }
     for log in facts.logs.iter().filter(|log| log.lines > 0) {
@@ -244,6 +247,9 @@ fn show(facts: &Facts, answer: &Answer) {
                 false => matches.join(", "),
             };
             print(&format!("    {line}\n        {matches}"));
+            if let Some(meaning) = meaning(line) {
+                print(&format!("        {meaning}"));
+            }
         }
     }
 }

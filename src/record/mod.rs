@@ -6,6 +6,7 @@
 mod access;
 mod address;
 mod belief;
+mod codes;
 mod display;
 mod error;
 mod errorformat;
@@ -20,6 +21,7 @@ mod unescape;
 
 use std::sync::OnceLock;
 
+pub use codes::{ATTACK_CODES, meaning};
 pub use display::{display, display_json, display_lines};
 use errorformat::ErrorFormat;
 pub use fields::{Client, ClientSource, Kind, Record, Rest};

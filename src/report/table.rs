@@ -10,7 +10,7 @@ use super::detail::Details;
 use super::summary::Summary;
 use super::words::{count, in_force, minute, number, percent, remarks};
 use crate::jail::show_net;
-use crate::record::display;
+use crate::record::{display, meaning};
 
 /// Clients in the table.
 const CLIENTS: usize = 20;
@@ -144,6 +144,9 @@ fn evidence(summary: &Summary, details: &dyn Details, text: &mut String) -> io::
             let time = summary.local(time).strftime("%Y-%m-%d %H:%M:%S");
             let line = display(line.as_bytes(), LINE);
             let _ = writeln!(lines, "  {} at {time}:\n    {line}", show_net(&client.net));
+            if let Some(meaning) = meaning(&line) {
+                let _ = writeln!(lines, "    {meaning}");
+            }
         }
     }
     if !lines.is_empty() {

@@ -11,6 +11,7 @@ use super::summary::Summary;
 use super::table::period;
 use super::words::{count, in_force, minute, number, percent, remarks};
 use crate::jail::show_net;
+use crate::record::meaning;
 use charts::{Axis, Bar, Columns};
 
 /// Clients in the page at most, in the order of the summary; CSV and JSON have all.
@@ -126,7 +127,8 @@ pub fn page(summary: &Summary, details: &[Detail]) -> Result<String, std::fmt::E
         evidence: detail
             .evidence
             .iter()
-            .map(|(_, line)| line.clone())
+            .flat_map(|(_, line)| [Some(line.clone()), meaning(line)])
+            .flatten()
             .collect(),
     });
     let days = summary.days().into_iter();
