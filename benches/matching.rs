@@ -221,6 +221,7 @@ fn beside_a_set(name: &str, patterns: &[String], log: &[u8]) {
         definition: &definition,
         vhost: &[],
         not_vhost: &[],
+        except: "",
         findtime: Duration::ZERO,
     };
     let (took, hits) = examine(&[rule], Kind::Access, log);

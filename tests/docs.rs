@@ -281,6 +281,20 @@ fn the_manuals_wp_login_jail_matches_guessed_passwords() {
 }
 
 #[test]
+fn the_manual_has_the_codes_of_apache_that_attacks_cause() {
+    let manual = read("man/pipeban-filters.5");
+    let (_, list) = manual.split_once(".Ss Codes of Apache").unwrap();
+    let list = list.split("\n.El").next().unwrap();
+    let items = list.split("\n.It Ql ").skip(1).map(|item| {
+        let (codes, meaning) = item.split_once('\n').unwrap();
+        (codes.replace(" ,", ","), meaning.replace('\n', " "))
+    });
+    let known = pipeban::record::ATTACK_CODES.iter();
+    let known = known.map(|(codes, meaning)| (codes.join(", "), (*meaning).to_owned()));
+    assert_eq!(items.collect::<Vec<_>>(), known.collect::<Vec<_>>());
+}
+
+#[test]
 fn the_manuals_jails_and_filters_are_accepted() {
     let directory = tempfile::tempdir().unwrap();
     let jails = displays("man/pipeban.toml.5");

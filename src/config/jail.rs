@@ -56,6 +56,8 @@ pub struct Jail {
     pub not_vhost: Vec<String>,
     /// Paths to which nothing links: one request for one is a ban. Takes the place of a filter.
     pub trap: Vec<String>,
+    /// The jail's `[[except]]` as the text of a native filter: what they match is no hit. Empty: none.
+    pub except: String,
     /// `None`: repeated bans do not grow.
     pub increment: Option<Increment>,
     /// Programs that run at a ban.
@@ -89,6 +91,7 @@ impl Default for Jail {
             vhost: Vec::new(),
             not_vhost: Vec::new(),
             trap: Vec::new(),
+            except: String::new(),
             increment: None,
             hooks: Hooks::default(),
         }

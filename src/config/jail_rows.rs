@@ -1,6 +1,7 @@
 //! The keys of `[defaults]` and of each jail.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::argv::{HOOK_PLACEHOLDERS, argv};
 use super::document::{Located, Value};
@@ -8,9 +9,10 @@ use super::jail::{Increment, Jail, Log, Ports};
 use super::networks::{self, Ignored};
 use super::row::{Faults, Row, apply, inline_table, row};
 use super::values::{
-    boolean, each, finite, items, list, number, positive, quote, quoted_list, run_time, set,
-    show_time, text, word, zero_or_more,
+    boolean, each, finite, items, list, literal, number, positive, quote, quoted_key, quoted_list,
+    run_time, set, show_time, text, word, zero_or_more,
 };
+use crate::filter::rules::excepts;
 use crate::filter::split_options;
 
 #[rustfmt::skip] // a table
@@ -65,6 +67,9 @@ pub(super) const JAIL: &[Row<Jail>] = &[
     row("trap", "[]",
         "in place of a filter: paths to which nothing links; one request bans; all below one that ends in /",
         |t, v, f| set(&mut t.trap, each(v, f, path)), |t| quoted_list(&t.trap)),
+    row("except", "[]",
+        "lines that are no hits: tables of conditions, as [[except]] of a filter has them",
+        |t, v, f| set(&mut t.except, except(v, f)), |t| show_except(&t.except)),
     row("increment", "false",
         "repeated bans last longer: true, or a table of the keys of increment",
         increment,
@@ -226,6 +231,41 @@ fn path(item: &Located, faults: &mut Faults<'_>) -> Option<String> {
     let what = "a path that begins with `/`, decoded, without the site's name, `//`, `..` and `?`";
     faults.expected(what, item);
     None
+}
+
+/// `[[jails.NAME.except]]` as the text of a native filter, each condition on a line of its own.
+fn except(value: &Located, faults: &mut Faults<'_>) -> Option<String> {
+    let tables = each(value, faults, |item, faults| {
+        let Value::Table(members) = &item.value else {
+            faults.expected("a table of conditions, as { path = '^/intern/' }", item);
+            return None;
+        };
+        let conditions = members.iter().map(|member| {
+            let (key, value) = (quoted_key(&member.key), literal(&member.value.value));
+            format!("{key} = {value}\n")
+        });
+        let text = conditions.fold(EXCEPT.to_owned(), |text, line| text + &line);
+        let places: Vec<_> = members.iter().map(|member| member.place).collect();
+        let problems = excepts(Path::new(""), &text).err().unwrap_or_default();
+        let right = problems.is_empty();
+        for problem in problems {
+            let line = problem.place.and_then(|(line, _)| line.checked_sub(2));
+            let place = line.and_then(|line| places.get(line));
+            faults.at(*place.unwrap_or(&item.place), problem.message);
+        }
+        right.then_some(text)
+    });
+    tables.map(|tables| tables.concat())
+}
+
+const EXCEPT: &str = "[[except]]\n";
+
+fn show_except(text: &str) -> String {
+    let tables = text.split(EXCEPT).skip(1);
+    list(tables.map(|table| {
+        let conditions: Vec<&str> = table.trim().lines().collect();
+        format!("{{ {} }}", conditions.join(", "))
+    }))
 }
 
 /// The limit of iptables' multiport match, which ufw uses.

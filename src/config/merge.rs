@@ -345,6 +345,20 @@ fn contradictions_of_jail(name: &JailName, jail: &Jail, origins: &Origins) -> Ve
         );
         at(origins.header(jail_name), message);
     }
+    let excepts = |kind| {
+        let text = format!("log = \"{kind}\"\n{}", jail.except);
+        crate::filter::rules::excepts(Path::new(""), &text)
+    };
+    for problem in jail
+        .log
+        .kind()
+        .and_then(|kind| excepts(kind).err())
+        .into_iter()
+        .flatten()
+    {
+        let message = format!("jail `{name}`, `except`: {}", problem.message);
+        at(origins.of(jail_name, "except"), message);
+    }
     let lines = match jail.log {
         Log::Access => return found,
         Log::Error => "reads the error log: its lines",
@@ -357,11 +371,13 @@ fn contradictions_of_jail(name: &JailName, jail: &Jail, origins: &Origins) -> Ve
             at(origins.of(jail_name, key), message);
         }
     }
-    if jail.log == Log::Bans
-        && let Some(origin) = origins.in_jail(jail_name, "filter")
-    {
-        let message = format!("jail `{name}` counts bans, not lines: delete `filter`");
-        at(Some(origin), message);
+    for key in ["filter", "except"] {
+        if jail.log == Log::Bans
+            && let Some(origin) = origins.in_jail(jail_name, key)
+        {
+            let message = format!("jail `{name}` counts bans, not lines: delete `{key}`");
+            at(Some(origin), message);
+        }
     }
     found
 }

@@ -1,6 +1,6 @@
 //! The jails of one kind of log, as the matcher takes them.
 
-use super::{Config, JailName};
+use super::{Config, Jail, JailName};
 use crate::filter::PatternText;
 use crate::filter::matcher::Rule;
 use crate::record::Kind;
@@ -11,6 +11,24 @@ impl Config {
         let filter = self.filters.get(&self.jails.get(jail)?.filter)?;
         let index = usize::try_from(pattern).ok()?.checked_sub(1)?;
         filter.failregex.get(index)
+    }
+
+    /// The jails in which a success clears a client's count that a rule of `jail` shows: the jail
+    /// itself, and those whose rules are all of the same class.
+    pub fn cleared(&self, jail: &JailName, pattern: u32) -> impl Iterator<Item = &JailName> {
+        let class = self
+            .rule(jail, pattern)
+            .and_then(|rule| rule.class.as_deref());
+        let same = move |other: &Jail| {
+            let filter = self.filters.get(&other.filter).filter(|_| class.is_some());
+            filter.is_some_and(|filter| {
+                let mut rules = filter.failregex.iter();
+                rules.all(|rule| rule.class.as_deref() == class)
+            })
+        };
+        let jails = self.jails.iter();
+        let jails = jails.filter(move |(name, other)| *name == jail || same(other));
+        jails.map(|(name, _)| name)
     }
 }
 
@@ -26,6 +44,7 @@ pub fn rules(config: &Config, kind: Kind) -> Vec<Rule<'_>> {
                 definition: config.filters.get(&jail.filter)?,
                 vhost: &jail.vhost,
                 not_vhost: &jail.not_vhost,
+                except: &jail.except,
                 findtime: jail.findtime,
             })
         })

@@ -6,7 +6,7 @@ use super::origins::Origins;
 use super::row::Row;
 use super::sections::{COMMAND, FIREWALL, METRICS, PATHS, PROXIES, STORE, SYSLOG};
 use super::settings::Config;
-use super::values::quote;
+use super::values::quoted_key;
 use crate::jail_name::JailName;
 
 /// The jail as TOML that reads as the same jail; behind each key its file and line. `None`: no such
@@ -30,15 +30,6 @@ pub fn show_jail(config: &Config, origins: &Origins, name: &JailName) -> Option<
         text.push_str(&format!("# filter file: {}\n", filter.file.display()));
     }
     Some(text)
-}
-
-/// A bare key cannot have dots.
-fn quoted_key(name: &str) -> String {
-    if name.contains('.') {
-        quote(name)
-    } else {
-        name.to_owned()
-    }
 }
 
 /// One key of the configuration, for the manual.

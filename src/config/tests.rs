@@ -40,6 +40,15 @@ const REFUSED: &str = r#"
     maxretry = 3                                    => 1:1  move it to `[defaults]`
     firewall = "ufw"                                => 1:1  write `[firewall]`
     [jails.x]; log="access"; trap = ["a"]           => 3:9  begins with `/`
+    [jails.x]; log="access"; [[jails.x.except]]; pth = 'a' => 4:1 unknown field `pth`
+    [jails.x]; log="access"; [[jails.x.except]]; status = 200; path = '(' => 5:1 not valid
+    [jails.x]; log="access"; [[jails.x.except]]; status = "2x"  => 4:1 not a range
+    [jails.x]; log="access"; [[jails.x.except]]; weight = 2; path = 'a' => 3:1 conditions
+    [jails.x]; log="access"; [[jails.x.except]]; path = 'a'; hit = 'GET /a' => 3:1 delete `hit`
+    [jails.x]; log="access"; except = [{ path = 'a' }, { not = { path = 'a' } }] => 3:27 besides `not`
+    [jails.x]; log="access"; except = "a"           => 3:10 a table of conditions
+    [jails.x]; log="error"; except = { user_agent = 'a' } => 3:1 no `user_agent`
+    [jails.x]; log="bans"; except = { path = 'a' }  => 3:1  counts bans, not lines
     [jails.x]; log="error"; zzzzzz = 1              => 3:1  the keys are enabled, enforce
     [jails.x]; log="error"; logpath = "/x"          => 3:1  log = "access"
     [defaults]; banaction = "ufw"                   => 2:1  `[firewall]`

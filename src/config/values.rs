@@ -176,6 +176,34 @@ pub(super) fn quote(value: &str) -> String {
     quoted + "\""
 }
 
+/// A key, in quotes where it needs them.
+pub(super) fn quoted_key(key: &str) -> String {
+    let bare = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    match !key.is_empty() && key.bytes().all(bare) {
+        true => key.to_owned(),
+        false => quote(key),
+    }
+}
+
+/// A value as in a file, on one line.
+pub(super) fn literal(value: &Value) -> String {
+    match value {
+        Value::Text(text) => quote(text),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => format!("{number:?}"),
+        Value::Boolean(value) => value.to_string(),
+        Value::List(items) => list(items.iter().map(|item| literal(&item.value))),
+        Value::Table(members) => {
+            let members = members.iter().map(|member| {
+                let (key, value) = (quoted_key(&member.key), literal(&member.value.value));
+                format!("{key} = {value}")
+            });
+            format!("{{ {} }}", members.collect::<Vec<_>>().join(", "))
+        }
+        Value::Date => "1970-01-01".to_owned(),
+    }
+}
+
 pub(super) fn quoted_list(items: impl IntoIterator<Item = impl ToString>) -> String {
     list(items.into_iter().map(|item| quote(&item.to_string())))
 }

@@ -131,7 +131,11 @@ pub struct LineHit {
     /// How the line shows whether the client is the peer.
     #[serde(default)]
     pub source: ClientSource,
-    /// The jails whose filter matched, with the pattern's number and what the hit counts.
+    /// Apache answered 200, and not with a front page: see [`crate::record::Record::is_answered`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub answered: bool,
+    /// The jails whose filter matched, with the pattern's number and what the hit counts; 0: a
+    /// success, which clears the client's count.
     pub jails: Vec<(JailName, u32, u32)>,
     /// Hash of the configuration that matched.
     pub config: String,

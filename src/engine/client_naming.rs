@@ -238,6 +238,7 @@ mod tests {
                     peer: None,
                     source,
                     vhost: None,
+                    answered: false,
                     jails: Vec::new(),
                     config: String::new(),
                     evidence: String::new(),

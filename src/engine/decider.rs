@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::alarms::Check;
+use super::answered::Answered;
 use super::client_naming::ClientNamings;
 use super::confirmations::Unlogged;
 use super::decision::Decision;
@@ -22,6 +23,7 @@ use crate::alert::{Severity, words};
 use crate::config::{Config, JailName};
 use crate::control::LineHit;
 use crate::filter::PatternAt;
+use crate::filter::rules::ANSWERED;
 use crate::jail::{Action, Bans, Exempt, Hit, Jails, Moment, Now, single};
 use crate::record::Kind;
 use crate::store::Op;
@@ -40,6 +42,7 @@ pub(super) struct Decider {
     /// Bans that are logged when it is known whether their clients are confirmed.
     pub(super) unlogged: Unlogged,
     evidence: Evidence,
+    answered: Answered,
     shared_addresses: SharedAddressAlarm,
     /// Hits for jails that are not configured.
     unknown_jails: u64,
@@ -66,6 +69,7 @@ impl Decider {
             namings: ClientNamings::default(),
             unlogged: Unlogged::default(),
             evidence: Evidence::default(),
+            answered: Answered::default(),
             shared_addresses: SharedAddressAlarm::default(),
             unknown_jails: 0,
             new_bans: NewBans::default(),
@@ -122,6 +126,12 @@ impl Decider {
                     self.unknown_jails += 1;
                     continue;
                 }
+                if *weight == 0 {
+                    for (jail, net) in self.succeed((jail, *pattern), line, &exempt) {
+                        counted.entry(jail).or_default().insert(net);
+                    }
+                    continue;
+                }
                 // The jail's totals change whatever is decided.
                 counted.entry(jail.clone()).or_default();
                 if self.stop.is_on() {
@@ -146,6 +156,24 @@ impl Decider {
             decided.decision.ops.push(Op::Stream { stream, offset });
         }
         decided
+    }
+
+    /// A success of a client; returns the counters that are cleared.
+    fn succeed(
+        &mut self,
+        (jail, pattern): (&JailName, u32),
+        line: &LineHit,
+        exempt: &Exempt,
+    ) -> Vec<(JailName, IpNet)> {
+        let config = Arc::clone(&self.config);
+        let mut cleared = Vec::new();
+        for jail in config.cleared(jail, pattern) {
+            if let Some(net) = self.jails.succeed(jail, line.client, exempt) {
+                self.evidence.take(jail, net);
+                cleared.push((jail.clone(), net));
+            }
+        }
+        cleared
     }
 
     /// Decides about a hit of one jail; returns the counters that changed.
@@ -174,10 +202,16 @@ impl Decider {
             arrived: Moment::from_nanos(i64::try_from(line.arrived).unwrap_or(i64::MAX)),
         };
         let observed = self.jails.observe(&hit, now, exempt);
+        let mut classes: Vec<&str> = class.as_deref().into_iter().collect();
+        if Answered::is_one(line, class.as_deref(), weight) {
+            self.answered
+                .note(line, class.as_deref().unwrap_or_default(), now.boot);
+            classes.push(ANSWERED);
+        }
         for (jail, net) in &observed.changed {
             // Another jail than the hit's counts its bans.
             let pattern = if *jail == *hit.jail { pattern } else { 0 };
-            let rule = (pattern, class.as_deref());
+            let rule = (pattern, classes.as_slice());
             self.evidence.note(jail, *net, now.wall, line, rule);
         }
         let evidence_of_bans = self.evidence_of(&observed.actions);
@@ -345,6 +379,7 @@ impl Decider {
             ("bounds", Severity::Warning, dropped),
             ("shared", Severity::Warning, shared),
             ("near", Severity::Warning, near),
+            ("answered", Severity::Warning, self.answered.text(now.boot)),
             ("new-bans", Severity::Err, self.new_bans.alarm(now.boot)),
             self.stop.check(),
         ];

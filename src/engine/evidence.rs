@@ -67,14 +67,14 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// Keeps the line of a hit, escaped and cut, with the class of its attack.
+    /// Keeps the line of a hit, escaped and cut, with the classes of its attack.
     pub(super) fn note(
         &mut self,
         jail: &JailName,
         net: IpNet,
         at: Timestamp,
         hit: &LineHit,
-        (pattern, class): (u32, Option<&str>),
+        (pattern, of_attack): (u32, &[&str]),
     ) {
         let mut clues = self.take(jail, net);
         if clues.lines.len() >= MAX_LINES {
@@ -83,7 +83,9 @@ impl Evidence {
         let line = display(hit.evidence.as_bytes(), MAX_LINE);
         clues.lines.push((at, line));
         clues.pattern = pattern;
-        add(&mut clues.classes, class.map(str::to_owned));
+        for class in of_attack {
+            add(&mut clues.classes, Some((*class).to_owned()));
+        }
         let vhost = hit.vhost.as_ref();
         add(
             &mut clues.vhosts,
@@ -127,10 +129,10 @@ fn add(words: &mut Vec<String>, word: Option<String>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn hit(line: &str) -> LineHit {
+    pub(in crate::engine) fn hit(line: &str) -> LineHit {
         LineHit {
             offset: 0,
             arrived: 0,
@@ -138,6 +140,7 @@ mod tests {
             peer: None,
             source: Default::default(),
             vhost: Some("shop.example.org".to_owned()),
+            answered: false,
             jails: Vec::new(),
             config: String::new(),
             evidence: line.to_owned(),
@@ -160,7 +163,7 @@ mod tests {
                 net(1),
                 Timestamp::UNIX_EPOCH,
                 &hit(&line),
-                (1, Some(class)),
+                (1, &[class]),
             );
         }
         let Clues {
@@ -180,8 +183,8 @@ mod tests {
         assert!(lines.iter().all(|(_, line)| line.len() <= MAX_LINE));
         assert_eq!(evidence.take(&jail, net(1)), Clues::default());
         assert_eq!(evidence.bytes, 0);
-        evidence.note(&jail, net(1), Timestamp::UNIX_EPOCH, &hit("a"), (1, None));
-        evidence.note(&jail, net(2), Timestamp::UNIX_EPOCH, &hit("b"), (1, None));
+        evidence.note(&jail, net(1), Timestamp::UNIX_EPOCH, &hit("a"), (1, &[]));
+        evidence.note(&jail, net(2), Timestamp::UNIX_EPOCH, &hit("b"), (1, &[]));
         evidence.forget(&net(1));
         assert_eq!(evidence.take(&jail, net(1)), Clues::default());
         assert_eq!(evidence.take(&jail, net(2)).lines.len(), 1);
@@ -194,7 +197,7 @@ mod tests {
         let jail = "a".parse().unwrap();
         let line = hit(&"x".repeat(5_000));
         for n in 0..60_000 {
-            evidence.note(&jail, net(n), Timestamp::UNIX_EPOCH, &line, (1, None));
+            evidence.note(&jail, net(n), Timestamp::UNIX_EPOCH, &line, (1, &[]));
             assert!(evidence.bytes <= MAX_BYTES + 4_096);
         }
         let kept = evidence.young.len() + evidence.old.len();

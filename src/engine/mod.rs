@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod alarms;
+mod answered;
 mod apache_ports;
 mod client_naming;
 mod commands;

@@ -29,6 +29,10 @@ pub enum Outcome {
     },
     /// A failregex matches, and so does this ignoreregex, from 1.
     Ignored(u32),
+    /// The filter matches or ignores it, and so does this `[[except]]` of the jail, from 1.
+    Excepted(u32),
+    /// No hit: a `[[clear]]` of a native filter matches, this one.
+    Success(u32),
     /// No failregex matches, or its `<F-NOFAIL>` says that this is no failure.
     Miss,
 }

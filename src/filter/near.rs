@@ -90,7 +90,7 @@ impl Filter {
             None => Some(text),
         };
         match outcome {
-            Outcome::Match { .. } | Outcome::Ignored(_) => None,
+            Outcome::Match { .. } | Outcome::Ignored(_) | Outcome::Excepted(_) => None,
             Outcome::Spoof { pattern } => {
                 let found = self.fail.iter().find(|fail| fail.number == pattern);
                 let named = found.zip(content).and_then(|(fail, text)| fail.named(text));
@@ -99,7 +99,7 @@ impl Filter {
                 Some(Reason::Spoof { pattern, named })
             }
             Outcome::Miss if self.limits_hit() > before => Some(Reason::Limit),
-            Outcome::Miss => {
+            Outcome::Success(_) | Outcome::Miss => {
                 let Some(content) = content else {
                     let mut tries = MOST_TRIES;
                     let prefix = self.prefix.as_ref();

@@ -98,6 +98,15 @@ impl Jails {
         }
     }
 
+    /// A success of a client clears what a jail counts of it; returns the counter, if there is one.
+    pub fn succeed(&mut self, jail: &JailName, client: IpAddr, exempt: &Exempt) -> Option<IpNet> {
+        let (index, settings) = self.settings_of(jail)?;
+        let key = (index, exempt.target(&settings, unmap(client)));
+        let counts = !self.counters.hits(&key).is_empty();
+        self.counters.reset(&key);
+        counts.then_some(key.1)
+    }
+
     /// Counts one hit for one jail.
     fn count(
         &mut self,

@@ -36,6 +36,7 @@ fn jail() -> Jail {
         vhost: vec![],
         not_vhost: vec![],
         trap: vec![],
+        except: String::new(),
         increment: None,
         hooks: crate::config::Hooks::default(),
     }

@@ -358,7 +358,7 @@ impl Matching {
     ) {
         let bytes = block.bytes.get(run.clone()).unwrap_or_default();
         done.tally.spoofed += result.spoofed;
-        done.tally.hits += result.hits.len() as u64;
+        done.tally.hits += result.hits.iter().filter(|hit| hit.counts()).count() as u64;
         done.good.extend(result.good);
         done.clients.extend(result.clients);
         done.hits.extend(result.hits.into_iter().map(|hit| LineHit {
@@ -368,6 +368,7 @@ impl Matching {
             peer: hit.peer,
             vhost: hit.vhost,
             source: hit.source,
+            answered: hit.answered,
             jails: hit.jails,
             config: active.hash.clone(),
             evidence: display(bytes.get(hit.line).unwrap_or_default(), EVIDENCE),

@@ -366,6 +366,7 @@ mod tests {
                 peer: None,
                 vhost: None,
                 source: ClientSource::Port,
+                answered: false,
                 jails: Vec::new(),
                 config: String::new(),
                 evidence: "x".repeat(300),

@@ -57,6 +57,7 @@ impl Examine for Bad {
                     client: CLIENT,
                     peer: None,
                     vhost: None,
+                    answered: false,
                     source: ClientSource::Port,
                     jails: vec![("test".to_owned().try_into().unwrap(), 1, 1)],
                 });

@@ -116,6 +116,20 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
+    /// Whether Apache answered with status 200, and the path names more than a site's front page,
+    /// which answers whatever the query is.
+    pub fn is_answered(&self) -> bool {
+        let target = self
+            .request
+            .unwrap_or_default()
+            .split(|b| *b == b' ')
+            .nth(1);
+        let path = target.and_then(|target| target.split(|b| *b == b'?').next());
+        let name = path.and_then(|path| path.rsplit(|b| *b == b'/').next());
+        let name = name.unwrap_or_default();
+        self.status == Some(200) && !name.is_empty() && !name.starts_with(b"index.")
+    }
+
     /// How the line shows whether its client is the peer of the connection.
     pub fn client_source(&self) -> ClientSource {
         let client = self.client.map(|client| client.addr);
@@ -124,6 +138,35 @@ impl Record<'_> {
             (Some(_), _) | (None, Some(0)) => ClientSource::Header,
             (None, Some(_)) => ClientSource::Port,
             (None, None) => ClientSource::Unsaid,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_front_page_answers_whatever_the_query_is() {
+        for (request, status, expected) in [
+            ("GET /.env HTTP/1.1", 200, true),
+            (
+                "GET /a/download.php?file=../../etc/passwd HTTP/1.1",
+                200,
+                true,
+            ),
+            ("POST /cgi-bin/.%2e/.%2e/bin/sh HTTP/1.1", 200, true),
+            ("GET /.env HTTP/1.1", 403, false),
+            ("GET /.env HTTP/1.1", 304, false),
+            ("GET /?file=../../etc/passwd HTTP/1.1", 200, false),
+            ("GET /blog/index.php?file=/etc/passwd HTTP/1.1", 200, false),
+            ("-", 200, false),
+        ] {
+            let line =
+                format!("192.0.2.9 - - [22/Nov/2026:11:00:32 +0000] \"{request}\" {status} 1");
+            let parser = crate::record::Parser::new(Kind::Access, "common").unwrap();
+            let record = parser.parse(line.as_bytes()).unwrap();
+            assert_eq!(record.is_answered(), expected, "{line}");
         }
     }
 }

@@ -12,6 +12,7 @@ use super::numbers::{signed, timestamp};
 use super::read::{self, Reading};
 use super::read_only::ReadOnly;
 use crate::config::JailName;
+use crate::filter::rules::ANSWERED;
 use crate::jail::{Ban, BanId, Counted, Now, overlap};
 
 /// Bans returned at most: the active ones, then the latest.
@@ -39,6 +40,8 @@ pub struct PastBan {
     pub ban: Ban,
     /// When it ended, and the word of the [`crate::jail::End`]; `None`: it is active.
     pub ended: Option<(Timestamp, String)>,
+    /// Apache answered 200 to an attack that led to it.
+    pub answered: bool,
     /// The lines that led to it, as far as they were kept, escaped.
     pub lines: Vec<(Timestamp, String)>,
 }
@@ -94,8 +97,10 @@ fn bans(reading: &Reading<'_>, net: &IpNet) -> rusqlite::Result<Vec<PastBan>> {
         if let Some(ban) = read::ban_of(reading, row)? {
             let ended: Option<i64> = row.get("ended")?;
             let why: Option<String> = row.get("end")?;
+            let classes: String = row.get("classes")?;
             bans.push(PastBan {
                 ended: ended.map(|at| (timestamp(at), why.unwrap_or_default())),
+                answered: classes.contains(ANSWERED),
                 lines: evidence(connection, ban.id)?,
                 ban,
             });

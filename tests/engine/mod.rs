@@ -323,6 +323,7 @@ fn hit(offset: u64, client: &str, jails: &[&str]) -> LineHit {
         peer: None,
         vhost: None,
         source: ClientSource::Port,
+        answered: false,
         jails: jails
             .iter()
             .map(|jail| (jail.parse().unwrap(), 1, 1))

@@ -42,6 +42,92 @@ fn a_ban_is_shown_with_the_rule_and_the_request() {
 }
 
 #[test]
+fn an_attack_that_was_answered_with_200_is_an_alarm() {
+    let mut lab = Lab::new();
+    let filter = "class = \"secrets\"\n[[match]]\nconfidence = \"certain\"\npath = '/\\.env$'\n";
+    std::fs::write(lab.path("filters.d/secrets.toml"), filter).unwrap();
+    lab.configure("[jails.secrets]\nlog = \"error\"\nmaxretry = 10\n");
+    lab.start();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let attack = |offset, client: &str, answered| LineHit {
+        answered,
+        jails: vec![("secrets".parse().unwrap(), 1, 10)],
+        evidence: format!("{client} GET /.env"),
+        ..hit(offset, client, &[])
+    };
+    let hits = vec![
+        attack(1, "203.0.113.8", false),
+        attack(2, "203.0.113.9", true),
+        attack(3, "203.0.113.10", true),
+    ];
+    worker.send(&Request::Hits(hits)).unwrap();
+    worker.ack().unwrap();
+    let alarm = "(secrets: 203.0.113.9 GET /.env)";
+    until("status has the alarm", || {
+        lab.say(&["status"]).1.replace("\n  ", " ").contains(alarm)
+    });
+    let log = std::fs::read_to_string(lab.path("pipeban.log")).unwrap();
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("status 200"))
+        .collect();
+    assert!(lines.len() == 1 && lines[0].contains(alarm), "{log}");
+    for (client, answered) in [("203.0.113.8", false), ("203.0.113.9", true)] {
+        let (_, text) = lab.say(&["explain", client]);
+        let says = text.contains("answered one of its attacks with status 200");
+        assert_eq!(says, answered, "{text}");
+    }
+    let (_, text) = lab.say(&["report", "--format", "csv"]);
+    let classes: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains("answered-200"))
+        .collect();
+    assert_eq!(classes.len(), 2, "{text}");
+}
+
+#[test]
+fn a_success_clears_the_counts_of_every_jail_of_its_class() {
+    let mut lab = Lab::new();
+    let filter = |class: &str| {
+        format!("class = \"{class}\"\n[[match]]\npath = '/a'\n[[clear]]\npath = '/b'\n")
+    };
+    let mut jails = String::new();
+    for (name, class) in [("one", "login"), ("two", "login"), ("three", "other")] {
+        std::fs::write(lab.path(&format!("filters.d/{name}.toml")), filter(class)).unwrap();
+        jails += &format!("[jails.{name}]\nlog = \"error\"\nmaxretry = 3\n");
+    }
+    lab.configure(&jails);
+    lab.start();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let failed = |lab: &Lab| {
+        ["one", "two", "three"].map(|jail| lab.jail(jail)["currently_failed"].as_u64().unwrap())
+    };
+    let success = LineHit {
+        jails: vec![("one".parse().unwrap(), 2, 0)],
+        ..hit(3, "203.0.113.9", &[])
+    };
+    let all = ["one", "two", "three"];
+    for (hit, expected) in [
+        (hit(1, "203.0.113.9", &all), [1, 1, 1]),
+        (hit(2, "203.0.113.8", &all), [2, 2, 2]),
+        (success, [1, 1, 2]),
+    ] {
+        worker.send(&Request::Hits(vec![hit])).unwrap();
+        worker.ack().unwrap();
+        assert_eq!(failed(&lab), expected);
+    }
+    // What is cleared stays cleared, and what counts counts.
+    lab.kill();
+    lab.start();
+    assert_eq!(failed(&lab), [1, 1, 2]);
+    let (_, text) = lab.say(&["explain", "203.0.113.9"]);
+    assert!(
+        text.contains("`three`") && !text.contains("`one`"),
+        "{text}"
+    );
+}
+
+#[test]
 fn of_many_bans_the_newest_are_shown_and_all_and_json_have_every_one() {
     let lab = Lab::started();
     ban(&lab, 2_345);

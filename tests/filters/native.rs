@@ -13,7 +13,7 @@ fn bans(config: &str, filters: &[(&str, &str)], lines: &[String]) -> Vec<(String
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
     std::fs::create_dir(directory.path().join("filters.d")).unwrap();
     for (name, text) in filters {
-        write(&format!("filters.d/{name}.toml"), text);
+        write(&format!("filters.d/{name}"), text);
     }
     write("p.toml", config);
     write("log", &(lines.join("\n") + "\n"));
@@ -107,7 +107,11 @@ fn distinct_except_and_spoofable_do_what_the_manual_says() {
         ("203.0.113.4", "page", 3600),
         ("203.0.113.5", "page", 14_400),
     ];
-    let found = bans(config, &[("sweep", sweep), ("page", page)], &lines);
+    let found = bans(
+        config,
+        &[("sweep.toml", sweep), ("page.toml", page)],
+        &lines,
+    );
     let expected = expected.map(|(client, jail, length)| (client.into(), jail.into(), length));
     assert_eq!(found, expected);
 }
@@ -125,6 +129,95 @@ fn one_request_for_a_trap_is_a_ban() {
     let found = bans(config, &[], &lines);
     let expected = ["203.0.113.3", "203.0.113.4"].map(|c| (c.into(), "trap".into(), 3600));
     assert_eq!(found, expected);
+}
+
+#[test]
+fn an_except_of_a_jail_spares_lines_whatever_its_filter() {
+    let fail2ban = r#"[Definition]
+failregex = ^<HOST> \S+ \S+ \[\] "\S+ /(?:page|trap)
+"#;
+    let jails = |except: &str| {
+        let jail = |name: &str, what: &str| {
+            format!("[jails.{name}]\nlog = \"access\"\nmaxretry = 1\n{what}\n{except}")
+        };
+        [
+            "[paths]\nshare = \"/nonexistent\"\n".to_owned(),
+            jail("conf", "filter = \"conf\"").replace("NAME", "conf"),
+            jail("native", "filter = \"native\"").replace("NAME", "native"),
+            jail("trap", "trap = [\"/trap/\"]").replace("NAME", "trap"),
+            "[jails.whole]\nlog = \"access\"\nfilter = \"native\"\nmaxretry = 9\n".to_owned(),
+        ]
+        .concat()
+    };
+    let filters = [
+        ("conf.conf", fail2ban),
+        ("native.toml", "[[match]]\npath = '^/(?:page|trap)'\n"),
+    ];
+    let mut lines = Vec::new();
+    for n in 0..9 {
+        lines.push(request("203.0.113.1", n, "GET /page?monitor=1", 200));
+        lines.push(request("203.0.113.2", n, "GET /trap/internal", 404));
+    }
+    let except = "[[jails.NAME.except]]\nquery = '^monitor='\nstatus = 200\n\
+                  [[jails.NAME.except]]\npath = { suffix = [\"/INTERNAL\"] }\nnot = { user_agent = \
+                  'sqlmap' }\n";
+    let names = |found: Vec<(String, String, i64)>| {
+        let mut names: Vec<_> = found
+            .into_iter()
+            .map(|(host, jail, _)| (host, jail))
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+            .into_iter()
+            .map(|(host, jail)| format!("{host} {jail}"))
+            .collect::<Vec<_>>()
+    };
+    let all = [
+        "203.0.113.1 conf",
+        "203.0.113.1 native",
+        "203.0.113.1 whole",
+        "203.0.113.2 conf",
+        "203.0.113.2 native",
+        "203.0.113.2 trap",
+        "203.0.113.2 whole",
+    ];
+    assert_eq!(names(bans(&jails(""), &filters, &lines)), all);
+    let spared = names(bans(&jails(except), &filters, &lines));
+    assert_eq!(spared, ["203.0.113.1 whole", "203.0.113.2 whole"]);
+    let sqlmap: Vec<String> = lines
+        .iter()
+        .map(|l| l.replace("Mozilla/5.0", "sqlmap"))
+        .collect();
+    let spared = names(bans(&jails(except), &filters, &sqlmap));
+    assert_eq!(spared, [&all[2..3], &all[3..]].concat());
+}
+
+#[test]
+fn the_right_password_clears_the_wrong_ones_but_not_again_and_again() {
+    let mut lines = Vec::new();
+    for n in 0..30 {
+        let basic = |client, status| {
+            let line = request(client, n * 10, "GET /private/", status);
+            line.replacen("- -", "- admin", 1)
+        };
+        // Wrong eight times, then right.
+        let wrong = n % 9 != 8;
+        if n < 18 {
+            lines.push(basic("203.0.113.1", if wrong { 401 } else { 200 }));
+            let status = if wrong { 200 } else { 302 };
+            lines.push(request("203.0.113.2", n * 10, "POST /wp-login.php", status));
+        }
+        // The same as often as it likes.
+        lines.push(basic("203.0.113.3", if wrong { 401 } else { 200 }));
+        // Right only for another client.
+        lines.push(basic("203.0.113.4", 401));
+        lines.push(basic("203.0.113.5", 200));
+    }
+    let found = bans(&shipped(), &[], &lines);
+    let mut clients: Vec<_> = found.iter().map(|(client, ..)| client.as_str()).collect();
+    clients.sort_unstable();
+    assert_eq!(clients, ["203.0.113.3", "203.0.113.4"], "{found:?}");
 }
 
 #[test]

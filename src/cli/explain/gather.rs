@@ -261,13 +261,18 @@ fn bans(facts: &mut Facts, known: Option<&Known>, past: &Past, now: Now) {
     let (ended, mut active): (Vec<_>, Vec<_>) = stored.partition(|ban| ban.ended.is_some());
     facts.past = ended;
     if let Some(known) = known {
-        let lines = |id: &str| {
+        let stored = |id: &str| {
             let stored = active.iter().find(|ban| ban.id == id);
-            stored.map(|ban| ban.lines.clone()).unwrap_or_default()
+            let stored = stored.map(|ban| (ban.lines.clone(), ban.answered));
+            stored.unwrap_or_default()
         };
-        let of_engine = known.bans.iter().map(|ban| BanFact {
-            lines: lines(&ban.id),
-            ..known_ban(ban)
+        let of_engine = known.bans.iter().map(|ban| {
+            let (lines, answered) = stored(&ban.id);
+            BanFact {
+                lines,
+                answered,
+                ..known_ban(ban)
+            }
         });
         active = of_engine.collect();
     }
@@ -302,6 +307,7 @@ fn stored_ban(past: &PastBan, now: Now) -> BanFact {
         behind: ban.mode.proxy(),
         ended: past.ended.clone(),
         lines: past.lines.clone(),
+        answered: past.answered,
         in_force: None,
         ufw: None,
         backends: Vec::new(),
@@ -325,6 +331,7 @@ fn known_ban(ban: &KnownBan) -> BanFact {
         behind: ban.behind,
         ended: None,
         lines: Vec::new(),
+        answered: false,
         in_force: ban.in_force,
         ufw: ban.ufw.clone(),
         backends: Vec::new(),

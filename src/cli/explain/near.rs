@@ -144,7 +144,7 @@ impl<'a> Misses<'a> {
         facts.sort_by_key(|fact| match fact.why {
             Why::Spoof { .. } => 0,
             Why::Vhost { .. } => 1,
-            Why::IgnoreRegex { .. } => 2,
+            Why::Ignored { .. } => 2,
             Why::NotReloaded { .. } => 3,
             Why::Disabled { .. } => 4,
             Why::OtherLog { .. } => 5,
@@ -249,8 +249,12 @@ fn of_enabled(tester: &Tester, line: &[u8], client: Option<IpAddr>) -> Option<Wh
     found.outcomes.iter().find_map(|(index, outcome)| {
         let jail = tester.rules.get(*index)?.jail.clone()?;
         Some(match outcome {
-            Outcome::Ignored(number) => Why::IgnoreRegex {
+            Outcome::Ignored(number) | Outcome::Excepted(number) => Why::Ignored {
                 jail,
+                by: match outcome {
+                    Outcome::Excepted(_) => "`[[except]]`",
+                    _ => "ignoreregex",
+                },
                 number: *number,
             },
             Outcome::Spoof { .. } => {
@@ -269,7 +273,7 @@ fn of_enabled(tester: &Tester, line: &[u8], client: Option<IpAddr>) -> Option<Wh
                 client,
                 named: None,
             },
-            Outcome::Match { .. } | Outcome::Miss => return None,
+            Outcome::Match { .. } | Outcome::Success(_) | Outcome::Miss => return None,
         })
     })
 }

@@ -238,6 +238,12 @@ impl Timeline {
         now: Now,
         sink: &mut Sink<'_>,
     ) {
+        if weight == 0 {
+            for jail in self.config.cleared(jail, pattern) {
+                self.jails.succeed(jail, hit.client, &self.exempt);
+            }
+            return;
+        }
         let rule = self.config.rule(jail, pattern);
         let observed = jail::Hit {
             jail,
@@ -289,7 +295,7 @@ impl Timeline {
         }
         counts.lines += found.lines;
         counts.unparsed += found.unparsed;
-        counts.hits += found.hits.len() as u64;
+        counts.hits += found.hits.iter().filter(|hit| hit.counts()).count() as u64;
     }
 }
 

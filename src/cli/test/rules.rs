@@ -29,6 +29,7 @@ pub(in crate::cli) struct TestRule {
     pub(super) ignoreip: Vec<IpNet>,
     pub(in crate::cli) vhost: Vec<String>,
     pub(in crate::cli) not_vhost: Vec<String>,
+    pub(in crate::cli) except: String,
 }
 
 impl TestRule {
@@ -83,6 +84,7 @@ pub(in crate::cli) fn rule(
         ignoreip: of_jail.map_or_else(Vec::new, ignored),
         vhost: of_jail.map_or_else(Vec::new, |jail| jail.vhost.clone()),
         not_vhost: of_jail.map_or_else(Vec::new, |jail| jail.not_vhost.clone()),
+        except: of_jail.map_or_else(String::new, |jail| jail.except.clone()),
     })
 }
 

@@ -118,7 +118,7 @@ impl Summary<'_> {
             match (ignored, hits) {
                 (Ignored::Regex(number), hits) => count(hits.map(|h| &mut h.ignore), *number),
                 (Ignored::Address(..), Some(hits)) => hits.address += 1,
-                (Ignored::Address(..), None) => {}
+                (Ignored::Address(..), None) | (Ignored::Except(_), _) => {}
             }
         }
         let show = self.show.iter().any(|show| shows(*show, tested.verdict));

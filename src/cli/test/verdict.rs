@@ -58,6 +58,8 @@ pub(in crate::cli) struct TestedLine {
 pub(in crate::cli) enum Ignored {
     /// The ignoreregex of this number.
     Regex(u32),
+    /// The jail's `[[except]]` of this number.
+    Except(u32),
     /// This network of the jail's ignoreip, and the client in it.
     Address(IpNet, IpAddr),
 }
@@ -96,6 +98,7 @@ impl Tester {
                 definition: &rule.definition,
                 vhost: &rule.vhost,
                 not_vhost: &rule.not_vhost,
+                except: &rule.except,
                 // It counts nothing.
                 findtime: Duration::ZERO,
             })
@@ -200,7 +203,11 @@ impl TestedLine {
                 self.ignored.push((index, Ignored::Regex(number)));
                 Verdict::Ignored
             }
-            Outcome::Miss => Verdict::Miss,
+            Outcome::Excepted(number) => {
+                self.ignored.push((index, Ignored::Except(number)));
+                Verdict::Ignored
+            }
+            Outcome::Success(_) | Outcome::Miss => Verdict::Miss,
         }
     }
 }

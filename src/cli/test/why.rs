@@ -146,6 +146,9 @@ fn text_of(rule: &TestRule, tester: &Tester, line: &[u8], cause: &Cause) -> Stri
             let text = pattern(*number, &rule.definition.ignoreregex);
             format!("it matches, but so does ignoreregex {text}")
         }
+        Cause::Ignored(Ignored::Except(number)) => {
+            format!("it matches, but so does `[[except]]` {number} of the jail")
+        }
         Cause::Filter(Reason::Spoof { pattern, named }) => {
             let named = named
                 .as_ref()

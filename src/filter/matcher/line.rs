@@ -4,7 +4,7 @@ use super::candidates::Candidates;
 use super::trust::quotes_a_client;
 use super::{Entry, InputKind, LineResult, Matcher, RuleEntry, raw};
 use crate::filter::compile::Outcome;
-use crate::filter::rules;
+use crate::filter::rules::{self, Scratch};
 use crate::filter::subject::Views;
 use crate::record::{Kind, Parser, Record};
 
@@ -123,6 +123,12 @@ impl Matcher {
             };
             outcomes.extend(self.outcomes(candidates, wants, examine));
             outcomes.sort_by_key(|(rule, _)| *rule);
+        }
+        if !outcomes.is_empty() && !self.excepts.is_empty() {
+            for hit in self.excepts.evaluate(record, &mut Scratch::default()) {
+                let of_jail = outcomes.iter_mut().filter(|(rule, _)| *rule == hit.filter);
+                of_jail.for_each(|(_, outcome)| *outcome = Outcome::Excepted(hit.rule));
+            }
         }
         outcomes
     }

@@ -12,16 +12,16 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::compile::{Filter, Outcome};
 use super::definition::{Definition, PatternAt};
 use super::near::Reason;
-use super::rules::{RuleSet, Scratch};
+use super::rules::{self, RuleSet, Scratch};
 use super::subject::{Subject, Views};
 use crate::jail_name::JailName;
-use crate::record::time::Stamp;
 use crate::record::{Kind, Parser, Record, display, time};
 use candidates::{Candidates, Owner};
 use costs::Costs;
@@ -56,6 +56,8 @@ pub struct Rule<'d> {
     pub vhost: &'d [String],
     /// Virtual hosts that are left out.
     pub not_vhost: &'d [String],
+    /// The jail's `[[except]]`, see [`crate::config::Jail`].
+    pub except: &'d str,
     /// For how long a text counts once, in rules with `distinct`.
     pub findtime: Duration,
 }
@@ -85,6 +87,8 @@ pub struct Matcher {
     costs: Costs,
     /// The rules of all native filters; a filter is its index in `filters`.
     native: RuleSet,
+    /// The `[[except]]` of jails; a jail is its index in `rules`.
+    excepts: RuleSet,
     /// What is kept between blocks, for each thread at work.
     scratches: Mutex<Vec<Buffers>>,
     /// Filters with patterns that look around or back.
@@ -153,6 +157,13 @@ impl Matcher {
                 findtime: rule.findtime,
             });
         }
+        let excepts: Vec<_> = (0..)
+            .zip(rules)
+            .map(|(jail, rule): (usize, _)| {
+                let of_jail = rules::excepts(Path::new(&format!("[jail {jail}]")), rule.except);
+                Vec::from_iter(of_jail.ok())
+            })
+            .collect();
         let texts = filters.iter().flat_map(|entry| {
             let numbers = entry.first..;
             numbers
@@ -177,6 +188,7 @@ impl Matcher {
             trust: Trust::default(),
             costs: Costs::default(),
             native: RuleSet::of(definitions),
+            excepts: RuleSet::compile(&excepts),
             scratches: Mutex::default(),
         }
     }
@@ -351,12 +363,21 @@ impl Matcher {
                 ) => {
                     let at = (rule.filter, *pattern);
                     let repeated = client.is_some_and(|(record, client)| {
-                        let period = |stamp: Stamp| stamp.period(rule.findtime);
-                        let jail = (*index, record.stamp.map_or(0, period));
+                        self.native.fails(*index, client.addr);
+                        let jail = (*index, rule.period(record));
                         self.native.is_repeated(at, jail, client.addr, record)
                     });
                     if !repeated {
                         jails.push((jail.clone(), *pattern, *weight));
+                    }
+                }
+                (Outcome::Success(pattern), Some((rule, jail))) => {
+                    let clears = client.is_some_and(|(record, client)| {
+                        let jail = (*index, rule.period(record));
+                        self.native.clears(jail, client.addr)
+                    });
+                    if clears {
+                        jails.push((jail.clone(), *pattern, 0));
                     }
                 }
                 (Outcome::Spoof { .. }, _) => spoofed = true,
@@ -371,6 +392,7 @@ impl Matcher {
         if is_access && result.clients.last() != Some(&client.addr) {
             result.clients.push(client.addr);
         }
+        let counts = jails.iter().any(|(.., weight)| *weight > 0);
         if !jails.is_empty() {
             result.hits.push(Hit {
                 line: range,
@@ -378,9 +400,14 @@ impl Matcher {
                 peer: record.peer.filter(|peer| *peer != client.addr),
                 vhost: record.vhost.map(|name| display(name, LONGEST_NAME)),
                 source: record.client_source(),
+                answered: record.is_answered(),
                 jails,
             });
-        } else if spoofed {
+        }
+        if counts {
+            return;
+        }
+        if spoofed {
             result.spoofed += 1;
         } else if matches!(record.status, Some(200..=399)) {
             let mut hasher = DefaultHasher::new();
@@ -407,6 +434,11 @@ impl Buffers {
 }
 
 impl RuleEntry {
+    /// The number of the period, as long as `findtime`, in which a record is.
+    fn period(&self, record: &Record<'_>) -> i64 {
+        record.stamp.map_or(0, |stamp| stamp.period(self.findtime))
+    }
+
     fn wants(&self, record: &Record<'_>) -> bool {
         let named = |patterns: &[String]| {
             let name = record.vhost.unwrap_or_default();

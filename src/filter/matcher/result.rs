@@ -52,7 +52,10 @@ pub struct Hit {
     pub vhost: Option<String>,
     /// How the line shows whether the client is the peer.
     pub source: ClientSource,
-    /// Jails that matched, each with the number of its pattern, from 1, and what the hit counts.
+    /// See [`Record::is_answered`].
+    pub answered: bool,
+    /// Jails that matched, each with the number of its pattern, from 1, and what the hit counts; 0: a
+    /// success, which clears the client's count.
     pub jails: Vec<(JailName, u32, u32)>,
 }
 
@@ -68,6 +71,13 @@ pub struct LineResult<'l> {
     pub torn: bool,
     /// The outcome of each rule (from 0) whose filter does not miss.
     pub outcomes: Vec<(usize, Outcome)>,
+}
+
+impl Hit {
+    /// Whether it counts anything.
+    pub fn counts(&self) -> bool {
+        self.jails.iter().any(|(.., weight)| *weight > 0)
+    }
 }
 
 impl LineResult<'_> {

@@ -43,6 +43,7 @@ impl Jails {
                 definition: &self.filters[filter],
                 vhost,
                 not_vhost,
+                except: "",
                 findtime: Duration::from_secs(600),
             })
             .collect();
@@ -317,15 +318,18 @@ fn naive(
                 .iter()
                 .map(|text| filters[filter.as_str()].examine(text));
             let rank = |outcome: &Outcome| match outcome {
-                Outcome::Ignored(_) => 0,
+                Outcome::Ignored(_) | Outcome::Excepted(_) => 0,
                 Outcome::Match { .. } => 1,
                 Outcome::Spoof { .. } => 2,
-                Outcome::Miss => 3,
+                Outcome::Success(_) | Outcome::Miss => 3,
             };
             match outcomes.min_by_key(rank).unwrap() {
                 Outcome::Match { pattern, .. } => hit.push((name.clone(), pattern, 1)),
                 Outcome::Spoof { .. } => spoofed = true,
-                Outcome::Ignored(_) | Outcome::Miss => {}
+                Outcome::Ignored(_)
+                | Outcome::Excepted(_)
+                | Outcome::Success(_)
+                | Outcome::Miss => {}
             }
         }
         let client = record.client.unwrap().addr;
@@ -341,6 +345,7 @@ fn naive(
                     .vhost
                     .map(|name| String::from_utf8_lossy(name).into_owned()),
                 source: record.client_source(),
+                answered: record.is_answered(),
                 jails: hit,
             });
         } else if spoofed {
@@ -567,6 +572,7 @@ fn one_line_has_the_same_result_as_in_a_block() {
         definition: &error,
         vhost: &[],
         not_vhost: &[],
+        except: "",
         findtime: Duration::ZERO,
     };
     let quoted = b"[Sun Nov 22 11:00:33.366318 2026] [cgid:error] [pid 1:tid 7] [client 192.0.2.1:5] AH01215: [client 192.0.2.1:5] bad";
@@ -593,5 +599,50 @@ fn one_line_has_the_same_result_as_in_a_block() {
                 }
             )]
         );
+    }
+}
+
+#[test]
+fn a_success_clears_only_after_a_failure_and_once_in_a_period() {
+    let mut login = definition(&[], &[]);
+    login.native = vec![crate::filter::definition::RuleText {
+        file: "login.toml".into(),
+        text: "[[match]]\nstatus = 401\n[[clear]]\nstatus = [200, 302]\n".into(),
+    }];
+    let rule = Rule {
+        jail: Some("login".parse().unwrap()),
+        filter: "login",
+        definition: &login,
+        vhost: &[],
+        not_vhost: &[],
+        except: "",
+        findtime: Duration::from_secs(600),
+    };
+    let parser = Parser::new(Kind::Access, "auto").unwrap();
+    let matcher = Matcher::new(&[rule], InputKind::Apache(Kind::Access, parser));
+    for (time, client, status, expected, good) in [
+        ("11:00", 1, 200, None, true),
+        ("11:00", 1, 401, Some(1), false),
+        ("11:00", 2, 302, None, true),
+        ("11:01", 1, 302, Some(0), true),
+        ("11:01", 1, 302, None, true),
+        ("11:02", 1, 401, Some(1), false),
+        ("11:03", 1, 302, None, true),
+        ("11:11", 1, 401, Some(1), false),
+        ("11:12", 1, 302, Some(0), true),
+    ] {
+        let line = format!(
+            "192.0.2.{client} - - [22/Nov/2026:{time}:32 +0000] \"GET / HTTP/1.1\" {status} 1 \"-\" \"x\"\n"
+        );
+        let result = matcher.examine(line.as_bytes());
+        let weight = result.hits.first().map(|hit| hit.jails[0].2);
+        assert_eq!((weight, result.good.len() == 1), (expected, good), "{line}");
+        let counts = result.hits.first().is_some_and(Hit::counts);
+        assert_eq!(counts, expected == Some(1), "{line}");
+        let success = matches!(
+            matcher.examine_line(line.trim_end().as_bytes()).outcomes[..],
+            [(0, Outcome::Success(2))]
+        );
+        assert_eq!(success, status != 401, "{line}");
     }
 }

@@ -30,9 +30,11 @@ struct File {
     matches: Vec<Spanned<Match>>,
     #[serde(default)]
     except: Vec<Spanned<Match>>,
+    #[serde(default)]
+    clear: Vec<Spanned<Match>>,
 }
 
-/// `[[match]]` or `[[except]]`, and what may not hold: `[match.not]`.
+/// `[[match]]`, `[[except]]` or `[[clear]]`, and what may not hold: `[match.not]`.
 #[derive(Deserialize)]
 #[serde(
     deny_unknown_fields,
@@ -150,6 +152,36 @@ pub(super) fn regex(pattern: &str, most: usize) -> Result<Regex, regex::Error> {
 /// # Errors
 /// What is wrong, with its line and column.
 pub fn read(file: &Path, text: &str) -> Result<Rules, Vec<Problem>> {
+    read_text(file, text, |file, reader| {
+        if file.matches.is_empty() && file.include.is_empty() {
+            reader.problem(0..0, "the filter has no `[[match]]` and no `include`");
+        }
+    })
+}
+
+/// Reads the `[[except]]` of a jail, which have no samples.
+///
+/// # Errors
+/// What is wrong, with its line and column.
+pub fn excepts(file: &Path, text: &str) -> Result<Rules, Vec<Problem>> {
+    read_text(file, text, |file, reader| {
+        for item in &file.except {
+            let found = item.get_ref();
+            if !(found.hit.0.is_empty() && found.miss.0.is_empty()) {
+                reader.problem(
+                    item.span(),
+                    "only a filter has samples: delete `hit` and `miss`",
+                );
+            }
+        }
+    })
+}
+
+fn read_text(
+    file: &Path,
+    text: &str,
+    check: impl Fn(&File, &mut Reader<'_>),
+) -> Result<Rules, Vec<Problem>> {
     let mut reader = Reader {
         file: file.to_owned(),
         text,
@@ -173,15 +205,14 @@ pub fn read(file: &Path, text: &str) -> Result<Rules, Vec<Problem>> {
             }]);
         }
     };
-    if parsed.matches.is_empty() && parsed.include.is_empty() {
-        reader.problem(0..0, "the filter has no `[[match]]` and no `include`");
-    }
+    check(&parsed, &mut reader);
     let mut rules = Vec::new();
-    for item in &parsed.matches {
-        rules.push(reader.rule(&parsed, item, false));
-    }
-    for item in &parsed.except {
-        rules.push(reader.rule(&parsed, item, true));
+    for (items, table) in [
+        (&parsed.matches, "match"),
+        (&parsed.clear, "clear"),
+        (&parsed.except, "except"),
+    ] {
+        rules.extend(items.iter().map(|item| reader.rule(&parsed, item, table)));
     }
     let include = parsed.include.iter();
     let include = include.map(|name| (name.get_ref().clone(), reader.place(name.span())));
@@ -223,18 +254,16 @@ impl Reader<'_> {
         });
     }
 
-    fn rule(&mut self, file: &File, item: &Spanned<Match>, excepts: bool) -> Rule {
+    fn rule(&mut self, file: &File, item: &Spanned<Match>, table: &str) -> Rule {
         let found = item.get_ref();
         let states = found.class.is_some()
             || found.confidence.is_some()
             || found.spoofable.is_some()
             || found.weight.is_some()
             || found.distinct.is_some();
-        if excepts && states {
-            self.problem(
-                item.span(),
-                "`[[except]]` holds conditions and samples only",
-            );
+        if table != "match" && states {
+            let message = format!("`[[{table}]]` holds conditions and samples only");
+            self.problem(item.span(), message);
         }
         let mut conditions = Vec::new();
         self.log = file.log;
@@ -254,7 +283,6 @@ impl Reader<'_> {
             self.conditions(inside, true, &mut conditions);
         }
         if conditions.iter().all(|condition| condition.negated) {
-            let table = if excepts { "except" } else { "match" };
             let message = format!("`[[{table}]]` needs a condition besides `not`");
             self.problem(item.span(), message);
         }
@@ -294,11 +322,12 @@ impl Reader<'_> {
             confidence: stated.unwrap_or(Confidence::Likely),
             spoofable: found.spoofable.unwrap_or(file.spoofable),
             weight: match weight {
+                _ if table == "clear" => 0,
                 Some(weight) => *weight.get_ref(),
                 None => stated.map_or(1, Confidence::weight),
             },
             distinct: distinct.map(|field| *field.get_ref()),
-            excepts,
+            excepts: table == "except",
             samples: hit.chain(miss).collect(),
             conditions,
         }

@@ -14,7 +14,7 @@ mod set;
 
 use std::path::{Path, PathBuf};
 
-pub use file::read;
+pub use file::{excepts, read};
 pub use near::{RuleNear, Unmet};
 pub use rule::{Confidence, Rule, Rules, Sample};
 pub use scratch::Scratch;
@@ -25,6 +25,9 @@ use super::definition::{Definition, PatternText, RuleText};
 use super::fail2ban::FilterFiles;
 use crate::problem::Problem;
 use crate::record::{Kind, Record};
+
+/// The word beside the class of an attack that Apache answered with status 200.
+pub const ANSWERED: &str = "answered-200";
 
 /// The hit of a filter that counts most; an `[[except]]` above all.
 fn strongest(hits: &[RuleHit], filter: usize) -> Option<RuleHit> {
@@ -39,6 +42,7 @@ fn strongest(hits: &[RuleHit], filter: usize) -> Option<RuleHit> {
 pub(super) fn outcome(hits: &[RuleHit], filter: usize, record: &Record<'_>) -> Outcome {
     match (strongest(hits, filter), record.client) {
         (Some(hit), _) if hit.excepts => Outcome::Ignored(hit.rule),
+        (Some(hit), _) if hit.weight == 0 => Outcome::Success(hit.rule),
         (Some(hit), Some(client)) => Outcome::Match {
             pattern: hit.rule,
             host: client.addr,

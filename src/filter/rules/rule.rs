@@ -39,7 +39,7 @@ pub struct Rules {
     pub log: Option<Kind>,
     /// Other native filters whose rules belong to this one, each with its line and column.
     pub include: Vec<(String, (usize, usize))>,
-    /// One for each `[[match]]`, then one for each `[[except]]`.
+    /// One for each `[[match]]`, then each `[[clear]]`, then each `[[except]]`.
     pub rules: Vec<Rule>,
 }
 
@@ -56,7 +56,7 @@ pub struct Rule {
     pub confidence: Confidence,
     /// A page elsewhere can make a visitor's browser send it.
     pub spoofable: bool,
-    /// What one hit counts.
+    /// What one hit counts; 0, `[[clear]]`: no hit, but a success, which clears the client's count.
     pub weight: u32,
     /// A client's hits with the same text in this field count once.
     pub(super) distinct: Option<Field>,

@@ -48,7 +48,8 @@ pub struct RuleSet {
     gates: Vec<Gate>,
     /// Rules without literals, tried on every line.
     always: Vec<usize>,
-    /// What rules with `distinct` have counted, by hash; empty without such rules.
+    /// What rules with `distinct` have counted, and clients that failed, by hash; empty without
+    /// `distinct` and `[[clear]]`.
     seen: Vec<AtomicU64>,
     /// Of [`RuleSet::seen`], with a key that no client knows.
     hasher: RandomState,
@@ -131,7 +132,7 @@ impl RuleSet {
         if set
             .rules
             .iter()
-            .any(|compiled| compiled.rule.distinct.is_some())
+            .any(|compiled| compiled.rule.distinct.is_some() || compiled.rule.weight == 0)
         {
             set.seen.resize_with(MOST_SEEN, AtomicU64::default);
         }
@@ -329,7 +330,7 @@ impl RuleSet {
             return;
         }
         let (mut confidence, mut weight) = (rule.confidence, rule.weight);
-        if confidence > Confidence::Probe && rests_on_free_text(rule, record) {
+        if weight > 0 && confidence > Confidence::Probe && rests_on_free_text(rule, record) {
             confidence = Confidence::Probe;
             weight = 1;
         }
@@ -366,10 +367,38 @@ impl RuleSet {
             text.hash(&mut hasher);
             true
         });
-        let hash = hasher.finish();
-        let slot = usize::try_from(hash).unwrap_or(0) % MOST_SEEN;
-        let known = self.seen.get(slot);
+        self.saw(hasher.finish())
+    }
+
+    /// Whether a success clears the count of a client in a jail: it failed since the last time, and
+    /// no success has cleared it in this period. So a client that imitates a success has twice as many
+    /// tries, not any number.
+    pub(in crate::filter) fn clears(&self, (jail, period): (usize, i64), client: IpAddr) -> bool {
+        let failed = self.failure(jail, client);
+        let known = self.slot(failed);
+        let known = known.is_some_and(|known| known.swap(0, Ordering::Relaxed) == failed);
+        let client = household(client);
+        known && !self.saw(self.hasher.hash_one((jail, period, client)))
+    }
+
+    /// Remembers that a client failed; see [`RuleSet::clears`].
+    pub(in crate::filter) fn fails(&self, jail: usize, client: IpAddr) {
+        self.saw(self.failure(jail, client));
+    }
+
+    fn failure(&self, jail: usize, client: IpAddr) -> u64 {
+        self.hasher.hash_one((jail, household(client)))
+    }
+
+    /// Remembers a hash; whether it was known.
+    fn saw(&self, hash: u64) -> bool {
+        let known = self.slot(hash);
         known.is_some_and(|known| known.swap(hash, Ordering::Relaxed) == hash)
+    }
+
+    fn slot(&self, hash: u64) -> Option<&AtomicU64> {
+        let slot = usize::try_from(hash).unwrap_or(0) % MOST_SEEN;
+        self.seen.get(slot)
     }
 }
 

@@ -52,6 +52,11 @@ fn an_except_and_a_distinct_field_are_checked() {
             "conditions and samples",
         ),
         (
+            "[[match]]\npath = 'a'\n[[clear]]\npath = 'b'\nclass = 'x'\n",
+            "`[[clear]]` holds conditions",
+        ),
+        ("[[clear]]\npath = 'b'\n", "no `[[match]]`"),
+        (
             "[[except]]\nnot = { path = 'b' }\n[[match]]\npath = 'a'\n",
             "`[[except]]` needs",
         ),

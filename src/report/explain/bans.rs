@@ -343,6 +343,13 @@ impl Found<'_> {
                 }
             ),
         };
-        format!("{who} {host} at {since}, {length}{why}")
+        let answered = match ban.answered {
+            true => {
+                "; Apache answered one of its attacks with status 200: check whether it gave out what \
+                 was asked for"
+            }
+            false => "",
+        };
+        format!("{who} {host} at {since}, {length}{why}{answered}")
     }
 }

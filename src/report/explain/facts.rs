@@ -106,6 +106,8 @@ pub struct BanFact {
     pub ended: Option<(Timestamp, String)>,
     /// The lines that led to it.
     pub lines: Vec<(Timestamp, String)>,
+    /// Apache answered 200 to an attack that led to it.
+    pub answered: bool,
     /// What the engine says; `None`: nothing.
     pub in_force: Option<bool>,
     /// The state of its ufw rule, as the engine says.
@@ -286,10 +288,12 @@ pub enum Why {
         /// The line's virtual host.
         vhost: Option<String>,
     },
-    /// An `ignoreregex` matches too.
-    IgnoreRegex {
+    /// An `ignoreregex` matches too, or an `[[except]]` of the jail.
+    Ignored {
         /// The jail.
         jail: JailName,
+        /// Which of these.
+        by: &'static str,
         /// Its number.
         number: u32,
     },

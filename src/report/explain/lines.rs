@@ -315,10 +315,10 @@ fn of_miss(found: &mut Found<'_>, log: &LogFact, miss: &MissFact) {
                  into use: run `pipeban reload`"
             ),
         ),
-        Why::IgnoreRegex { jail, number } => (
+        Why::Ignored { jail, by, number } => (
             Code::NoMatch,
             format!(
-                "{lines} {matches} jail `{jail}`, and so does its ignoreregex {number}, which excludes them"
+                "{lines} {matches} jail `{jail}`, and so does its {by} {number}, which excludes them"
             ),
         ),
         Why::Near(near) => {

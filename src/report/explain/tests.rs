@@ -74,6 +74,7 @@ fn ban(in_force: bool) -> BanFact {
         behind: None,
         ended: None,
         lines: Vec::new(),
+        answered: false,
         in_force: None,
         ufw: None,
         backends: vec![BackendFact {
