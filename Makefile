@@ -45,7 +45,7 @@ try: build
 
 # Format, lints and unit tests, for use while writing: no root, about a minute once it is built.
 check: lint
-	$(CARGO) test --quiet --locked --lib $(TESTS)
+	umask 022; $(CARGO) test --quiet --locked --lib $(TESTS)
 
 # Measurements are behind a feature; clippy reads them too.
 lint:
@@ -58,7 +58,7 @@ lint:
 test: rust lint
 	@tests/prepare.sh a2enconf=apache2 ufw=ufw nft=nftables iptables=iptables rsyslogd=rsyslog \
 	    ip=iproute2 ps=procps curl=curl fail2ban-regex=fail2ban faketime=faketime mandoc=mandoc
-	$(CARGO) test --locked $(TESTS)
+	umask 022; $(CARGO) test --locked $(TESTS)
 
 # The labelled lines through the shipped filters: one table by class and origin of the lines.
 # PIPEBAN_DETECT_DATA=DIR reads other lines, PIPEBAN_DETECT_MISSES=FILE keeps those that go wrong.

@@ -258,9 +258,10 @@ fn a_real_rsyslogd_reads_both_forms_over_udp() {
             format,
             ..settings(dir.path())
         };
-        log(&settings, Severity::Notice, &format!("[a] Ban {format:?}"));
         let mut last = Vec::new();
         until("the line", || {
+            // What is sent before the daemon listens is lost.
+            log(&settings, Severity::Notice, &format!("[a] Ban {format:?}"));
             let out = std::fs::read_to_string(dir.path().join("out.log")).unwrap_or_default();
             let line = out
                 .lines()
