@@ -50,6 +50,7 @@ const REFUSED: &str = r#"
     [jails.x]; log="error"; except = { user_agent = 'a' } => 3:1 no `user_agent`
     [jails.x]; log="bans"; except = { path = 'a' }  => 3:1  counts bans, not lines
     [jails.x]; log="error"; zzzzzz = 1              => 3:1  the keys are enabled, enforce
+    [jails.x]; log="access"; group = "network"      => 3:1  write `ipv4_prefix = 24`
     [jails.x]; log="error"; logpath = "/x"          => 3:1  log = "access"
     [defaults]; banaction = "ufw"                   => 2:1  `[firewall]`
     [jails.x]; log="error"; backend = "auto"        => 3:1  Apache pipes its lines

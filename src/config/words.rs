@@ -47,6 +47,9 @@ const FOREIGN: &[(&str, &str, &str)] = &[
     ("jail", "chain", CHAIN),
     ("jail", "destemail", MAIL),
     ("jail", "failregex", PATTERNS),
+    ("jail", "group",
+        "a jail counts each client alone; to count and ban networks, write `ipv4_prefix = 24` and \
+        `ipv6_prefix = 48`; to count each virtual host alone, write one jail for each, with `vhost`"),
     ("jail", "ignorecommand",
         "pipeban runs no such program; `ignoreip` takes addresses, names, and files, which are read \
         again when they change"),
