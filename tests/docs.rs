@@ -297,9 +297,14 @@ fn the_manual_has_the_codes_of_apache_that_attacks_cause() {
 #[test]
 fn the_manuals_jails_and_filters_are_accepted() {
     let directory = tempfile::tempdir().unwrap();
-    let jails = displays("man/pipeban.toml.5");
-    let jails: Vec<_> = jails.iter().filter(|text| text.starts_with('[')).collect();
-    assert!(jails.len() >= 3, "{jails:?}");
+    let jails = ["man/pipeban.toml.5", "man/pipeban-filters.5"]
+        .map(displays)
+        .concat();
+    let is_jail = |text: &&String| {
+        text.starts_with('[') && !text.starts_with("[Definition]") && !text.starts_with("[]")
+    };
+    let jails: Vec<_> = jails.iter().filter(is_jail).collect();
+    assert!(jails.len() >= 5, "{jails:?}");
     fs::create_dir(directory.path().join("filters.d")).unwrap();
     let filters = displays("man/pipeban-filters.5");
     let filters = filters
