@@ -340,8 +340,27 @@ fn is_typed(parameter: &[u8]) -> bool {
     !parameter.iter().any(never) && !parameter.windows(5).any(twice)
 }
 
+/// The parameter without the query of the address that is its value, encoded as by a browser:
+/// trackers and logins pass on the address of a page, with what a visitor typed there.
+fn without_link(parameter: &[u8]) -> &[u8] {
+    let value = memchr::memchr(b'=', parameter).map_or(parameter.len(), |at| at + 1);
+    let is_link = [&b"https%3a%2f%2f"[..], b"http%3a%2f%2f", b"https://"]
+        .iter()
+        .any(|scheme| begins_with(parameter.get(value..).unwrap_or_default(), scheme));
+    let query = parameter
+        .windows(3)
+        .position(|text| text.eq_ignore_ascii_case(b"%3f"));
+    let never = |byte: &u8| b"<>\"{}|`^\\ ".contains(byte) || !byte.is_ascii();
+    match query {
+        Some(at) if is_link && !parameter.iter().any(never) => {
+            parameter.get(..at + 3).unwrap_or(parameter)
+        }
+        _ => parameter,
+    }
+}
+
 /// Parameters that hold what a visitor typed.
-const FREE_TEXT: [&[u8]; 11] = [
+const FREE_TEXT: [&[u8]; 25] = [
     b"q",
     b"s",
     b"search",
@@ -353,16 +372,37 @@ const FREE_TEXT: [&[u8]; 11] = [
     b"comment",
     b"words",
     b"phrase",
+    b"terms",
+    b"search_query",
+    b"searchterm",
+    b"searchword",
+    b"searchphrase",
+    b"suche",
+    b"suchbegriff",
+    b"recherche",
+    b"buscar",
+    b"busca",
+    b"titles",
+    b"subject",
+    b"action_name",
+    b"dt",
 ];
 
 /// The request without the values of search parameters; `None` where it has none.
 pub(super) fn without_free_text(request: &[u8]) -> Option<Vec<u8>> {
-    let query = memchr::memchr(b'?', request)? + 1;
     let end = memchr::memmem::rfind(request, b" HTTP/").unwrap_or(request.len());
-    let (head, rest) = request.split_at_checked(query)?;
-    let (parameters, tail) = rest.split_at_checked(end.checked_sub(query)?)?;
-    let mut kept = head.to_vec();
-    let mut found = false;
+    let (target, tail) = request.split_at_checked(end)?;
+    let query = memchr::memchr(b'?', target).map_or(end, |at| at + 1);
+    let (head, parameters) = target.split_at_checked(query)?;
+    // WordPress and others have what was typed in the path.
+    let typed = memchr::memmem::find(head, b"/search/").map(|at| at + 8);
+    let words = |at: &usize| head.get(*at..).unwrap_or_default();
+    let path = typed.filter(|at| is_typed(words(at)) && !words(at).starts_with(b"."));
+    let mut found = path.is_some();
+    let mut kept = head.get(..path.unwrap_or(query))?.to_vec();
+    if path.is_some() && query < end {
+        kept.push(b'?');
+    }
     for (index, parameter) in parameters.split(|byte| *byte == b'&').enumerate() {
         if index > 0 {
             kept.push(b'&');
@@ -373,8 +413,9 @@ pub(super) fn without_free_text(request: &[u8]) -> Option<Vec<u8>> {
             .unwrap_or_default();
         let free =
             FREE_TEXT.iter().any(|free| free.eq_ignore_ascii_case(name)) && is_typed(parameter);
-        found |= free;
-        kept.extend_from_slice(if free { name } else { parameter });
+        let part = if free { name } else { without_link(parameter) };
+        found |= part.len() < parameter.len();
+        kept.extend_from_slice(part);
     }
     kept.extend_from_slice(tail);
     found.then_some(kept)

@@ -178,6 +178,31 @@ fn weights_follow_the_confidence_and_a_search_is_never_certain() {
             (Confidence::Probe, 1),
             (Confidence::Probe, 1),
         ),
+        (
+            "GET /t.php?url=https%3A%2F%2Fwww.example.org%2F%3Fs%3D%253Cscript HTTP/1.1",
+            (Confidence::Probe, 1),
+            (Confidence::Probe, 1),
+        ),
+        (
+            "GET /blog/search/%3Cscript/ HTTP/1.1",
+            (Confidence::Probe, 1),
+            (Confidence::Probe, 1),
+        ),
+        (
+            "GET /search/x?id=%3Cscript HTTP/1.1",
+            certain(10),
+            certain(7),
+        ),
+        (
+            "GET /?url=https%3A%2F%2Fwww.example.org%2F%3Cscript HTTP/1.1",
+            certain(10),
+            certain(7),
+        ),
+        (
+            "GET /?url=https://www.example.org/%3Fs=<script HTTP/1.1",
+            certain(10),
+            certain(7),
+        ),
     ] {
         let expected = [
             (1, first.0, first.1),
