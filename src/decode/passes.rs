@@ -265,7 +265,9 @@ pub(super) fn lookups(from: &[u8], to: &mut Vec<u8>) -> bool {
             };
             let skip = match memchr::memmem::find(inside, b":-") {
                 Some(at) => at + 2,
-                None => prefix(b"lower:").or_else(|| prefix(b"upper:"))?,
+                None => [&b"lower:"[..], b"upper:", b"date:"]
+                    .iter()
+                    .find_map(|name| prefix(name))?,
             };
             to.drain(start..start + 2 + skip);
             Some(1)

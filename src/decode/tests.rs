@@ -60,6 +60,7 @@ fn a_query_loses_what_hides_a_payload() {
         ("/?q=cat$IFS/etc", "/?q=cat /etc"),
         ("/?q=cat${IFS}$9x$IFS$9y", "/?q=cat $9x y"),
         ("/?q=${${lower:j}ndi:x}", "/?q=${jndi:x}"),
+        ("/?q=${${date:j}ndi:x}", "/?q=${jndi:x}"),
         ("/?q=${${::-j}${upper:n}${env:X:-d}i:x}", "/?q=${jndi:x}"),
         ("/?q=${${env:A:-${lower:J}}ndi:x}", "/?q=${Jndi:x}"),
         ("/?q=${hostName}", "/?q=${hostName}"),
