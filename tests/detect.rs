@@ -214,7 +214,7 @@ fn shipped_filters_on_labelled_lines() {
                     "{conf}\t{}\t{}\t{}\t{:?}\t{}",
                     line.class,
                     line.basis,
-                    u32::from(matched),
+                    u32::from(matched) + u32::from(alone),
                     hits.as_ref().map(|hits| hits
                         .iter()
                         .map(|hit| format!("{}:{}", hit.0, hit.1))
@@ -240,6 +240,7 @@ fn shipped_filters_on_labelled_lines() {
             Count::percent(count.alone, count.lines)
         );
     }
+    let mut low = Vec::new();
     for conf in ["high", "probe", "crs1", "crs2", "list", "rate", "benign"] {
         let mut classes: BTreeMap<&str, Count> = BTreeMap::new();
         for ((_, class, _), count) in table.iter().filter(|((c, ..), _)| c == conf) {
@@ -272,13 +273,17 @@ fn shipped_filters_on_labelled_lines() {
             all.2
         );
         let (matched, alone) = (mean(|c| c.matched), mean(|c| c.alone));
-        match conf {
-            "high" => assert!(matched >= 97.0 && alone >= 80.0, "{matched} {alone}"),
-            "probe" => assert!(matched >= 95.0, "{matched}"),
-            "benign" => assert!(all.2 == 0 && all.1 * 200 <= all.0, "{all:?}"),
-            _ => {}
+        let good = match conf {
+            "high" => matched >= 97.0 && alone >= 80.0,
+            "probe" => matched >= 95.0,
+            "benign" => all.2 == 0 && all.1 * 200 <= all.0,
+            _ => true,
+        };
+        if !good {
+            low.push(conf);
         }
     }
+    assert!(low.is_empty(), "{low:?}");
 }
 
 /// Requests as written, and encoded to get past filters: which share of the plain ones' hits the
