@@ -200,20 +200,24 @@ fn object(facts: &Facts, answer: &Answer) -> Value {
 
 fn show(facts: &Facts, answer: &Answer) {
     let host = show_net(&facts.host);
-    print(&match (answer.banned, answer.in_force) {
-        (false, _) => format!("{host} is not banned"),
-        (true, Some(true)) => format!("{host} is banned, and the ban is in force"),
-        (true, Some(false)) => format!("{host} is banned, but the ban is NOT in force"),
-        (true, None)
-            if facts
-                .bans
-                .iter()
-                .all(|ban| ban.behind.is_some() || ban.observed) =>
-        {
-            format!("{host} is banned, but no firewall on this host can enforce it")
+    let mut bans = facts.bans.iter().filter(|ban| !ban.observed);
+    let within = !bans.clone().any(|ban| ban.net.contains(&facts.host));
+    let banned = match within {
+        true => format!("{host}: clients in this network are banned"),
+        false => format!("{host} is banned"),
+    };
+    let state = match answer.in_force {
+        _ if !answer.banned => format!("{host} is not banned"),
+        Some(true) if within => format!("{banned}, and a ban is in force"),
+        Some(true) => format!("{banned}, and the ban is in force"),
+        Some(false) if within => format!("{banned}, but no ban is in force"),
+        Some(false) => format!("{banned}, but the ban is NOT in force"),
+        None if bans.all(|ban| ban.behind.is_some()) => {
+            format!("{banned}, but no firewall on this host can enforce it")
         }
-        (true, None) => format!("{host} is banned; whether the ban is in force is not known"),
-    });
+        None => format!("{banned}; whether that is in force is not known"),
+    };
+    print(&state);
     for reason in &answer.reasons {
         print(&format!("\n{}: {}", reason.code.word(), reason.text));
     }

@@ -106,6 +106,9 @@ fn what_is_stored_is_answered_without_an_engine() {
         ("198.51.100.7", "not-seen", 1),
         ("127.0.0.1", "own-address", 1),
         ("198.51.100.0/28", "observe-only", 1),
+        ("127.0.0.0/7", "too-wide", 1),
+        ("0.0.0.0/0", "observe-only", 1),
+        ("::/0", "too-wide", 1),
     ] {
         let (found, status, answer) = first(dir.path(), &[host]);
         assert_eq!((found.as_str(), status), (code, exit), "{host}: {answer:#}");

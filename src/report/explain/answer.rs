@@ -5,7 +5,7 @@ use super::code::Code;
 use super::facts::{Engine, ExemptFact, Facts};
 use super::found::{Found, Rank, Reason};
 use super::lines;
-use crate::jail::{self, Why};
+use crate::jail::{self, WIDEST_V4, WIDEST_V6, Why, is_too_wide};
 
 /// What is said about a client.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +28,10 @@ pub fn explain(facts: &Facts) -> Answer {
         false => Some(false),
     };
     paused(&mut found);
-    exempt(&mut found, banned);
+    match is_too_wide(&facts.host) {
+        true => too_wide(&mut found, banned),
+        false => exempt(&mut found, banned),
+    }
     bans::active(&mut found);
     bans::ended(&mut found, banned);
     if !banned {
@@ -70,7 +73,19 @@ fn paused(found: &mut Found<'_>) {
     found.add(Rank::Paused, Code::Paused, text);
 }
 
-/// Exemptions count if no jail may ban, or one that has hits may not.
+/// Every exempt address is in such a network, so that naming one would say nothing.
+fn too_wide(found: &mut Found<'_>, banned: bool) {
+    let text = format!(
+        "pipeban bans no network as wide as {}: a ban covers at most /{WIDEST_V4} of IPv4 or \
+         /{WIDEST_V6} of IPv6; explain one client or a smaller network",
+        found.host()
+    );
+    let rank = if banned { Rank::More } else { Rank::Never };
+    found.add(rank, Code::TooWide, text);
+}
+
+/// Exemptions count if no jail may ban, or one that has hits may not. An exempt address in a network
+/// says nothing about the other clients in it.
 fn exempt(found: &mut Found<'_>, banned: bool) {
     let facts = found.facts;
     let is_exempt = |jail: &_| facts.exempt.iter().any(|exempt| exempt.jail == *jail);
@@ -99,7 +114,16 @@ fn exempt(found: &mut Found<'_>, banned: bool) {
         let place = exempt.place.as_ref();
         let place = place.map_or(String::new(), |place| format!(" ({place})"));
         let (code, advice) = exemption(exempt.reason);
-        let text = format!("{jails} {}: {}{place}{advice}", found.host(), exempt.reason);
+        let host = found.host();
+        if exempt.reason.entry.prefix_len() > facts.host.prefix_len() {
+            let text = format!(
+                "{jails} {host} as a whole: {}{place}; other clients in {host} can be banned",
+                exempt.reason
+            );
+            found.add(Rank::More, code, text);
+            continue;
+        }
+        let text = format!("{jails} {host}: {}{place}{advice}", exempt.reason);
         found.add(rank, code, text);
     }
 }

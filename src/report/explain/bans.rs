@@ -7,7 +7,7 @@ use super::code::Code;
 use super::facts::{BanFact, Facts};
 use super::found::{Found, Rank};
 use crate::config::{Ports, duration};
-use crate::jail::{Cause, show_net};
+use crate::jail::{Cause, End, show_net};
 
 /// Lines that arrive so soon after the ban were on their way.
 const ON_ITS_WAY: Duration = Duration::from_secs(3);
@@ -45,7 +45,11 @@ fn holds(facts: &Facts, ban: &BanFact) -> Option<bool> {
 pub(super) fn active(found: &mut Found<'_>) {
     let facts = found.facts;
     if let more @ 1.. = facts.bans.len().saturating_sub(MOST_BANS) {
-        let text = format!("{more} more bans share an address with {}", found.host());
+        let text = format!(
+            "at least {more} more bans share an address with {host}: `pipeban report --since all \
+             --net {host}` lists the clients",
+            host = found.host()
+        );
         found.add(Rank::More, Code::Banned, text);
     }
     for ban in facts.bans.iter().take(MOST_BANS) {
@@ -78,11 +82,20 @@ pub(super) fn active(found: &mut Found<'_>) {
             not_in_force(found, ban, force);
         }
         other_ports(found, ban);
-        if ban.cause == Cause::Shared {
-            let text = "many browsers use the address, so the ban is short and needs more hits: a \
-                        NAT, a carrier or an unlisted proxy must not lose all its people";
-            found.add(Rank::More, Code::SharedAddress, text);
-        }
+        let short = match ban.cause {
+            Cause::Shared => (
+                Code::SharedAddress,
+                "many browsers use the address, so the ban is short and needs more hits: a NAT, a \
+                 carrier or an unlisted proxy must not lose all its people",
+            ),
+            Cause::Unconfirmed => (
+                Code::Unconfirmed,
+                "a script can write such lines, and no connection and no access record has shown \
+                 that the client was there, so the ban lasts at most 10 minutes",
+            ),
+            _ => continue,
+        };
+        found.add(Rank::More, short.0, short.1);
     }
 }
 
@@ -266,12 +279,11 @@ fn other_ports(found: &mut Found<'_>, ban: &BanFact) {
 /// The latest ended ban, if nothing came since it ended.
 pub(super) fn ended(found: &mut Found<'_>, banned: bool) {
     let facts = found.facts;
-    let Some((ban, (at, end))) = facts
-        .past
-        .iter()
-        .filter(|ban| !ban.observed)
-        .find_map(|ban| Some((ban, ban.ended.as_ref()?)))
-    else {
+    // A ban that another one replaced is part of that one.
+    let replaced = End::Replaced.word();
+    let ended = facts.past.iter().filter(|ban| !ban.observed);
+    let mut ended = ended.filter_map(|ban| Some((ban, ban.ended.as_ref()?)));
+    let Some((ban, (at, end))) = ended.find(|(_, (_, end))| end != replaced) else {
         return;
     };
     let hits = facts.logs.iter().flat_map(|log| &log.hits);
@@ -299,7 +311,7 @@ pub(super) fn ended(found: &mut Found<'_>, banned: bool) {
             Code::Unbanned,
             format!("it was lifted at {when}, because there were too many bans"),
         ),
-        _ => (Code::Expired, format!("another ban replaced it at {when}")),
+        _ => (Code::Expired, format!("it ended at {when}")),
     };
     let many = facts.past.len();
     let more = match many {
@@ -336,10 +348,14 @@ impl Found<'_> {
             }
             (_, 0) => String::new(),
             (_, failures) => format!(
-                " ({failures} counted in {})",
+                " ({failures} counted in {}{})",
                 match ban.within.as_secs() {
                     0 => "under 1s".to_owned(),
                     seconds => duration::show(Some(Duration::from_secs(seconds))),
+                },
+                match ban.cause {
+                    Cause::Unconfirmed => ", unconfirmed",
+                    _ => "",
                 }
             ),
         };

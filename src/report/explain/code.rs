@@ -15,12 +15,16 @@ pub enum Code {
     OwnAddress,
     /// A private or reserved range.
     PrivateRange,
+    /// A network wider than any ban.
+    TooWide,
     /// `[proxies] trusted`.
     TrustedProxy,
     /// A header named the client, and any client may have sent that.
     HeaderNamed,
     /// Many browsers use the address.
     SharedAddress,
+    /// Nothing has shown that the client of the lines was there.
+    Unconfirmed,
     /// No log has a line of it.
     NotSeen,
     /// Apache writes its lines past pipeban.
@@ -75,16 +79,18 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Code; 34] = [
+    pub const ALL: [Code; 36] = [
         Code::Banned,
         Code::BelowMaxretry,
         Code::OutsideFindtime,
         Code::AllowListed,
         Code::OwnAddress,
         Code::PrivateRange,
+        Code::TooWide,
         Code::TrustedProxy,
         Code::HeaderNamed,
         Code::SharedAddress,
+        Code::Unconfirmed,
         Code::NotSeen,
         Code::LogNotPiped,
         Code::WrittenByHand,
@@ -121,9 +127,11 @@ impl Code {
             Code::AllowListed => "allow-listed",
             Code::OwnAddress => "own-address",
             Code::PrivateRange => "private-range",
+            Code::TooWide => "too-wide",
             Code::TrustedProxy => "trusted-proxy",
             Code::HeaderNamed => "header-named",
             Code::SharedAddress => "shared-address",
+            Code::Unconfirmed => "unconfirmed",
             Code::NotSeen => "not-seen",
             Code::LogNotPiped => "log-not-piped",
             Code::WrittenByHand => "written-by-hand",

@@ -183,6 +183,32 @@ fn alone(change: impl FnOnce(&mut UfwFact), ban: BanFact) -> Facts {
 }
 
 #[test]
+fn an_unconfirmed_ban_says_so_while_it_lasts_and_after() {
+    let unconfirmed = |ended| BanFact {
+        cause: Cause::Unconfirmed,
+        ended,
+        ..ban(true)
+    };
+    let active = explain(&Facts {
+        bans: vec![unconfirmed(None)],
+        ..facts()
+    });
+    let codes: Vec<Code> = active.reasons.iter().map(|reason| reason.code).collect();
+    assert_eq!(codes, [Code::Banned, Code::Unconfirmed]);
+    let over = explain(&Facts {
+        past: vec![unconfirmed(Some((at(10), "over".into())))],
+        ..facts()
+    });
+    let first = &over.reasons[0];
+    assert_eq!(first.code, Code::Expired);
+    assert!(
+        first.text.contains("in 41s, unconfirmed)"),
+        "{}",
+        first.text
+    );
+}
+
+#[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
 fn the_reason_that_matters_most_comes_first() {
     let bans = |in_force| vec![ban(in_force)];
@@ -239,6 +265,34 @@ fn the_reason_that_matters_most_comes_first() {
             },
             Code::OwnAddress,
             Some(false),
+        ),
+        // The exempt entry is in these networks.
+        (
+            Facts {
+                host: net("198.51.0.0/16"),
+                exempt: exempt(jail::Why::Own),
+                ..facts()
+            },
+            Code::NotSeen,
+            Some(false),
+        ),
+        (
+            Facts {
+                host: net("0.0.0.0/0"),
+                exempt: exempt(jail::Why::Own),
+                ..facts()
+            },
+            Code::TooWide,
+            Some(false),
+        ),
+        (
+            Facts {
+                host: net("::/0"),
+                bans: bans(true),
+                ..facts()
+            },
+            Code::Banned,
+            Some(true),
         ),
         (
             Facts {
@@ -695,6 +749,7 @@ fn the_words_of_codes_differ() {
     for word in [
         "banned",
         "below-maxretry",
+        "unconfirmed",
         "outside-findtime",
         "allow-listed",
         "own-address",
