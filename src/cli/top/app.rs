@@ -78,8 +78,11 @@ impl App {
         }
     }
 
-    /// Takes the engine's next answer.
+    /// Takes the engine's next answer. The selection stays on its client, or at the top.
     pub(super) fn update(&mut self, answer: Result<Status, String>, now: Timestamp) {
+        let clients = self.clients();
+        let selected = clients.get(self.selected);
+        let selected = selected.map(|(jail, host)| ((*jail).clone(), (*host).to_owned()));
         match answer {
             Ok(status) => {
                 let seconds = now.duration_since(self.now).as_secs_f64();
@@ -90,7 +93,12 @@ impl App {
             }
             Err(error) => self.trouble = Some(error),
         }
-        self.select(self.selected);
+        let mut clients = self.clients().into_iter();
+        let found = selected.and_then(|(jail, host)| clients.position(|at| at == (&jail, &*host)));
+        self.select(match self.selected {
+            0 => 0,
+            selected => found.unwrap_or(selected),
+        });
     }
 
     pub(super) fn answered(&mut self, text: String) {
@@ -111,15 +119,17 @@ impl App {
         &self.status.failing
     }
 
-    /// The clients of the list, in its order.
-    pub(super) fn hosts(&self) -> Vec<&str> {
+    /// The jails and clients of the list, in its order.
+    pub(super) fn clients(&self) -> Vec<(&JailName, &str)> {
         match self.list {
-            List::Banned => self
-                .banned()
-                .iter()
-                .map(|(_, ban)| ban.host.as_str())
-                .collect(),
-            List::Failing => self.failing().iter().map(|of| of.host.as_str()).collect(),
+            List::Banned => {
+                let bans = self.banned().into_iter();
+                bans.map(|(jail, ban)| (jail, &*ban.host)).collect()
+            }
+            List::Failing => {
+                let clients = self.failing().iter();
+                clients.map(|of| (&of.jail, &*of.host)).collect()
+            }
         }
     }
 
@@ -135,13 +145,14 @@ impl App {
 
     /// The address or network of the selected client.
     pub(super) fn host(&self) -> Option<String> {
-        self.hosts()
+        let clients = self.clients();
+        clients
             .get(self.selected)
-            .map(|host| (*host).to_owned())
+            .map(|(_, host)| (*host).to_owned())
     }
 
     pub(super) fn select(&mut self, index: usize) {
-        self.selected = index.min(self.hosts().len().saturating_sub(1));
+        self.selected = index.min(self.clients().len().saturating_sub(1));
     }
 
     pub(super) fn switch(&mut self) {

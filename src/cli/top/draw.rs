@@ -65,7 +65,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
 fn title_line(app: &App) -> Line<'static> {
     let engine = &app.status.engine;
     let up = app.now.duration_since(engine.since).as_secs();
-    let up = std::time::Duration::from_secs(up.unsigned_abs() / 60 * 60);
+    let up = match up.unsigned_abs() {
+        seconds @ ..60 => seconds,
+        seconds => seconds / 60 * 60,
+    };
+    let up = std::time::Duration::from_secs(up);
     let up = crate::config::duration::show(Some(up));
     let off = if engine.off.is_some() {
         "  EMERGENCY STOP: nobody is banned"
@@ -161,10 +165,14 @@ const HEADING: Style = Style::new().add_modifier(Modifier::UNDERLINED);
 
 /// The list that Tab has chosen, with the selected client.
 fn clients(frame: &mut Frame<'_>, app: &App, area: Rect) {
-    let hosts = app.hosts();
-    let longest = hosts.iter().map(|host| host.len()).max().unwrap_or(0);
-    let address = u16::try_from(longest).unwrap_or(ADDRESS).clamp(16, ADDRESS);
-    let empty = hosts.is_empty();
+    let listed = app.clients();
+    let longest = |lengths: &mut dyn Iterator<Item = usize>| {
+        let longest = lengths.max().unwrap_or(0);
+        u16::try_from(longest).unwrap_or(u16::MAX)
+    };
+    let address = longest(&mut listed.iter().map(|(_, host)| host.len())).clamp(16, ADDRESS);
+    let name = longest(&mut listed.iter().map(|(jail, _)| jail.as_str().len())).min(NAME);
+    let empty = listed.is_empty();
     let mut widths = vec![Constraint::Length(address), Constraint::Length(12)];
     let (heading, rows) = match app.list {
         List::Banned => {
@@ -173,7 +181,7 @@ fn clients(frame: &mut Frame<'_>, app: &App, area: Rect) {
             widths.push(Constraint::Length(8));
             if wide {
                 heading.push("cause");
-                widths.push(Constraint::Length(20));
+                widths.push(Constraint::Length(name));
             }
             widths.push(Constraint::Fill(1));
             let rows = app.banned().into_iter().map(|(jail, ban)| {

@@ -5,7 +5,7 @@ use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 use super::app::{App, Dialog, Request};
 use super::{draw, keys};
 use crate::cli::status::busy_host;
-use crate::control::{Command, FailingStatus};
+use crate::control::{BanStatus, Command, FailingStatus};
 
 const NOW: &str = "2026-11-30T12:00:00Z";
 
@@ -136,4 +136,30 @@ fn the_selection_stays_inside_and_a_missing_answer_is_shown() {
     let text = screen(&mut app, 80, 24);
     assert!(text.contains("! the engine is not running"), "{text}");
     assert!(text.contains("198.51.100.10"), "{text}");
+}
+
+#[test]
+fn the_selection_stays_on_its_client_while_the_list_changes() {
+    let mut app = app();
+    let newer = |app: &App| {
+        let mut status = app.status.clone();
+        let jail = status.jails.iter_mut().find(|jail| !jail.banned.is_empty());
+        let bans = &mut jail.unwrap().banned;
+        bans.push(BanStatus {
+            host: "203.0.113.77".into(),
+            since: "2026-11-30T12:00:01Z".parse().unwrap(),
+            ..bans[0].clone()
+        });
+        status
+    };
+    press(&mut app, KeyCode::Down);
+    let selected = app.host();
+    let next = newer(&app);
+    app.update(Ok(next), NOW.parse().unwrap());
+    assert_eq!((app.selected, app.host()), (2, selected));
+    // At the top it shows the newest one.
+    press(&mut app, KeyCode::Home);
+    let next = newer(&app);
+    app.update(Ok(next), NOW.parse().unwrap());
+    assert_eq!(app.host().as_deref(), Some("203.0.113.77"));
 }
