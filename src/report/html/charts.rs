@@ -59,7 +59,7 @@ pub(super) struct Columns {
 /// A line across the chart with its number.
 pub(super) struct Line {
     pub(super) y: String,
-    pub(super) above: String,
+    pub(super) text_y: String,
     pub(super) number: String,
 }
 
@@ -324,8 +324,8 @@ impl Scale {
     }
 
     fn pixels(&self, bans: u64) -> f64 {
-        // The number of the highest line is above it.
-        bans as f64 / self.top as f64 * (HEIGHT - 16.0)
+        // Half of the number at the highest line is above it.
+        bans as f64 / self.top as f64 * (HEIGHT - 8.0)
     }
 
     fn column(
@@ -353,7 +353,7 @@ impl Scale {
             let y = HEIGHT - self.pixels(bans);
             Line {
                 y: pixels(y),
-                above: pixels(y - 4.0),
+                text_y: pixels(y + 4.0),
                 number: number(bans),
             }
         };
