@@ -136,7 +136,10 @@ fn report(args: &Args, global: &Global) -> Result<bool, Failure> {
     if !from_logs && is_off(global, now) {
         collector.note("the emergency stop is on: no ban is in force until `pipeban on`".into());
     }
-    let summary = collector.finish();
+    let summary = collector.finish(match format {
+        Format::Table | Format::Html => html::CLIENTS,
+        Format::Json | Format::Csv => usize::MAX,
+    });
     let details = source.details(&summary.query);
     match &args.output {
         None => {

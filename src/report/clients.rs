@@ -65,27 +65,36 @@ fn timestamp(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX)
 }
 
+/// The table uses the lowest and the highest bits.
+fn whole(half: u32) -> u64 {
+    u64::from(half) << 32 | u64::from(half)
+}
+
 /// Clients by their network: a list and a table of places in it. A million take 100 MB.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     list: Vec<Client>,
-    places: HashTable<u32>,
+    /// Half of the hash, and the place. A table that grows reads no client.
+    places: HashTable<(u32, u32)>,
     hasher: DefaultHashBuilder,
 }
 
 impl Clients {
     /// The client of this network; a new one has no bans yet.
     pub(super) fn of(&mut self, net: IpNet) -> Option<&mut Client> {
-        let hash = self.hasher.hash_one(net);
+        #[expect(clippy::cast_possible_truncation, reason = "half of it is enough")]
+        let half = self.hasher.hash_one(net) as u32;
         let list = &self.list;
-        let at = |place: &u32| list.get(usize::try_from(*place).ok()?);
-        let is = |place: &u32| at(place).is_some_and(|client| client.net == net);
-        if let Some(place) = self.places.find(hash, is) {
+        let is = |(other, place): &(u32, u32)| {
+            let client = || list.get(usize::try_from(*place).ok()?);
+            *other == half && client().is_some_and(|client| client.net == net)
+        };
+        if let Some((_, place)) = self.places.find(whole(half), is) {
             return self.list.get_mut(usize::try_from(*place).ok()?);
         }
         let place = u32::try_from(list.len()).ok()?;
-        let hash_of = |place: &u32| at(place).map_or(0, |client| self.hasher.hash_one(client.net));
-        self.places.insert_unique(hash, place, hash_of);
+        self.places
+            .insert_unique(whole(half), (half, place), |(half, _)| whole(*half));
         self.list.push(Client {
             net,
             bans: 0,
@@ -101,14 +110,19 @@ impl Clients {
         self.list.last_mut()
     }
 
-    /// All of them: most bans first, then the latest ban.
-    pub(super) fn ordered(self) -> Vec<Client> {
-        let mut list = self.list;
-        list.sort_unstable_by(|a, b| {
+    /// All of them, of which the first `most` are in order: most bans first, then the latest ban.
+    pub(super) fn ordered(self, most: usize) -> Vec<Client> {
+        let order = |a: &Client, b: &Client| {
             (b.bans, b.last)
                 .cmp(&(a.bans, a.last))
-                .then(a.net.cmp(&b.net))
-        });
+                .then_with(|| a.net.cmp(&b.net))
+        };
+        let mut list = self.list;
+        let first = match most < list.len() {
+            true => list.select_nth_unstable_by(most, order).0,
+            false => &mut list,
+        };
+        first.sort_unstable_by(order);
         list
     }
 }

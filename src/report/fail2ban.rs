@@ -13,7 +13,7 @@ use regex::bytes::{Captures, Regex};
 use super::detail::{Details, Evidence, Spell};
 use super::query::Query;
 use super::row::BanRow;
-use crate::jail::{End, canonical};
+use crate::jail::canonical;
 
 /// The jail of a line that names none.
 const NO_JAIL: &str = "unknown";
@@ -203,7 +203,6 @@ impl Logs {
             since: ban.since,
             until: None,
             ended: ban.ended,
-            end: ban.ended.map(|_| End::Over.word()),
             cause: "jail",
             classes: "",
             vhosts: "",

@@ -1,6 +1,6 @@
 //! Names of jails and classes as numbers, so that a million clients are small.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 /// Number of a name.
 pub(super) type Label = u16;

@@ -22,8 +22,6 @@ pub struct BanRow<'t> {
     pub until: Option<Timestamp>,
     /// When it ended; `None`: it has not, as far as the source says.
     pub ended: Option<Timestamp>,
-    /// Why it ended, as [`crate::jail::End::word`].
-    pub end: Option<&'t str>,
     /// Why it exists, as [`crate::jail::Cause::word`].
     pub cause: &'t str,
     /// Classes of attack of its evidence, a JSON list; empty: none is known.

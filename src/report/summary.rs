@@ -1,7 +1,8 @@
 //! Rows into a summary: totals, clients, jails, classes, times, networks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use hashbrown::HashMap;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
@@ -39,7 +40,7 @@ pub struct Summary {
     pub behind: u64,
     /// Bans that only the report for the other kind of jails has: enforced or not.
     pub of_other_jails: u64,
-    /// All banned clients: most bans first, then the latest ban.
+    /// All banned clients; the first ones in order: most bans first, then the latest ban.
     pub clients: Vec<Client>,
     /// Clients that were banned more than once.
     pub repeat: u64,
@@ -114,6 +115,17 @@ impl Summary {
         })
     }
 
+    fn add_times(&mut self, (hour, bans): &mut (DateTime, Vec<u64>)) {
+        if bans.is_empty() {
+            return;
+        }
+        let sums = self.times.entry(*hour).or_default();
+        sums.resize(sums.len().max(bans.len()), 0);
+        for (sum, bans) in sums.iter_mut().zip(bans.drain(..)) {
+            *sum += bans;
+        }
+    }
+
     /// The same time on the clock of the report's zone.
     pub fn local(&self, time: Timestamp) -> DateTime {
         self.zone.to_datetime(time)
@@ -135,6 +147,8 @@ pub struct Collector {
     lists: HashMap<String, Vec<Label>>,
     /// The quarter of an hour of the last row, and its hour.
     hour: (i64, DateTime),
+    /// Bans of this hour by jail that are not in the summary yet.
+    times: (DateTime, Vec<u64>),
 }
 
 impl Collector {
@@ -162,6 +176,7 @@ impl Collector {
             clients: Clients::default(),
             lists: HashMap::new(),
             hour: (i64::MIN, DateTime::MIN),
+            times: (DateTime::MIN, Vec::new()),
         }
     }
 
@@ -191,12 +206,15 @@ impl Collector {
         }
         let jail = summary.jails.of(row.jail);
         summary.jails.count(jail);
-        let times = summary.times.entry(hour).or_default();
-        let place = usize::from(jail);
-        if times.len() <= place {
-            times.resize(place + 1, 0);
+        if hour != self.times.0 {
+            summary.add_times(&mut self.times);
+            self.times.0 = hour;
         }
-        if let Some(bans) = times.get_mut(place) {
+        let place = usize::from(jail);
+        if self.times.1.len() <= place {
+            self.times.1.resize(place + 1, 0);
+        }
+        if let Some(bans) = self.times.1.get_mut(place) {
             *bans += 1;
         }
         let Some(client) = self.clients.of(row.net) else {
@@ -206,17 +224,13 @@ impl Collector {
         client.in_force |= active && !row.behind;
         client.behind |= active && row.behind;
         client.jails = summary.sets.with(client.jails, jail);
-        let classes = if row.classes.is_empty() {
-            &[]
-        } else {
-            let known = self.lists.entry(row.classes.to_owned());
-            known
-                .or_insert_with(|| {
-                    let names: Vec<String> = serde_json::from_str(row.classes).unwrap_or_default();
-                    let labels = names.iter().map(|name| summary.classes.of(name));
-                    labels.collect()
-                })
-                .as_slice()
+        let classes: &[Label] = match row.classes {
+            "" => &[],
+            list => self.lists.entry_ref(list).or_insert_with(|| {
+                let names: Vec<String> = serde_json::from_str(list).unwrap_or_default();
+                let labels = names.iter().map(|name| summary.classes.of(name));
+                labels.collect()
+            }),
         };
         if client.classes == 0 || !classes.is_empty() {
             client.shown_ban = row.id;
@@ -243,10 +257,11 @@ impl Collector {
         self.summary.notes.push(text);
     }
 
-    /// The summary of what was added.
-    pub fn finish(self) -> Summary {
+    /// The summary of what was added, with the first `most` clients in order.
+    pub fn finish(mut self, most: usize) -> Summary {
         let mut summary = self.summary;
-        summary.clients = self.clients.ordered();
+        summary.add_times(&mut self.times);
+        summary.clients = self.clients.ordered(most);
         let repeated = summary.clients.iter().filter(|client| client.bans > 1);
         summary.repeat = repeated.count() as u64;
         summary.networks = networks(&summary.clients);

@@ -19,7 +19,6 @@ fn row<'t>(net: &'t str, jail: &'t str, since: &str) -> BanRow<'t> {
         since: time(since),
         until: None,
         ended: None,
-        end: None,
         cause: "jail",
         classes: "",
         vhosts: "",
@@ -42,7 +41,7 @@ const NOW: &str = "2026-11-22T12:00:00Z";
 fn summary(query: Query, rows: &[BanRow<'_>]) -> Summary {
     let mut collector = Collector::new(query, time(NOW), TimeZone::fixed(offset(1)));
     rows.iter().for_each(|row| collector.add(row));
-    collector.finish()
+    collector.finish(usize::MAX)
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use super::model::{Error, Op, Saved};
 use super::{read, schema, write};
@@ -14,6 +15,13 @@ use crate::jail::Now;
 
 /// How long to wait for another process that locks the database.
 const BUSY: Duration = Duration::from_secs(1);
+
+/// SQLite compiles a cached statement once, and not again for each value that is bound to it.
+pub(super) fn compile_once(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map(drop)
+}
 
 /// Where the database is, and how to read its times.
 #[derive(Debug, Clone)]
@@ -57,6 +65,7 @@ impl Home {
             .map_err(Error::Io)?;
         let mut connection = Connection::open(&self.path)?;
         connection.busy_timeout(BUSY)?;
+        compile_once(&connection)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;

@@ -109,12 +109,13 @@ fn bans(reading: &Reading<'_>, net: &IpNet) -> rusqlite::Result<Vec<PastBan>> {
     Ok(bans)
 }
 
+pub(super) const EVIDENCE: &str = "SELECT at, line FROM evidence WHERE ban = ? ORDER BY id";
+
 pub(super) fn evidence(
     connection: &Connection,
     ban: BanId,
 ) -> rusqlite::Result<Vec<(Timestamp, String)>> {
-    let mut select =
-        connection.prepare_cached("SELECT at, line FROM evidence WHERE ban = ? ORDER BY id")?;
+    let mut select = connection.prepare_cached(EVIDENCE)?;
     let lines = select.query_map([ban.number().cast_signed()], |row| {
         Ok((timestamp(row.get(0)?), row.get(1)?))
     })?;

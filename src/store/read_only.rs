@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::database::Home;
+use super::database::{Home, compile_once};
 use super::model::Error;
 use super::{read, schema};
 use crate::jail::Now;
@@ -42,6 +42,7 @@ impl ReadOnly {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY)?;
+        compile_once(&connection)?;
         connection.execute_batch("BEGIN")?;
         schema::check(&connection)?;
         Ok(Some(ReadOnly {

@@ -50,7 +50,8 @@ impl Source {
             Source::Database(database) => {
                 let query = collector.query();
                 let (since, until) = (query.since, query.until);
-                let read = database.bans(since, until, |row| collector.add(row));
+                let whole = query.vhost.is_some();
+                let read = database.bans(since, until, whole, |row| collector.add(row));
                 read.map_err(|error| Failure::Cannot(format!("cannot read the database: {error}")))
             }
             Source::Logs(logs) => {

@@ -1,6 +1,8 @@
 //! The reader of reports, beside an engine that writes and after one that was killed.
 
-use super::super::ReadOnly;
+use rusqlite::StatementStatus;
+
+use super::super::{ReadOnly, history_of};
 use super::*;
 
 /// Id, network, whether it is active, classes.
@@ -8,7 +10,7 @@ type Shown = (u64, String, bool, String);
 
 fn shown(history: &ReadOnly, since: Timestamp, until: Timestamp, now: Timestamp) -> Vec<Shown> {
     let mut found = Vec::new();
-    let read = history.bans(since, until, |ban| {
+    let read = history.bans(since, until, true, |ban| {
         found.push((
             ban.id,
             ban.net.to_string(),
@@ -150,4 +152,22 @@ fn what_cannot_be_read_is_named() {
     std::fs::write(dir.path().join("text"), "not a database\n".repeat(100)).unwrap();
     let damaged = ReadOnly::open(&dir.path().join("text")).unwrap_err();
     assert!(matches!(damaged, Error::Sqlite(_)), "{damaged}");
+}
+
+#[test]
+fn the_statement_for_evidence_is_compiled_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let mut database = open(&path, "boot-a").unwrap();
+    let ops = (1..5).map(|id| evidence(id, "GET /a", at(100, 0)));
+    database
+        .commit(&ops.collect::<Vec<_>>(), at(100, 0))
+        .unwrap();
+    let history = ReadOnly::open(&path).unwrap().unwrap();
+    for ban in 1..5 {
+        assert_eq!(history.evidence(ban).unwrap().len(), 1);
+    }
+    let cached = history.connection.prepare_cached(history_of::EVIDENCE);
+    let compiled = cached.unwrap().get_status(StatementStatus::RePrepare);
+    assert_eq!(compiled, 0);
 }
