@@ -44,6 +44,8 @@ struct Attack {
     named: Moment,
     text: String,
     last: Moment,
+    /// Offset of the last line: several jails can have hits of one.
+    line: u64,
     /// Since it is named.
     more: u64,
 }
@@ -68,8 +70,9 @@ impl Answered {
         let mut before = String::new();
         if let Some(attack) = at.and_then(|at| self.attacks.get_mut(at)) {
             attack.last = now;
-            if now.since(attack.named) < NEXT {
-                attack.more += 1;
+            let known = std::mem::replace(&mut attack.line, line.offset) == line.offset;
+            if known || now.since(attack.named) < NEXT {
+                attack.more += u64::from(!known);
                 return;
             }
             if attack.more > 0 {
@@ -79,13 +82,14 @@ impl Answered {
         if let Some(at) = at {
             self.attacks.remove(at);
         }
-        let line = display(line.evidence.as_bytes(), LINE);
-        let text = format!("{class}: {line}{before}");
+        let shown = display(line.evidence.as_bytes(), LINE);
+        let text = format!("{class}: {shown}{before}");
         self.attacks.push(Attack {
             vhost,
             named: now,
             text,
             last: now,
+            line: line.offset,
             more: 0,
         });
     }
@@ -120,7 +124,11 @@ mod tests {
         assert_eq!(answered.text(at(0)), None);
         let mut texts = Vec::new();
         for minute in 0..180 {
-            answered.note(&hit(&format!("GET /{minute}/.env")), "secrets", at(minute));
+            let mut line = hit(&format!("GET /{minute}/.env"));
+            line.offset = u64::try_from(minute).unwrap();
+            for _ in ["one jail", "another"] {
+                answered.note(&line, "secrets", at(minute));
+            }
             texts.extend(answered.text(at(minute)));
         }
         texts.dedup();

@@ -66,12 +66,9 @@ fn an_attack_that_was_answered_with_200_is_an_alarm() {
     until("status has the alarm", || {
         lab.say(&["status"]).1.replace("\n  ", " ").contains(alarm)
     });
-    let log = std::fs::read_to_string(lab.path("pipeban.log")).unwrap();
-    let lines: Vec<_> = log
-        .lines()
-        .filter(|line| line.contains("status 200"))
-        .collect();
-    assert!(lines.len() == 1 && lines[0].contains(alarm), "{log}");
+    let log = || std::fs::read_to_string(lab.path("pipeban.log")).unwrap();
+    until("the log has the alarm", || log().contains(alarm));
+    assert_eq!(log().matches("status 200").count(), 1, "{}", log());
     for (client, answered) in [("203.0.113.8", false), ("203.0.113.9", true)] {
         let (_, text) = lab.say(&["explain", client]);
         let says = text.contains("answered one of its attacks with status 200");

@@ -194,6 +194,21 @@ failregex = ^<HOST> \S+ \S+ \[\] "\S+ /(?:page|trap)
 }
 
 #[test]
+fn what_the_configuration_denies_bans_no_client_by_its_code_alone() {
+    let line = |n: u32, path: &str| {
+        format!(
+            "[Sun Nov 22 11:00:{n:02}.366318 2026] [authz_core:error] [pid 1:tid 2] [client \
+             203.0.113.{}:49108] AH01630: client denied by server configuration: /srv/htdocs/{path}",
+            u32::from(path.contains(".env")) + 1
+        )
+    };
+    let lines: Vec<_> = (0..59).map(|n| line(n, &format!("private/{n}"))).collect();
+    assert_eq!(bans(&shipped(), &[], &lines), []);
+    let secret = bans(&shipped(), &[], &[line(0, ".env")]);
+    assert_eq!(secret.len(), 1, "the path decides: {secret:?}");
+}
+
+#[test]
 fn the_right_password_clears_the_wrong_ones_but_not_again_and_again() {
     let mut lines = Vec::new();
     for n in 0..30 {
