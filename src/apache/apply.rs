@@ -184,7 +184,13 @@ fn carry_out(plan: &Plan, backups: &Path, done: &mut Vec<Done>) -> Result<(), Ap
             }
             new.extend_from_slice(format!("{line}\n").as_bytes());
         }
+        if plan.restores
+            && let Some(before) = before(&file, &old, backups)
+        {
+            new = before;
+        }
         let backup = back_up(&file, &old, backups)?;
+        fs::write(written(&backup), &new).map_err(at)?;
         write_whole(&file, &new).map_err(at)?;
         done.push(Done::Written { file, backup });
     }
@@ -256,16 +262,46 @@ fn edited(old: &[u8], edits: &BTreeMap<usize, &Edit>) -> Result<Vec<u8>, usize> 
     }
 }
 
-/// Makes the copy `BACKUPS/etc/apache2/....pipeban-backup`, and overwrites no earlier one.
-fn back_up(file: &Path, bytes: &[u8], backups: &Path) -> Result<PathBuf, ApplyError> {
+/// The text that the file had before pipeban changed it; `None`: it has changed since.
+fn before(file: &Path, now: &[u8], backups: &Path) -> Option<Vec<u8>> {
+    let copies = (0..).map(|number| backup_of(file, backups, number));
+    let copies: Vec<PathBuf> = copies.take_while(|copy| copy.exists()).collect();
+    let mut text = now.to_vec();
+    for copy in copies.iter().rev() {
+        if fs::read(written(copy)).is_ok_and(|new| new == text) {
+            text = fs::read(copy).ok()?;
+            if !String::from_utf8_lossy(&text).contains("pipeban log") {
+                return Some(text);
+            }
+        }
+    }
+    None
+}
+
+/// Beside a backup: what pipeban wrote in its place.
+fn written(backup: &Path) -> PathBuf {
+    let mut name = backup.as_os_str().to_owned();
+    name.push(".written");
+    name.into()
+}
+
+fn backup_of(file: &Path, backups: &Path, number: u32) -> PathBuf {
     let below = file.strip_prefix("/").unwrap_or(file);
     let mut name = backups.join(below).into_os_string();
     name.push(".pipeban-backup");
-    let first = PathBuf::from(name);
+    if number > 0 {
+        name.push(format!(".{number}"));
+    }
+    name.into()
+}
+
+/// Makes the copy `BACKUPS/etc/apache2/....pipeban-backup`, and overwrites no earlier one.
+fn back_up(file: &Path, bytes: &[u8], backups: &Path) -> Result<PathBuf, ApplyError> {
+    let first = backup_of(file, backups, 0);
     let at = |error| ApplyError::Io(first.clone(), error);
     fs::create_dir_all(first.parent().unwrap_or(backups)).map_err(at)?;
-    let mut candidate = first.clone();
-    for number in 1.. {
+    for number in 0.. {
+        let candidate = backup_of(file, backups, number);
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -278,15 +314,11 @@ fn back_up(file: &Path, bytes: &[u8], backups: &Path) -> Result<PathBuf, ApplyEr
                     .map_err(at)?;
                 return Ok(candidate);
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let mut name = first.clone().into_os_string();
-                name.push(format!(".{number}"));
-                candidate = name.into();
-            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(at(error)),
         }
     }
-    Ok(candidate)
+    Err(at(io::ErrorKind::AlreadyExists.into()))
 }
 
 /// Replaces a file by rename, and keeps its owner and mode.
@@ -420,5 +452,31 @@ mod tests {
             (fs::read(one).unwrap(), fs::read(two).unwrap()),
             (b"1".to_vec(), b"2".to_vec())
         );
+    }
+
+    #[test]
+    fn a_file_becomes_again_what_it_was_unless_it_has_changed_since() {
+        let directory = tempfile::tempdir().unwrap();
+        let backups = directory.path().join("b");
+        let file = Path::new("/etc/apache2/site.conf");
+        let change = |old: &str, new: &str| {
+            let backup = back_up(file, old.as_bytes(), &backups).unwrap();
+            fs::write(written(&backup), new).unwrap();
+        };
+        let before = |now: &str| before(file, now.as_bytes(), &backups).map(String::from_utf8);
+        assert_eq!(before("|pipeban log 1"), None);
+        change("one", "|pipeban log 1");
+        change("|pipeban log 1", "|pipeban log 2");
+        for now in ["|pipeban log 1", "|pipeban log 2"] {
+            assert_eq!(before(now), Some(Ok("one".to_owned())));
+        }
+        assert_eq!(before("|pipeban log 2 "), None);
+        // An administrator has added a line between two runs.
+        change("|pipeban log 3", "|pipeban log 4");
+        assert_eq!(before("|pipeban log 4"), None);
+        // Removed, and set up once more.
+        change("|pipeban log 2", "one");
+        change("one", "|pipeban log 1");
+        assert_eq!(before("|pipeban log 1"), Some(Ok("one".to_owned())));
     }
 }

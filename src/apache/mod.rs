@@ -24,6 +24,7 @@ mod scan;
 
 mod apply;
 mod plan;
+mod removal;
 mod repair;
 
 pub use apply::{Applied, ApplyError, apply};
@@ -31,8 +32,9 @@ pub use files::covers;
 pub use finding::{Code, Finding, Remedy};
 pub use logs::ServerLog;
 pub use place::Place;
-pub use plan::{Edit, Plan, Wish, fit, remove};
+pub use plan::{Edit, Plan, Wish, fit};
 pub use remoteip::{ClientNaming, NamingProblem, roots_named_by};
+pub use removal::remove;
 pub use scan::{Scan, ScanError, is_usual, scan};
 pub use target::{Pipe, Target};
 pub use walk::{Layout, LogDirective, LogKind, Server};

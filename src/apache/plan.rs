@@ -55,6 +55,8 @@ pub struct Plan {
     pub append: Option<(PathBuf, String)>,
     /// What the administrator has to do.
     pub notes: Vec<String>,
+    /// Pipeban is removed: a file that is as pipeban left it becomes again what it was before.
+    pub restores: bool,
 }
 
 impl Plan {
@@ -66,6 +68,7 @@ impl Plan {
             unlink,
             append,
             notes: _,
+            restores: _,
         } = self;
         edits.is_empty() && link.is_empty() && unlink.is_empty() && append.is_none()
     }
@@ -79,7 +82,7 @@ const GLOBAL_FORMAT: &str = r#"%v:%p %a %{c}a %l %u %t "%r" %>s %O "%{Referer}i"
 const AS_APACHE: &str = "--owner root:root --mode 0644";
 
 /// Whether it is pipeban's enabled snippet.
-fn is_snippet(file: &Path) -> bool {
+pub(super) fn is_snippet(file: &Path) -> bool {
     file.ends_with(Path::new("conf-enabled").join(SNIPPET))
 }
 
@@ -231,7 +234,8 @@ fn many(scan: &Scan, plan: &mut Plan) {
         plan.notes.push(format!(
             "{own} virtual hosts have their own ErrorLog, so Apache will start {} processes of \
              pipeban: to have 3, delete these lines, and use one common ErrorLog in the main \
-             server, with `[%v]` in an ErrorLogFormat to tell the hosts apart",
+             server, with `[%v]` in an ErrorLogFormat to tell the hosts apart; setup leaves that to \
+             you, because the lines of these hosts then leave their files",
             3 * own
         ));
     }
@@ -405,7 +409,7 @@ fn facility(name: &str) -> Option<&str> {
 }
 
 /// The directive with another first word, and with everything else as it is written.
-fn around(log: &LogDirective, first: &str) -> String {
+pub(super) fn around(log: &LogDirective, first: &str) -> String {
     format!("{}{first}{}", log.around.0, log.around.1)
 }
 
@@ -436,65 +440,11 @@ fn command(
     command
 }
 
-/// Removes every directive that names pipeban: Apache writes the log files itself, and no longer
-/// reads the deny map. Includes sites that are not enabled and sections that are not active.
-pub fn remove(scan: &Scan) -> Plan {
-    remove_from(scan, &scan.everything())
-}
-
 /// The deny map where it is enabled.
-fn deny_snippet(scan: &Scan) -> Option<&PathBuf> {
+pub(super) fn deny_snippet(scan: &Scan) -> Option<&PathBuf> {
     let enabled = Path::new("conf-enabled").join(DENY);
     let mut files = scan.layout.files.iter();
     files.find(|file| file.ends_with(&enabled))
-}
-
-fn remove_from(scan: &Scan, logs: &[LogDirective]) -> Plan {
-    let mut plan = Plan::default();
-    plan.unlink.extend(deny_snippet(scan).cloned());
-    for log in logs {
-        if !matches!(log.target, Target::Pipeban(_)) {
-            continue;
-        }
-        if is_snippet(&log.place.file) {
-            if !plan.unlink.contains(&log.place.file) {
-                plan.unlink.push(log.place.file.clone());
-            }
-            continue;
-        }
-        // Its variables are kept.
-        let raw = log.words.first().map_or("", String::as_str);
-        let again = match Target::parse(raw, false, Path::new("/")) {
-            again @ Target::Pipeban(_) => again,
-            _ => log.target.clone(),
-        };
-        if matches!(&again, Target::Pipeban(pipe) if pipe.dated) {
-            plan.notes.push(format!(
-                "{}: the file name of this {} has strftime fields, which Apache does not replace: use rotatelogs",
-                log.place,
-                log.kind.name()
-            ));
-        }
-        let path = again.file().map(|path| path.display().to_string());
-        let syslog = match &again {
-            Target::Pipeban(pipe) => pipe.syslog.as_ref().filter(|_| log.kind == LogKind::Error),
-            _ => None,
-        };
-        let syslog = syslog.map(|facility| format!("syslog:{facility}"));
-        let path = path.filter(|path| syslog.is_none() || path != "/dev/null");
-        let quotes = log.words.first().is_some_and(|word| word.ends_with('\''));
-        let new = path.or(syslog).map(|path| match quotes {
-            true => around(log, &format!("\"{path}\"")),
-            false => around(log, &quoted(&path)),
-        });
-        plan.edits.push(Edit {
-            place: log.place.clone(),
-            last_line: log.last_line,
-            directive: log.kind.name(),
-            new,
-        });
-    }
-    plan
 }
 
 #[cfg(test)]
@@ -504,6 +454,7 @@ mod tests {
     use super::super::files::tests::Fake;
     use super::super::findings::findings;
     use super::super::host::Host;
+    use super::super::removal::remove_from;
     use super::super::walk::{logs_in, walk};
     use super::*;
 
