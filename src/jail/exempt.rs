@@ -207,6 +207,14 @@ impl Exempt {
         if mixed { alone } else { net }
     }
 
+    /// Whether it is an address of this host, or loopback.
+    pub(super) fn is_of_this_host(&self, addr: IpAddr) -> bool {
+        let net = single(addr);
+        let mut own = self.sets.iter().filter(|(why, _)| *why == Why::Own);
+        LOOPBACK.iter().any(|entry| overlap(entry, &net))
+            || own.any(|(_, set)| set.overlapping(&net).is_some())
+    }
+
     fn by_entry(&self, jail: &Jail, net: &IpNet) -> Option<Reason> {
         let because = |why| move |entry| Reason { why, entry };
         let ignored = jail.ignoreip.iter().find(|entry| overlap(entry, net));

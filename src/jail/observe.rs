@@ -140,7 +140,7 @@ impl Jails {
         let net = exempt.target(settings, client);
         let mode = match hit.peer.map(unmap) {
             _ if !settings.enforce => Mode::Observed,
-            Some(peer) if peer != client => self.behind(peer),
+            Some(peer) if peer != client => self.behind(peer, exempt),
             _ => Mode::Enforced,
         };
         if let Some(ban) = self.bans.get(&jail, &net)
@@ -225,10 +225,12 @@ impl Jails {
         (bantime, Cause::Jail)
     }
 
-    /// What a ban of a client behind this proxy does.
-    pub(super) fn behind(&self, peer: IpAddr) -> Mode {
+    /// What a ban of a client behind this proxy does. The clients of a proxy on this host connect to
+    /// this host, so a firewall blocks them.
+    pub(super) fn behind(&self, peer: IpAddr, exempt: &Exempt) -> Mode {
         match self.denies {
             true => Mode::Proxied(peer),
+            false if exempt.is_of_this_host(unmap(peer)) => Mode::Enforced,
             false => Mode::Behind(peer),
         }
     }

@@ -25,7 +25,7 @@ impl Jails {
         let mut actions = Vec::new();
         for mut ban in bans {
             if let Some(peer) = ban.mode.proxy() {
-                ban.mode = self.behind(peer);
+                ban.mode = self.behind(peer, exempt);
             }
             self.slot_of(&ban.jail);
             self.last_id = self.last_id.max(ban.id);

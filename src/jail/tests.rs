@@ -454,6 +454,22 @@ fn a_ban_behind_a_proxy_reaches_the_firewall_when_the_client_connects_directly()
 }
 
 #[test]
+fn the_firewall_blocks_the_clients_of_a_proxy_on_this_host() {
+    for (peer, expected) in [
+        ("127.0.0.1", "ban 203.0.113.9/32 3600"),
+        ("::1", "ban 203.0.113.9/32 3600"),
+        ("192.0.2.1", "ban 203.0.113.9/32 3600"),
+        ("::ffff:192.0.2.1", "ban 203.0.113.9/32 3600"),
+        ("192.0.2.254", "behind 203.0.113.9/32 3600"),
+        ("10.0.0.1", "behind 203.0.113.9/32 3600"),
+    ] {
+        let mut jails = Jails::new(&config(&[("a", at_once())]));
+        let actions = hit_behind(&mut jails, "a", "203.0.113.9", Some(peer), 0);
+        assert_eq!(actions[1], expected, "{peer}");
+    }
+}
+
+#[test]
 fn a_jail_that_only_observes_has_no_entry_in_the_firewall() {
     let watching = Jail {
         maxretry: 1,

@@ -80,7 +80,7 @@ impl Jails {
         };
         let mode = match offer.behind {
             _ if !settings.enforce => Mode::Observed,
-            Some(peer) => self.behind(peer),
+            Some(peer) => self.behind(peer, exempt),
             None => Mode::Enforced,
         };
         let ports = settings.port.clone();
