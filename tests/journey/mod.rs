@@ -25,8 +25,9 @@ mod passing; // every line Apache writes arrives, whatever is reloaded
 mod proxied; // a site behind a proxy
 mod refusals; // whatever is broken or forbidden: lines pass, and the fault is reported
 mod rehearsal; // a line by hand makes a real ban
+mod servers; // four kinds of server, set up and back
 mod shared; // a NAT, a proxy that is not configured: one address that is many people
-mod stock;
+mod stock; // fail2ban's own filters, and patterns as people write them, whatever the log's format
 mod surge; // more bans than are logged one by one
 mod switch; // off, on, and a configuration broken on disk
 #[cfg(feature = "measure")]
@@ -36,4 +37,4 @@ mod tutorial; // every command of docs/tutorial.md
 mod unit; // what systemd's unit permits the engine
 mod upheavals; // a firewall turned over, restarts, a boot: who gets through
 #[cfg(feature = "measure")]
-mod weight; // measurements, by `make bench`: throughput, a hundred virtual hosts // fail2ban's own filters, and patterns as people write them, whatever the log's format
+mod weight; // measurements, by `make bench`: throughput, a hundred virtual hosts
