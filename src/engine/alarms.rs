@@ -61,6 +61,10 @@ impl Alarms {
         self.raised.insert(key, Alarm { text, logged });
     }
 
+    pub(super) fn is_raised(&self, key: &str) -> bool {
+        self.raised.contains_key(key)
+    }
+
     pub(super) fn clear(&mut self, key: &str) {
         if let Some(alarm) = self.raised.remove(key) {
             self.log(Severity::Notice, &format!("over: {}", alarm.text));

@@ -136,6 +136,9 @@ impl Decider {
                 counted.entry(jail.clone()).or_default();
                 if self.stop.is_on() {
                     self.jails.count_only(jail);
+                    if decided.log_lines.is_empty() {
+                        decided.log_lines.extend(self.stop.warning());
+                    }
                     continue;
                 }
                 let rule = (jail, *pattern, *weight);
@@ -375,11 +378,13 @@ impl Decider {
         });
         let shared = self.shared_addresses.text(now.boot);
         let near = self.shared_addresses.near_text(now.boot);
+        let behind = self.shared_addresses.behind_text(now.boot);
         let mut checks = vec![
             ("bounds", Severity::Warning, dropped),
             ("shared", Severity::Warning, shared),
             ("near", Severity::Warning, near),
             ("answered", Severity::Warning, self.answered.text(now.boot)),
+            ("behind", Severity::Warning, behind),
             ("new-bans", Severity::Err, self.new_bans.alarm(now.boot)),
             self.stop.check(),
         ];

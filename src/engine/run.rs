@@ -221,7 +221,7 @@ impl Engine {
             Command::Explain { net } => return self.explain(connection, &canonical(net), now),
             Command::Reload => {
                 let waker = self.connections.waker();
-                if let Err(error) = self.reload.begin(connection, waker) {
+                if let Err(error) = self.reload.begin(Some(connection), waker) {
                     let text = format!("cannot start a thread: {error}");
                     self.connections.refuse(connection, 2, &text);
                 }
@@ -331,6 +331,7 @@ impl Engine {
         }
         if is_due(&mut self.timers.minute, MINUTE, time) {
             self.decider.each_minute(now, &mut decision);
+            self.check_broken_files();
         }
         if !decision.is_empty() {
             self.perform(decision, Vec::new(), now);
@@ -348,13 +349,32 @@ impl Engine {
         }
     }
 
+    /// Whether the broken configuration is correct by now.
+    fn check_broken_files(&mut self) {
+        if self.alarms.is_raised("config") {
+            // The next minute tries again.
+            let _ = self.reload.begin(None, self.connections.waker());
+        }
+    }
+
     /// Takes a configuration into use that was read, or answers why not.
     fn reloaded(&mut self, now: Now) {
         let Some((waiting, outcome)) = self.reload.outcome() else {
             return;
         };
         let accepted = match outcome {
+            Ok(accepted) if waiting.is_empty() => {
+                if accepted.hash == self.accepted.hash {
+                    self.alarms.clear("config");
+                } else {
+                    let text = "the configuration has changed and is correct: run `pipeban reload`";
+                    self.alarms
+                        .raise("config", Severity::Warning, text.to_owned());
+                }
+                return;
+            }
             Ok(accepted) => accepted,
+            Err(_) if waiting.is_empty() => return,
             Err(problems) => {
                 let text = format!(
                     "the configuration is broken, the old one stays in use: {}",
@@ -413,6 +433,7 @@ impl Engine {
             let text = commands::no_such_jail(&self.accepted.config, jail);
             return self.connections.refuse(connection, 1, &text);
         }
+        self.check_broken_files();
         let query = (jail, newest);
         let (jails, keys) = status::jails(&mut self.decider, &self.enforcement, query, now);
         let failing = status::failing(&self.decider, jail, newest);

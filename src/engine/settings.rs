@@ -100,7 +100,7 @@ pub(super) struct Reload {
 
 #[derive(Debug)]
 struct Running {
-    /// Commands that wait for the outcome.
+    /// Commands that wait for the outcome; without one the files are not taken into use.
     connections: Vec<u64>,
     outcome: Receiver<Result<Accepted, String>>,
 }
@@ -113,13 +113,13 @@ impl Reload {
         }
     }
 
-    /// Begins to read the files, or joins the reload that runs.
+    /// Begins to read the files for a command, or for none, or joins the reload that runs.
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub(super) fn begin(&mut self, connection: u64, waker: Waker) -> io::Result<()> {
+    pub(super) fn begin(&mut self, connection: Option<u64>, waker: Waker) -> io::Result<()> {
         if let Some(running) = &mut self.running {
-            running.connections.push(connection);
+            running.connections.extend(connection);
             return Ok(());
         }
         let (send, outcome) = bounded(1);
@@ -131,7 +131,7 @@ impl Reload {
                 waker.wake();
             })?;
         self.running = Some(Running {
-            connections: vec![connection],
+            connections: connection.into_iter().collect(),
             outcome,
         });
         Ok(())

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::jail::{Action, Cause, Moment, Reason, Why, unmap};
+use crate::jail::{Action, Cause, Mode, Moment, Reason, Why, unmap};
 
 /// How long an address is named after its last attack.
 const REMEMBERED: Duration = Duration::from_secs(3_600);
@@ -21,6 +21,8 @@ pub(super) struct SharedAddressAlarm {
     attackers: Vec<(IpAddr, Moment)>,
     /// The last attacker of this host or its network.
     near: Option<Near>,
+    /// The proxy of the last ban that no firewall on this host can enforce.
+    behind: Option<(IpAddr, Moment)>,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,11 @@ impl SharedAddressAlarm {
                 last: now,
             });
             return;
+        }
+        if let Action::Ban(ban) = action
+            && let Mode::Behind(proxy) = ban.mode
+        {
+            self.behind = Some((proxy, now));
         }
         let shared = match action {
             Action::Spared { .. } => true,
@@ -91,6 +98,19 @@ impl SharedAddressAlarm {
         ))
     }
 
+    /// About bans that are not in force, because Apache does not refuse the clients of a proxy.
+    pub(super) fn behind_text(&mut self, now: Moment) -> Option<String> {
+        self.behind = self
+            .behind
+            .filter(|(_, last)| now.since(*last) < REMEMBERED);
+        let (proxy, _) = self.behind?;
+        Some(format!(
+            "clients behind the proxy {proxy} attack, and no firewall on this host can block them: \
+             set `backend = [\"auto\", \"apache\"]` and restart the engine, then run `pipeban setup \
+             --write` and reload Apache, so that Apache refuses them"
+        ))
+    }
+
     /// About the last attacker of this host or its network.
     pub(super) fn near_text(&mut self, now: Moment) -> Option<String> {
         self.near = self
@@ -118,7 +138,7 @@ impl SharedAddressAlarm {
 
 const BEHIND_PROXY: &str = "`RemoteIPHeader` and `RemoteIPInternalProxy` of mod_remoteip give Apache \
                             the client's address; then name the proxy under `[proxies] trusted`, and \
-                            set `backend = [\"ufw\", \"apache\"]`, so that Apache refuses the client";
+                            set `backend = [\"auto\", \"apache\"]`, so that Apache refuses the client";
 
 /// Exempt by where it is, not because an administrator named it.
 fn is_near(reason: Reason) -> bool {

@@ -438,6 +438,10 @@ fn the_engine_does_not_trust_what_a_hit_says() {
     );
     let status = lab.status();
     let warnings = status["warnings"].to_string();
+    let alarm = "clients behind the proxy 192.0.2.7 attack";
+    until("the alarm", || {
+        lab.status()["warnings"].to_string().contains(alarm)
+    });
     assert!(
         warnings.contains("hits for jails that are not in the configuration: 1"),
         "{warnings}"
@@ -667,7 +671,9 @@ fn the_emergency_stop_survives_restarts_and_needs_no_engine() {
     worker
         .send(&Request::Hits(vec![hit(1, "203.0.113.10", &["at-once"])]))
         .unwrap();
-    assert_eq!(worker.ack().unwrap(), (1, vec![]));
+    let (offset, logged) = worker.ack().unwrap();
+    assert_eq!(offset, 1);
+    assert!(logged[0].contains("the emergency stop is on"), "{logged:?}");
     assert_eq!(lab.jail("at-once")["total_failed"], 1);
     assert_eq!(lab.say(&["ban", "203.0.113.11"]).0, 2);
     lab.kill();
@@ -722,6 +728,21 @@ fn a_broken_configuration_is_refused_and_the_old_one_stays() {
     let mut keeper = Line::connect(&lab.socket()).unwrap();
     keeper.send(&Request::Keeper { version: VERSION }).unwrap();
     assert_eq!(config(keeper.receive().unwrap()).0, first);
+    // corrected as it was, without a reload
+    lab.configure(JAILS);
+    until("the alarm ends", || {
+        !lab.status()["warnings"].to_string().contains("broken")
+    });
+    // another broken file, which is deleted
+    let extra = lab.path("conf.d/x.toml");
+    std::fs::create_dir(lab.path("conf.d")).unwrap();
+    std::fs::write(&extra, "x = [").unwrap();
+    assert_eq!(lab.say(&["reload"]).0, 78);
+    assert!(lab.status()["warnings"].to_string().contains("broken"));
+    std::fs::remove_file(&extra).unwrap();
+    until("the alarm ends", || {
+        !lab.status()["warnings"].to_string().contains("broken")
+    });
     // corrected: the keeper gets the new one
     lab.configure(&format!(
         "{JAILS}[jails.new]\nlog = \"error\"\nfilter = \"f\"\n"
