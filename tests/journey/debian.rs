@@ -289,6 +289,14 @@ fn the_readmes_commands_ban_on_every_site_of_an_untouched_debian_and_leave_it_as
     readme.run_to("pipeban on");
 
     world.must(&["pipeban", "ban", "198.51.100.7"]);
+    // A removal that fails changes no ban, and leaves no emergency stop.
+    let include = "/etc/apache2/by-hand.inc";
+    world.write(include, "ErrorLog \"|/usr/bin/pipeban log error /x\"\n");
+    let failed = readme.make("uninstall").expect_err("the include names it");
+    assert!(failed.contains(include), "{failed}");
+    assert!(world.status(None)["engine"]["off"].is_null());
+    assert!(world.ban_of("manual", "198.51.100.7").is_some());
+    world.must(&["rm", include]);
     readme.run_to("make uninstall");
     assert_eq!(readme.left, [""; 0], "the README ends with the way out");
     eventually("no pipe is left in Apache", || {
