@@ -115,7 +115,8 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
             return Exit::Failed;
         }
     }
-    let hints = hints(&config, &origins);
+    let mut hints = hints(&config, &origins);
+    hints.extend(shadowed(&config, &origins, global));
     let begin = match apache_errors.len() {
         0 => "OK".to_owned(),
         errors => count(errors, "error"),
@@ -215,6 +216,32 @@ fn hidden(filter: &Definition) -> Option<Warning> {
     );
     let json = json!({"severity": "warning", "file": other, "message": &text});
     Some(Warning { text, json })
+}
+
+/// Files of fail2ban's that a shipped filter of the same name hides from an administrator's jail.
+fn shadowed(config: &Config, origins: &Origins, global: &Global) -> Vec<Problem> {
+    let [own, shipped, fail2ban] = config::filter_directories(&global.config, &config.paths);
+    let is_shipped = |name: &JailName| {
+        let set = origins.of(name.as_str(), "filter");
+        set.is_some_and(|(file, _)| file.starts_with(&config.paths.share))
+    };
+    let jails = config.jails.iter().filter(|(name, _)| !is_shipped(name));
+    let names: BTreeSet<&String> = jails.map(|(_, jail)| &jail.filter).collect();
+    let other = |name| {
+        let filter = config.filters.get(name)?;
+        let file = fail2ban.join(filter.file.with_extension("conf").file_name()?);
+        (filter.file.starts_with(&shipped) && file.exists()).then(|| Problem {
+            place: None,
+            message: format!(
+                "this file is not used, because the shipped {} has the same name: to use it, copy \
+                 it to {}",
+                filter.file.display(),
+                own.display()
+            ),
+            file,
+        })
+    };
+    names.into_iter().filter_map(other).collect()
 }
 
 fn warning(finding: Finding) -> Warning {

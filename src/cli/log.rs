@@ -22,7 +22,7 @@ use crate::sys::signals;
 #[command(after_help = "In Apache's configuration:\n  \
     GlobalLog \"|/usr/bin/pipeban log access --format pipeban\" pipeban\n  \
     ErrorLog  \"|/usr/bin/pipeban log error /var/log/apache2/error.log\"\n  \
-    CustomLog \"|/usr/bin/pipeban log access /var/log/apache2/access.%F.log\" combined\n\n\
+    CustomLog \"|/usr/bin/pipeban log access /var/log/apache2/%F.log\" combined\n\n\
     By hand:\n  \
     pipeban log error < FILE           what would happen\n  \
     echo LINE | pipeban log error      bans")]

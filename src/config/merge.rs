@@ -226,6 +226,12 @@ impl Merged {
         let known = |member: &&Member| has_row(JAIL, &member.key);
         for member in table.iter().filter(known) {
             keys.insert(member.key.clone(), (file.to_owned(), member.place));
+            if let Value::Table(parts) = &member.value.value {
+                for part in parts {
+                    let key = format!("{}.{}", member.key, part.key);
+                    keys.insert(key, (file.to_owned(), part.place));
+                }
+            }
         }
     }
 }

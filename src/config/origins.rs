@@ -21,6 +21,22 @@ impl Origins {
         self.in_jail(jail, key).or_else(|| self.in_jail("", key))
     }
 
+    /// Where the parts of `key` are set, each once: its keys, if it is a table.
+    pub fn of_parts(&self, jail: &str, key: &str) -> Vec<&Origin> {
+        let begin = format!("{key}.");
+        let keys = [jail, ""].into_iter().filter_map(|of| self.keys.get(of));
+        let parts = keys.flat_map(|keys| keys.keys().filter(|part| part.starts_with(&begin)));
+        let places = [key].into_iter().chain(parts.map(String::as_str));
+        let mut found: Vec<&Origin> = Vec::new();
+        for origin in places.filter_map(|key| self.of(jail, key)) {
+            let line = |(file, place): &Origin| (file.clone(), place.0);
+            if !found.iter().any(|known| line(known) == line(origin)) {
+                found.push(origin);
+            }
+        }
+        found
+    }
+
     /// Where the jail itself, not `[defaults]`, sets `key`.
     pub fn in_jail(&self, jail: &str, key: &str) -> Option<&Origin> {
         self.keys.get(jail)?.get(key)

@@ -19,9 +19,11 @@ pub fn show_jail(config: &Config, origins: &Origins, name: &JailName) -> Option<
         if jail.log == Log::Bans && row.name == "filter" {
             continue;
         }
-        let from = match origins.of(name.as_str(), row.name) {
-            Some((file, place)) => format!("{}:{}", file.display(), place.0),
-            None => "built in".to_owned(),
+        let from = origins.of_parts(name.as_str(), row.name).into_iter();
+        let from = from.map(|(file, place)| format!("{}:{}", file.display(), place.0));
+        let from = match from.collect::<Vec<_>>().join(", ") {
+            from if from.is_empty() => "built in".to_owned(),
+            from => from,
         };
         let line = format!("{} = {}", row.name, (row.show)(jail));
         text.push_str(&format!("{line:<40} # {from}\n"));

@@ -137,6 +137,20 @@ fn a_filter_saved_with_a_byte_order_mark_is_read() {
     host.write("n.toml", native);
     let (status, said) = host.says(&["check", "--filter", "./n.toml"]);
     assert_eq!(status, 0, "{said}");
+    // An included file, the configuration itself, and a list of networks.
+    host.write("own.conf", &filter.replace("<HOST>", "<who>"));
+    host.write("who.local", "\u{feff}[Definition]\nwho = <HOST>\n");
+    let include = "\u{feff}[INCLUDES]\nbefore = own.conf\nafter = who.local\n";
+    host.write("both.conf", include);
+    let (status, said) = host.says(&["check", "--filter", "./both.conf"]);
+    assert_eq!(status, 0, "{said}");
+    let list = host.path("list.txt").display().to_string();
+    host.write("list.txt", "\u{feff}192.0.2.0/24\r\n");
+    let toml = std::fs::read_to_string(host.path("pipeban.toml")).unwrap();
+    let toml = format!("\u{feff}{toml}[defaults]\r\nignoreip = [\"{list}\"]\r\n");
+    host.write("pipeban.toml", &toml);
+    let (status, said) = check(&host);
+    assert_eq!(status, 0, "{said}");
 }
 
 #[test]
@@ -148,6 +162,21 @@ fn a_pattern_may_spell_out_the_date() {
             "access",
             r#"^<HOST> - \S+ \[\d+/Nov/2026:[^\]]+\] "PUT"#,
             "203.0.113.7 - - [22/Nov/2026:11:00:33 +0000] \"PUT /x HTTP/1.1\" 200 5 \"-\" \"-\"",
+        ),
+        (
+            "access",
+            r#"^<HOST> \S+ \S+ \[22/Nov/2026:(?:0\d|1[01]):\d\d:\d\d \+0000\] "PUT"#,
+            "203.0.113.7 - al [22/Nov/2026:11:00:33 +0000] \"PUT /x HTTP/1.1\" 200 5 \"-\" \"-\"",
+        ),
+        (
+            "access",
+            r#"^shop:80 <HOST> - - \[[^:\]]+:11:00:33 [^\]]*\] "PUT"#,
+            "shop:80 203.0.113.7 - - [22/Nov/2026:11:00:33 +0000] \"PUT /x HTTP/1.1\" 200 5 \"-\" \"-\"",
+        ),
+        (
+            "error",
+            r"^\[Sun Nov 22 [^\]]+\] \[[^\]]+\] \[pid \d+:tid \d+\] \[client <HOST>:\d+\] AH1: x$",
+            "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 7:tid 8] [client 203.0.113.7:5] AH1: x",
         ),
         (
             "error",
@@ -261,11 +290,22 @@ fn a_typo_in_an_option_or_a_tag_is_an_error() {
 
 #[test]
 fn a_log_that_a_pipe_could_not_read_is_named_with_its_format() {
+    let time = "[22/Nov/2026:11:00:33 +0000]";
+    let request = format!("{time} \"PUT /x HTTP/1.1\" 404 9");
+    for line in [
+        format!("203.0.113.9 - - {request} \"-\" \"Mozilla/5.0\" 1432 shop.example.org:443"),
+        format!("203.0.113.9 - - {request} 0.004"),
+        format!("203.0.113.9 - - {time} 443 \"PUT /x HTTP/1.1\" 404 9"),
+        format!("shop.example.org 203.0.113.9 - - {request} \"-\" \"Mozilla/5.0\""),
+    ] {
+        a_log_is_read_as_its_format_says(&line);
+    }
+}
+
+fn a_log_is_read_as_its_format_says(line: &str) {
     let host = Host::new("");
-    let line = "203.0.113.9 - - [22/Nov/2026:11:00:33 +0000] \"PUT /x HTTP/1.1\" 404 9 \"-\" \
-                \"Mozilla/5.0\" 1432 shop.example.org:443";
     let test = |format: &[&str]| {
-        let arguments = ["test", "--pattern", "^<HOST> .*\"PUT ", "--line", line];
+        let arguments = ["test", "--pattern", "<HOST> .*\"PUT ", "--line", line];
         host.says(&[&arguments, format].concat())
     };
     let (status, said) = test(&[]);
@@ -447,6 +487,7 @@ fn many_hosts_are_counted_and_grouped() {
         said.contains("150 processes") && said.contains("one common ErrorLog"),
         "{said}"
     );
+    assert!(said.contains("setup leaves that to you"), "{said}");
 }
 
 #[test]
@@ -511,4 +552,68 @@ fn a_file_on_stdin_bans_only_for_real() {
     assert!(said.contains("Ban 198.51.100.10"), "{said}");
     assert!(said.contains("`--for-real` bans"), "{said}");
     assert!(!host.path("run").exists(), "no engine was started");
+}
+
+#[test]
+fn a_file_of_fail2bans_that_a_shipped_filter_hides_is_named() {
+    let hidden = "/etc/fail2ban/filter.d/apache-modsecurity.conf";
+    if !Path::new(hidden).exists() {
+        return crate::support::skip_without("fail2ban");
+    }
+    let jail = "[jails.x]\nlog = \"error\"\nfilter = \"apache-modsecurity\"\n";
+    let host = Host::new(jail);
+    std::os::unix::fs::symlink(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/config"),
+        host.path("share"),
+    )
+    .unwrap();
+    let hint = format!("hint: {hidden}: this file is not used, because the shipped ");
+    let (_, said) = check(&host);
+    assert!(said.contains(&hint), "{said}");
+    // As the hint says.
+    let text = std::fs::read_to_string(hidden).unwrap();
+    host.write("filters.d/apache-modsecurity.conf", &text);
+    std::fs::copy(
+        Path::new(hidden).with_file_name("apache-common.conf"),
+        host.path("filters.d/apache-common.conf"),
+    )
+    .unwrap();
+    let (_, said) = check(&host);
+    assert!(!said.contains("this file is not used"), "{said}");
+}
+
+#[test]
+fn check_show_names_every_line_that_sets_a_part_of_a_table() {
+    let host = Host::new(
+        "[defaults]\nincrement = { factor = 5 }\n[jails.x]\nlog = \"error\"\nfilter = \"f\"\n\
+         increment.maxtime = \"9d\"\n[jails.y]\nlog = \"error\"\nfilter = \"f\"\n",
+    );
+    let filter = "[Definition]\nfailregex = <HOST> x\nignoreregex =\n";
+    host.write("filters.d/f.conf", filter);
+    let begin = format!("{}:", host.path("pipeban.toml").display());
+    for (jail, lines) in [("x", "10, 6"), ("y", "6")] {
+        let (status, said) = host.says(&["check", "--show", jail]);
+        assert_eq!(status, 0, "{said}");
+        let line = said.lines().find(|line| line.starts_with("increment"));
+        let (_, from) = line.unwrap().split_once("# ").unwrap();
+        assert_eq!(from.replace(&begin, ""), lines, "{said}");
+    }
+}
+
+#[test]
+fn help_shows_directives_in_lines_that_can_be_copied() {
+    let output = Command::new(env!("CARGO_BIN_EXE_pipeban"))
+        .args(["log", "--help"])
+        .env("COLUMNS", "80")
+        .output()
+        .unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    for (directive, end) in [
+        ("GlobalLog", "pipeban"),
+        ("ErrorLog", "error.log\""),
+        ("CustomLog", "combined"),
+    ] {
+        let line = help.lines().find(|line| line.trim().starts_with(directive));
+        assert!(line.is_some_and(|line| line.ends_with(end)), "{help}");
+    }
 }

@@ -131,7 +131,7 @@ fn of_many_bans_the_newest_are_shown_and_all_and_json_have_every_one() {
     lab.say(&["ban", "198.51.100.7", "--reason", "abuse"]);
     let (_, text) = lab.say(&["status"]);
     assert!(
-        text.contains("banned now: 2346 (the newest 50; `--all` shows every one)"),
+        text.contains("banned now: 2346 bans (the newest 50; `--all` shows every one)"),
         "{text}"
     );
     // The last ones, the ban by hand first.

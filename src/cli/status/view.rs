@@ -70,17 +70,20 @@ impl View {
             let title = "would be banned (enforce = false)";
             parts.push(self.section(title, count, &observed));
         }
-        parts.join("\n")
+        parts.join("\n\n")
     }
 
     fn section(&self, title: &str, count: u64, bans: &[(&JailName, &BanStatus)]) -> String {
-        let mut text = format!("{title}: {count}");
-        if (bans.len() as u64) < count {
-            let shown = bans.len();
-            text.push_str(&format!(" (the newest {shown}; `--all` shows every one)"));
-        }
+        let clients = newest_first(bans);
+        // One attack can lead to bans of several jails.
+        let mut text = match (bans.len() as u64) < count {
+            true => format!(
+                "{title}: {count} bans (the newest {}; `--all` shows every one)",
+                bans.len()
+            ),
+            false => format!("{title}: {}", clients.len()),
+        };
         if !bans.is_empty() {
-            let clients = newest_first(bans);
             let mut widths = Widths::default();
             widths.fit(self, &clients);
             text.push('\n');

@@ -35,6 +35,7 @@ pub(super) fn format(line: &[u8]) -> Option<String> {
             {
                 "%v:%p".to_owned()
             }
+            _ if !client && !request && is_host_name(word) => "%v".to_owned(),
             _ if request && (word == "-" || word.bytes().all(|b| b.is_ascii_digit())) => {
                 numbers.next().map_or(unknown, str::to_owned)
             }
@@ -48,6 +49,13 @@ pub(super) fn format(line: &[u8]) -> Option<String> {
     }
     let parser = Parser::new(Kind::Access, &format).ok()?;
     parser.parse(line.as_bytes())?.client.map(|_| format)
+}
+
+fn is_host_name(word: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    word.contains('.') && word.split('.').all(part)
 }
 
 /// Words, texts in quotes, and times in brackets.
@@ -87,6 +95,7 @@ mod tests {
         for line in [
             r#"203.0.113.4 - - [20/Jan/2024:11:02:19 +0100] "POST /x HTTP/1.1" 302 580 "-" "M" - a.example:80"#,
             r#"203.0.113.4 - bob [20/Jan/2024:11:02:19 +0100] "GET /x HTTP/2.0" 200 - "-" "a \"b\"" 4711 "x""#,
+            r#"shop.example.org 203.0.113.4 - - [20/Jan/2024:11:02:19 +0100] "GET /x HTTP/1.1" 404 9 "-" "M""#,
             r#"a.example:443 2001:db8::7 - - [20/Jan/2024:11:02:19 +0100] "GET / HTTP/1.1" 200 5 0.123 TLSv1.3"#,
         ] {
             assert!(format(line.as_bytes()).is_some(), "{line}");

@@ -198,12 +198,14 @@ impl Summary<'_> {
         writeln!(out, "Format: {format}")?;
         match tester.matcher.input() {
             InputKind::Raw if self.detected => {
-                let format = self.guessed.as_deref();
-                let format = format.unwrap_or("the LogFormat in Apache's configuration");
+                let format = match &self.guessed {
+                    Some(format) => format!("--format '{format}'"),
+                    None => "`--format` with the LogFormat in Apache's configuration".to_owned(),
+                };
                 writeln!(
                     out,
                     "Live:   Apache's pipe would read none of these lines: for `test` and the \
-                     pipe use --format '{format}'"
+                     pipe use {format}"
                 )?;
             }
             InputKind::Apache(_, parser) => {
