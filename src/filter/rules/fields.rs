@@ -360,10 +360,11 @@ fn without_link(parameter: &[u8]) -> &[u8] {
 }
 
 /// Parameters that hold what a visitor typed.
-const FREE_TEXT: [&[u8]; 25] = [
+const FREE_TEXT: [&[u8]; 26] = [
     b"q",
     b"s",
     b"search",
+    b"_search",
     b"query",
     b"keyword",
     b"keywords",
