@@ -297,6 +297,12 @@ impl Writer {
         let mut trouble = None;
         while let Some(line) = self.backlog.front() {
             if let Err(error) = self.syslog.send(line) {
+                // A host without a syslog daemon: the log file has the lines, and `doctor` says so.
+                let local = self.settings.target == config::SyslogTarget::local();
+                let missing = error.kind() == std::io::ErrorKind::NotFound;
+                if local && missing && self.settings.log_file.is_some() {
+                    break;
+                }
                 let target = match &self.settings.target {
                     config::SyslogTarget::Unix(path) => path.display().to_string(),
                     config::SyslogTarget::Udp(address) => format!("udp://{address}"),

@@ -119,10 +119,13 @@ fn behind_nginx(world: &World) {
     world.must(&["nginx"]);
 }
 
-/// One file, relative names, an include of its own; no `conf-available`.
+/// One file, relative names, an include of its own; no `conf-available`, no ufw, no syslog.
 fn by_hand(world: &World) {
     world.must(&["rm", "-r", "/etc/apache2"]);
     world.must(&["mkdir", "-p", "/etc/httpd/logs"]);
+    world.must(&["sh", "-c", "kill $(cat /run/rsyslogd.pid)"]);
+    world.must(&["nft", "flush", "ruleset"]);
+    world.must(&["rm", "-rf", "/dev/log", "/usr/sbin/ufw", "/etc/ufw"]);
     let modules = "/usr/lib/apache2/modules";
     world.write(
         "/etc/httpd/conf/httpd.conf",
@@ -235,6 +238,13 @@ impl Server {
         for site in ports.into_values() {
             let still = ask(&address(110), site, "/", "");
             assert!(still.is_err(), "{site:?}: {still:?}");
+        }
+
+        if !world.path("/usr/sbin/ufw").exists() {
+            let alarms = world.status(None)["warnings"].to_string();
+            for missing in ["ufw", "syslog"] {
+                assert!(!alarms.contains(missing), "{alarms}");
+            }
         }
 
         world.must(&[self.control, &["stop"]].concat());
