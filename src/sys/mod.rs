@@ -8,5 +8,6 @@ pub mod privileges;
 pub mod process;
 pub mod program;
 pub mod region;
+pub mod resolver;
 pub mod sandbox;
 pub mod signals;
