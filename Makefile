@@ -57,7 +57,8 @@ lint:
 # SKIPPED; with CI=true a program that could not be installed is a failure (tests/support/skip.rs).
 test: rust lint
 	@tests/prepare.sh a2enconf=apache2 ufw=ufw nft=nftables iptables=iptables rsyslogd=rsyslog \
-	    ip=iproute2 ps=procps curl=curl fail2ban-regex=fail2ban faketime=faketime mandoc=mandoc nginx=nginx-light
+	    ip=iproute2 ps=procps curl=curl fail2ban-regex=fail2ban faketime=faketime mandoc=mandoc nginx=nginx-light \
+	    dnsmasq=dnsmasq-base
 	umask 022; $(CARGO) test --locked $(TESTS)
 
 # The labelled lines through the shipped filters: one table by class and origin of the lines.

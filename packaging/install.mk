@@ -40,6 +40,7 @@ install:
 	install -m 0644 config/jails.d/*.toml $(D)$(SHAREDIR)/jails.d/
 	install -m 0644 config/filters.d/*.toml $(D)$(SHAREDIR)/filters.d/
 	install -m 0644 config/proxies.d/*.txt $(D)$(SHAREDIR)/proxies.d/
+	install -m 0644 config/search-engines.txt $(D)$(SHAREDIR)/
 	install -m 0644 config/pipeban.toml config/examples/*.toml $(D)$(SHAREDIR)/examples/
 	install -m 0644 config/grafana/pipeban.json $(D)$(SHAREDIR)/grafana/
 	install -m 0644 config/examples/filters.d/*.conf $(D)$(SHAREDIR)/examples/filters.d/

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use pipeban::config::{self, Log};
+use pipeban::config::{self, Log, SearchEngines};
 use pipeban::disk;
 
 use crate::support::skip_without;
@@ -174,6 +174,61 @@ fn a_list_of_proxies_is_named_and_an_own_one_goes_first() {
 }
 
 #[test]
+fn a_list_of_search_engines_is_read_and_an_own_one_replaces_it() {
+    let etc = Etc::new("");
+    let names = |etc: &Etc| -> Vec<String> {
+        let config = disk::load(&etc.path("pipeban.toml")).unwrap();
+        let engines = config.search_engines.into_iter();
+        engines.map(|engine| engine.name).collect()
+    };
+    let shipped = names(&etc);
+    assert!(shipped.contains(&"Googlebot".to_owned()) && shipped.contains(&"bingbot".to_owned()));
+    etc.write("search-engines.txt", "Mybot example.org\n");
+    assert_eq!(names(&etc), ["Mybot"]);
+    etc.write("search-engines.txt", "Mybot example.org\nnonsense\n");
+    let problems = disk::load(&etc.path("pipeban.toml")).unwrap_err();
+    assert_eq!(problems[0].place, Some((2, 1)), "{problems:?}");
+    // each engine of the shipped list has the page that documents it
+    let text = fs::read_to_string(repository().join("config/search-engines.txt")).unwrap();
+    assert!(text.contains("# As of:  20"));
+    for part in text.split("\n\n").skip(1) {
+        assert!(part.starts_with("# Source: https://"), "{part}");
+    }
+}
+
+#[test]
+fn the_ignorecommand_of_apache_fakegooglebot_is_served_and_others_are_refused() {
+    let jail = "[jails.x]\nlog = \"access\"\nfilter = \"apache-scanners\"\n";
+    let policy = |text: &str| {
+        let etc = Etc::new(text);
+        let config = disk::load(&etc.path("pipeban.toml"));
+        config.map(|config| {
+            let warned = config
+                .warnings
+                .iter()
+                .map(|w| w.message.clone())
+                .collect::<String>();
+            (config.jails[&"x".parse().unwrap()].search_engines, warned)
+        })
+    };
+    let (spared, warned) = policy(jail).unwrap();
+    assert_eq!((spared, warned.as_str()), (SearchEngines::Spare, ""));
+    let command =
+        "ignorecommand = \"/etc/fail2ban/filter.d/ignorecommands/apache-fakegooglebot <ip>\"\n";
+    let (served, warned) = policy(&(jail.to_owned() + command)).unwrap();
+    assert_eq!(served, SearchEngines::BanFake);
+    assert!(
+        warned.contains("enable the shipped jail `apache-fake-bot`"),
+        "{warned}"
+    );
+    let problems = policy(&(jail.to_owned() + "ignorecommand = \"/bin/x <ip>\"\n")).unwrap_err();
+    assert!(
+        problems[0].message.contains("runs no such program"),
+        "{problems:?}"
+    );
+}
+
+#[test]
 fn every_shipped_jail_is_on_and_mild() {
     let off = ["apache-ai-crawlers", "apache-flood", "apache-sweep"];
     let enabled = off.map(|jail| format!("[jails.{jail}]\nenabled = true\n"));
@@ -182,10 +237,12 @@ fn every_shipped_jail_is_on_and_mild() {
     assert!(config.jails.len() >= 9);
     let recidive = &config.jails[&"recidive".parse().unwrap()];
     assert!(!recidive.enabled && recidive.log == Log::Bans);
+    let fake_bot = &config.jails[&"apache-fake-bot".parse().unwrap()];
+    assert!(fake_bot.enabled && !fake_bot.enforce);
     let reading = config
         .jails
         .iter()
-        .filter(|(name, _)| name.as_str() != "recidive");
+        .filter(|(name, _)| !matches!(name.as_str(), "recidive" | "apache-fake-bot"));
     for (name, jail) in reading {
         assert!(jail.enabled && jail.enforce, "{name}");
         let increment = jail.increment.as_ref().unwrap();

@@ -44,6 +44,7 @@ pub(super) fn check(data: &[u8]) {
         column: 1,
         class: None,
         spoofable: false,
+        certain: None,
     };
     let definition = Definition {
         name: "f".to_owned(),

@@ -89,7 +89,7 @@ fn replay(args: &Args, global: &Global) -> Result<bool, Failure> {
     let parser = Parser::new(kind, &args.format)
         .map_err(|message| Failure::Usage(format!("--format: {message}")))?;
     let config = config::load(global).map_err(Failure::Config)?;
-    if crate::config::rules(&config, kind).is_empty() {
+    if crate::config::rules_of_lines(&config, kind).is_empty() {
         return Err(Failure::Config(vec![Problem {
             file: global.config.clone(),
             place: None,

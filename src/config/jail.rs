@@ -58,6 +58,8 @@ pub struct Jail {
     pub trap: Vec<String>,
     /// The jail's `[[except]]` as the text of a native filter: what they match is no hit. Empty: none.
     pub except: String,
+    /// What a jail does about clients that say that they are a search engine.
+    pub search_engines: SearchEngines,
     /// `None`: repeated bans do not grow.
     pub increment: Option<Increment>,
     /// Programs that run at a ban.
@@ -92,6 +94,7 @@ impl Default for Jail {
             not_vhost: Vec::new(),
             trap: Vec::new(),
             except: String::new(),
+            search_engines: SearchEngines::Spare,
             increment: None,
             hooks: Hooks::default(),
         }
@@ -126,6 +129,27 @@ impl Default for Hooks {
             timeout: Duration::from_secs(30),
         }
     }
+}
+
+/// What a jail does about clients whose user agent names a search engine. Reverse DNS decides whether
+/// they are one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SearchEngines {
+    /// A search engine is not banned, except by a rule with `confidence = "certain"`.
+    Spare,
+    /// The same as about every client.
+    Ban,
+    /// Only a client that is none is banned.
+    BanFake,
+}
+
+impl SearchEngines {
+    pub(super) const WORDS: [(&str, SearchEngines); 3] = [
+        ("spare", SearchEngines::Spare),
+        ("ban", SearchEngines::Ban),
+        ("ban-fake", SearchEngines::BanFake),
+    ];
 }
 
 /// What a jail reads.

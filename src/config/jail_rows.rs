@@ -5,9 +5,10 @@ use std::path::Path;
 
 use super::argv::{HOOK_PLACEHOLDERS, argv};
 use super::document::{Located, Value};
-use super::jail::{Increment, Jail, Log, Ports};
+use super::jail::{Increment, Jail, Log, Ports, SearchEngines};
 use super::networks::{self, Ignored};
 use super::row::{Faults, Row, apply, inline_table, row};
+use super::settings::word_of;
 use super::values::{
     boolean, each, finite, items, list, literal, number, positive, quote, quoted_key, quoted_list,
     run_time, set, show_time, text, word, zero_or_more,
@@ -70,6 +71,10 @@ pub(super) const JAIL: &[Row<Jail>] = &[
     row("except", "[]",
         "lines that are no hits: tables of conditions, as [[except]] of a filter has them",
         |t, v, f| set(&mut t.except, except(v, f)), |t| show_except(&t.except)),
+    row("search_engines", "\"spare\"",
+        "spare: no ban of a search engine that reverse DNS confirms; ban: no difference; ban-fake: bans only clients that falsely claim to be one",
+        |t, v, f| set(&mut t.search_engines, word(v, &SearchEngines::WORDS, f)),
+        |t| quote(word_of(&SearchEngines::WORDS, t.search_engines))),
     row("increment", "false",
         "repeated bans last longer: true, or a table of the keys of increment",
         increment,

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use super::DEFAULT_FILE;
-use super::jail::{Jail, Log};
+use super::jail::{Jail, Log, SearchEngines};
 use super::merge::{self, Layer, Source};
 use super::networks;
 use super::origins::{Origin, Origins};
+use super::search_engines::{self, SearchEngine};
 use super::settings::{Config, Paths};
 use super::values::did_you_mean;
 use crate::filter::{self, Definition, FilterFiles};
@@ -30,6 +31,7 @@ pub fn load(file: &Path, files: &dyn FilterFiles) -> Result<(Config, Origins), V
     let sources = reading.sources();
     let (mut config, origins, problems) = merge::merge(&sources);
     reading.problems.extend(problems);
+    config.search_engines = reading.search_engines(&config.paths);
     config.filters = reading.filters(&config, &origins);
     for (list, origin) in &origins.proxy_lists {
         let networks = reading.proxies(&config.paths, list, origin);
@@ -197,6 +199,29 @@ impl Reading<'_> {
         })
     }
 
+    /// The list of search engines; one of the administrator overrides the shipped one.
+    fn search_engines(&mut self, paths: &Paths) -> Vec<SearchEngine> {
+        let name = "search-engines.txt";
+        for file in [self.file.with_file_name(name), paths.share.join(name)] {
+            match self.files.read(&file) {
+                Ok(text) => {
+                    return search_engines::list(&text).unwrap_or_else(|wrong| {
+                        let wrong = wrong.into_iter().map(|(place, message)| Problem {
+                            file: file.clone(),
+                            place: Some(place),
+                            message,
+                        });
+                        self.problems.extend(wrong);
+                        Vec::new()
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => self.whole_file(&file, format!("cannot read it: {error}")),
+            }
+        }
+        Vec::new()
+    }
+
     /// Checks a file that `ignoreip` names.
     fn ignore_file(&mut self, path: &Path, origin: Option<&Origin>) {
         for problem in networks_in(path, self.files).err().into_iter().flatten() {
@@ -244,6 +269,14 @@ impl Reading<'_> {
                         &settings.trap,
                         settings.maxretry,
                     ))
+                }
+                None if set.is_none()
+                    && settings.search_engines == SearchEngines::BanFake
+                    && !config.search_engines.is_empty() =>
+                {
+                    let words = config.search_engines.iter();
+                    let words = words.map(|engine| engine.name.as_str());
+                    Ok(filter::rules::claims(jail.as_str(), words))
                 }
                 Some(path) if path.extension().is_some_and(|ending| ending == "toml") => {
                     if !options.is_empty() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::document::{self, Located, Member, Value};
 use super::duration;
-use super::jail::{Increment, Jail, Log};
+use super::jail::{Increment, Jail, Log, SearchEngines};
 use super::jail_rows::JAIL;
 use super::origins::{Origin, Origins};
 use super::row::{Faults, Row, apply};
@@ -17,6 +17,9 @@ use crate::problem::Problem;
 
 /// The jail name of bans by hand.
 pub const MANUAL_JAIL: &str = "manual";
+
+/// fail2ban's filter, and its `ignorecommand`: pipeban makes that check itself.
+pub(crate) const FAKE_GOOGLEBOT: &str = "apache-fakegooglebot";
 
 /// Which of a configuration's files this is; it decides which sections the file can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +94,11 @@ pub(super) fn merge(sources: &[Source]) -> (Config, Origins, Vec<Problem>) {
             name.as_str().clone_into(&mut jail.filter);
         }
         never_below_bantime(jail);
+        if jail.filter.split('[').next() == Some(FAKE_GOOGLEBOT)
+            && origins.of(name.as_str(), "search_engines").is_none()
+        {
+            jail.search_engines = SearchEngines::BanFake;
+        }
         if jail.enabled {
             problems.extend(contradictions_of_jail(name, jail, &origins));
             problems.extend(forgotten_early(config.store.keep, name, jail, &origins));
@@ -214,7 +222,16 @@ impl Merged {
         let jail = jails
             .entry(name.clone())
             .or_insert_with(|| defaults.clone());
-        apply(&format!("jails.{name}"), JAIL, table, jail, faults);
+        let (served, keys): (Vec<Member>, Vec<Member>) =
+            table.iter().cloned().partition(is_served_command);
+        apply(&format!("jails.{name}"), JAIL, &keys, jail, faults);
+        for command in served {
+            jail.search_engines = SearchEngines::BanFake;
+            let message = "pipeban does this by forward-confirmed reverse DNS: write \
+                           `search_engines = \"ban-fake\"` instead of `ignorecommand`, or enable \
+                           the shipped jail `apache-fake-bot`, which knows every search engine";
+            faults.warn(command.place, message.to_owned());
+        }
         self.note(name.as_str(), table, faults.file);
         let origin = (faults.file.to_owned(), member.place);
         self.origins.headers.insert(name.into(), origin);
@@ -234,6 +251,12 @@ impl Merged {
             }
         }
     }
+}
+
+/// An `ignorecommand` that pipeban has built in.
+fn is_served_command(member: &Member) -> bool {
+    let is_known = |value: &Value| matches!(value, Value::Text(t) if t.contains(FAKE_GOOGLEBOT));
+    member.key == "ignorecommand" && is_known(&member.value.value)
 }
 
 fn has_row<T>(rows: &[Row<T>], key: &str) -> bool {

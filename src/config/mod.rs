@@ -18,6 +18,7 @@ mod networks;
 mod origins;
 mod row;
 mod rules;
+mod search_engines;
 mod values;
 mod words;
 
@@ -34,11 +35,13 @@ mod tests;
 pub use crate::jail_name::JailName;
 pub use crate::problem::Problem;
 pub use argv::{COMMAND_PLACEHOLDERS, HOOK_PLACEHOLDERS, fill};
-pub use jail::{Hooks, Increment, Jail, Log, Ports};
+pub use jail::{Hooks, Increment, Jail, Log, Ports, SearchEngines};
 pub use load::{filter_directories, load, networks_in, paths_of};
+pub(crate) use merge::FAKE_GOOGLEBOT;
 pub use merge::MANUAL_JAIL;
 pub use origins::{Origin, Origins};
-pub use rules::rules;
+pub use rules::{rules, rules_of_lines};
+pub use search_engines::SearchEngine;
 pub use sections::syslog_facility;
 pub use settings::{
     Backend, BanCommand, Blocktype, Config, Firewall, LineFormat, Metrics, Paths, StoreSettings,

@@ -51,7 +51,7 @@ pub(super) fn ignored(text: &str) -> Option<Ignored> {
 }
 
 /// A host's name in lower case. A name that ends in a number is a mistyped address.
-fn host_name(text: &str) -> Option<String> {
+pub(super) fn host_name(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text);
     let label = |label: &str| {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');

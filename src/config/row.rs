@@ -55,6 +55,10 @@ impl Faults<'_> {
     /// Warns of a setting that was removed. It has no effect.
     pub(super) fn removed(&mut self, place: Place, setting: &str, advice: &str) {
         let message = format!("`{setting}` was removed: {advice}");
+        self.warn(place, message);
+    }
+
+    pub(super) fn warn(&mut self, place: Place, message: String) {
         self.warnings.push(self.problem(place, message));
     }
 

@@ -1,6 +1,6 @@
 //! The jails of one kind of log, as the matcher takes them.
 
-use super::{Config, Jail, JailName};
+use super::{Config, Jail, JailName, SearchEngines};
 use crate::filter::PatternText;
 use crate::filter::matcher::Rule;
 use crate::record::Kind;
@@ -30,6 +30,15 @@ impl Config {
         let jails = jails.filter(move |(name, other)| *name == jail || same(other));
         jails.map(|(name, _)| name)
     }
+}
+
+/// [`rules`] without the jails that ban only by what DNS says.
+pub fn rules_of_lines(config: &Config, kind: Kind) -> Vec<Rule<'_>> {
+    let mut rules = rules(config, kind);
+    let jail = |rule: &Rule<'_>| config.jails.get(rule.jail.as_ref()?);
+    rules
+        .retain(|rule| jail(rule).is_none_or(|jail| jail.search_engines != SearchEngines::BanFake));
+    rules
 }
 
 /// The enabled jails that read `kind` and have a known filter.

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::jail::Jail;
+use super::search_engines::SearchEngine;
 use crate::filter::Definition;
 use crate::jail_name::JailName;
 use crate::problem::Problem;
@@ -31,6 +32,9 @@ pub struct Config {
     pub metrics: Metrics,
     /// `[proxies] trusted`: never banned at the firewall.
     pub trusted_proxies: Vec<IpNet>,
+    /// Search engines that reverse DNS can confirm.
+    #[serde(default)]
+    pub search_engines: Vec<SearchEngine>,
     /// `[defaults]`: for bans by hand without `--jail`, and for `test --filter`.
     pub defaults: Jail,
     /// Every configured jail, disabled ones included.

@@ -52,7 +52,7 @@ const FOREIGN: &[(&str, &str, &str)] = &[
         `ipv6_prefix = 48`; to count each virtual host alone, write one jail for each, with `vhost`"),
     ("jail", "ignorecommand",
         "pipeban runs no such program; `ignoreip` takes addresses, names, and files, which are read \
-        again when they change"),
+        again when they change; `search_engines` spares search engines"),
     ("jail", "ignoreregex", PATTERNS),
     ("jail", "journalmatch", LOG),
     ("jail", "logencoding", "delete it; pipeban matches bytes in any encoding"),

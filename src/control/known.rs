@@ -24,6 +24,9 @@ pub struct Known {
     pub counters: Vec<KnownCounter>,
     /// Which jails may not ban it, and why.
     pub exempt: Vec<KnownExempt>,
+    /// What reverse DNS says, where its user agent names a search engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crawler: Option<KnownCrawler>,
     /// Many browsers use it.
     pub shared: bool,
     /// Why the firewall could not be queried.
@@ -72,6 +75,19 @@ pub struct KnownCounter {
     pub net: IpNet,
     /// Arrival and weight of each hit in the window.
     pub hits: Vec<(Timestamp, u32)>,
+}
+
+/// A client whose user agent names a search engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KnownCrawler {
+    /// The search engine.
+    pub engine: String,
+    /// Whether reverse DNS confirms it; `None`: no answer.
+    pub confirmed: Option<bool>,
+    /// The client's name where that confirms it, else why not.
+    pub text: String,
+    /// When it was looked up.
+    pub at: Timestamp,
 }
 
 /// Why a jail may not ban it.

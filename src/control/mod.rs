@@ -23,7 +23,7 @@ mod worker;
 
 pub use client::{AskError, ask};
 pub use frame::{Lines, TooLong, encode};
-pub use known::{Known, KnownBan, KnownCounter, KnownExempt};
+pub use known::{Known, KnownBan, KnownCounter, KnownCrawler, KnownExempt};
 pub use ports::PortsStatus;
 pub use status::{
     BanStatus, EngineStatus, FailingStatus, JailStatus, ListedBan, OffStatus, Status, WorkerStatus,
@@ -131,6 +131,9 @@ pub struct LineHit {
     /// How the line shows whether the client is the peer.
     #[serde(default)]
     pub source: ClientSource,
+    /// The search engine that the user agent names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
     /// Apache answered 200, and not with a front page: see [`crate::record::Record::is_answered`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub answered: bool,

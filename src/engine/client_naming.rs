@@ -237,6 +237,7 @@ mod tests {
                     client: [192, 0, 2, 1].into(),
                     peer: None,
                     source,
+                    claim: None,
                     vhost: None,
                     answered: false,
                     jails: Vec::new(),

@@ -12,8 +12,8 @@ use crate::alert::{Severity, words};
 use crate::config::{Config, JailName, MANUAL_JAIL, duration};
 use crate::control::{BanTime, Command, PROOF_SECONDS, Reply};
 use crate::jail::{
-    Action, BanId, Jails, Mode, Now, Refusal, WIDEST_V4, WIDEST_V6, canonical, is_ban_of, overlap,
-    show_net,
+    Action, BanId, End, Jails, Mode, Now, Refusal, WIDEST_V4, WIDEST_V6, canonical, is_ban_of,
+    overlap, show_net,
 };
 use crate::record::display;
 use crate::store::{Allowed, Op};
@@ -143,7 +143,7 @@ fn unban_by_id(
     let jails = &mut decider.jails;
     let found = jails.ban_named(id);
     let found = found.is_some_and(|ban| jail.is_none_or(|jail| jail == ban.jail));
-    let ended = found.then(|| jails.unban_named(id)).flatten();
+    let ended = found.then(|| jails.unban_named(id, End::ByHand)).flatten();
     let Some((action, (jail, client))) = ended else {
         let text = format!("no ban is named {id} (any more)");
         return done(text, Vec::new(), false);

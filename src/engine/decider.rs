@@ -12,6 +12,7 @@ use super::alarms::Check;
 use super::answered::Answered;
 use super::client_naming::ClientNamings;
 use super::confirmations::Unlogged;
+use super::crawlers::{Crawlers, Held};
 use super::decision::Decision;
 use super::evidence::Evidence;
 use super::exemptions::Exemptions;
@@ -20,11 +21,11 @@ use super::off::EmergencyStop;
 use super::shared_address_alarm::SharedAddressAlarm;
 use super::streams::Streams;
 use crate::alert::{Severity, words};
-use crate::config::{Config, JailName};
+use crate::config::{Config, JailName, SearchEngines};
 use crate::control::LineHit;
 use crate::filter::PatternAt;
 use crate::filter::rules::ANSWERED;
-use crate::jail::{Action, Bans, Exempt, Hit, Jails, Moment, Now, single};
+use crate::jail::{Action, Bans, Claim, End, Exempt, Hit, Jails, Moment, Now, Reason, Why, single};
 use crate::record::Kind;
 use crate::store::Op;
 
@@ -41,12 +42,24 @@ pub(super) struct Decider {
     pub(super) namings: ClientNamings,
     /// Bans that are logged when it is known whether their clients are confirmed.
     pub(super) unlogged: Unlogged,
+    /// Clients whose user agents name a search engine.
+    pub(super) crawlers: Crawlers,
     evidence: Evidence,
     answered: Answered,
     shared_addresses: SharedAddressAlarm,
     /// Hits for jails that are not configured.
     unknown_jails: u64,
     new_bans: NewBans,
+}
+
+/// Where a hit is from.
+#[derive(Clone, Copy)]
+struct Source {
+    stream: u64,
+    /// See [`Hit::unproven`].
+    unproven: bool,
+    /// It was counted before, and waited for a verdict of `crawlers`.
+    is_held: bool,
 }
 
 /// What came of hits of one stream.
@@ -59,11 +72,17 @@ pub(super) struct Decided {
 }
 
 impl Decider {
-    pub(super) fn new(config: Arc<Config>, exemptions: Exemptions, stop: EmergencyStop) -> Decider {
+    pub(super) fn new(
+        config: Arc<Config>,
+        exemptions: Exemptions,
+        crawlers: Crawlers,
+        stop: EmergencyStop,
+    ) -> Decider {
         let mut decider = Decider {
             jails: Jails::new(&config),
             config,
             exemptions,
+            crawlers,
             streams: Streams::default(),
             stop,
             namings: ClientNamings::default(),
@@ -75,6 +94,7 @@ impl Decider {
             new_bans: NewBans::default(),
         };
         decider.exemptions.configure(&decider.config);
+        decider.crawlers.configure(&decider.config);
         decider
     }
 
@@ -82,6 +102,7 @@ impl Decider {
     pub(super) fn configure(&mut self, config: Arc<Config>) -> Decision {
         self.jails.configure(&config);
         self.exemptions.configure(&config);
+        self.crawlers.configure(&config);
         self.namings.reload();
         self.config = config;
         let mut decision = Decision::default();
@@ -120,6 +141,7 @@ impl Decider {
                 continue;
             }
             last = Some(line.offset);
+            self.crawlers.note(line, now);
             for (jail, pattern, weight) in &line.jails {
                 let settings = self.jails.settings(jail);
                 if settings.is_none_or(|settings| settings.log != kind) {
@@ -142,9 +164,12 @@ impl Decider {
                     continue;
                 }
                 let rule = (jail, *pattern, *weight);
-                for (jail, net) in
-                    self.hit((stream, unproven), line, rule, &exempt, now, &mut decided)
-                {
+                let from = Source {
+                    stream,
+                    unproven,
+                    is_held: false,
+                };
+                for (jail, net) in self.hit(from, line, rule, &exempt, now, &mut decided) {
                     counted.entry(jail).or_default().insert(net);
                 }
             }
@@ -182,7 +207,7 @@ impl Decider {
     /// Decides about a hit of one jail; returns the counters that changed.
     fn hit(
         &mut self,
-        (stream, unproven): (u64, bool),
+        from: Source,
         line: &LineHit,
         (jail, pattern, weight): (&JailName, u32, u32),
         exempt: &Exempt,
@@ -191,6 +216,14 @@ impl Decider {
     ) -> Vec<(JailName, IpNet)> {
         let rule = self.config.rule(jail, pattern);
         let class = rule.and_then(|rule| rule.class.clone());
+        let spares = self.jails.settings(jail).map(|jail| jail.search_engines);
+        let spares = spares.unwrap_or(SearchEngines::Ban);
+        let certain = rule.and_then(|rule| rule.certain);
+        let certain = certain.is_some_and(|certain| weight >= certain);
+        let claim = match from.is_held {
+            true => Claim::Decided,
+            false => self.crawlers.claim(line.client, spares, certain, now.boot),
+        };
         let hit = Hit {
             jail,
             client: line.client,
@@ -198,20 +231,30 @@ impl Decider {
             forgeable: self
                 .namings
                 .is_forgeable(line, &self.config.trusted_proxies),
-            unproven,
+            unproven: from.unproven,
+            claim,
             weight,
             spoofable: rule.is_some_and(|rule| rule.spoofable),
-            surge: self.new_bans.are_too_many(stream, now.boot),
+            surge: self.new_bans.are_too_many(from.stream, now.boot),
             arrived: Moment::from_nanos(i64::try_from(line.arrived).unwrap_or(i64::MAX)),
         };
         let observed = self.jails.observe(&hit, now, exempt);
         let mut classes: Vec<&str> = class.as_deref().into_iter().collect();
-        if Answered::is_one(line, class.as_deref(), weight) {
+        if !from.is_held && Answered::is_one(line, class.as_deref(), weight) {
             self.answered
                 .note(line, class.as_deref().unwrap_or_default(), now.boot);
             classes.push(ANSWERED);
         }
-        for (jail, net) in &observed.changed {
+        if claim == Claim::Open {
+            self.crawlers.hold(Held {
+                stream: from.stream,
+                unproven: from.unproven,
+                line: line.clone(),
+                rule: (jail.clone(), pattern, weight),
+            });
+        }
+        let noted = observed.changed.iter().filter(|_| !from.is_held);
+        for (jail, net) in noted {
             // Another jail than the hit's counts its bans.
             let pattern = if *jail == *hit.jail { pattern } else { 0 };
             let rule = (pattern, classes.as_slice());
@@ -231,13 +274,71 @@ impl Decider {
                     .extend(words(action).map(|(_, line)| line));
             }
             if let Action::Ban(ban) = action {
-                self.new_bans.note(stream, ban, now.boot);
+                self.new_bans.note(from.stream, ban, now.boot);
+                if spares == SearchEngines::Spare && !certain {
+                    self.crawlers.note_ban(line.client, ban.id);
+                }
             }
         }
         decided.decision.add(observed.actions);
         // Behind the bans: it adds to their rows.
         decided.decision.ops.extend(evidence_of_bans);
         observed.changed
+    }
+
+    /// Decides what waited to know whether a client is a search engine.
+    fn decide_claims(&mut self, now: Now) -> Decision {
+        let (held, bans) = self.crawlers.poll(now);
+        let mut decided = Decided {
+            decision: Decision::default(),
+            offset: None,
+            log_lines: Vec::new(),
+        };
+        for (client, ban) in bans {
+            let (why, entry) = (Why::SearchEngine, single(client));
+            let end = End::Exempt(Reason { why, entry });
+            let Some((action, (jail, net))) = self.jails.unban_named(ban, end) else {
+                continue;
+            };
+            if let Action::Unban { ban, .. } = &action {
+                self.jails.forget_one(ban);
+            }
+            decided.decision.add([action]);
+            self.store_counters(&mut decided.decision, jail, [net]);
+        }
+        let held = held.into_iter().filter(|_| !self.stop.is_on());
+        let held: Vec<Held> = held.collect();
+        if held.is_empty() {
+            return decided.decision;
+        }
+        let exempt = self.exemptions.current();
+        for held in held {
+            let (jail, pattern, weight) = &held.rule;
+            let Some(settings) = self.jails.settings(jail) else {
+                continue;
+            };
+            let policy = settings.search_engines;
+            let from = Source {
+                stream: held.stream,
+                unproven: held.unproven,
+                is_held: true,
+            };
+            let rule = (jail, *pattern, *weight);
+            match self
+                .crawlers
+                .claim(held.line.client, policy, false, now.boot)
+            {
+                Claim::Open => self.crawlers.hold(held),
+                Claim::Confirmed => {}
+                Claim::None | Claim::Decided => {
+                    for (jail, net) in self.hit(from, &held.line, rule, &exempt, now, &mut decided)
+                    {
+                        self.store_counters(&mut decided.decision, jail, [net]);
+                    }
+                }
+            }
+        }
+        decided.decision
     }
 
     /// Has the store keep what led to these bans.
@@ -291,7 +392,7 @@ impl Decider {
 
     /// What time and other processes have changed since the last turn.
     pub(super) fn turn(&mut self, now: Now) -> Decision {
-        let mut decision = Decision::default();
+        let mut decision = self.decide_claims(now);
         let next_end = self.jails.bans().next_end();
         if next_end.is_some_and(|end| end <= now.boot) {
             decision.add(self.jails.expire(now));
@@ -325,6 +426,7 @@ impl Decider {
     /// Forgets what no longer counts.
     pub(super) fn each_minute(&mut self, now: Now, decision: &mut Decision) {
         self.jails.sweep(now);
+        self.crawlers.each_minute(now.boot);
         decision.ops.push(self.prune());
     }
 

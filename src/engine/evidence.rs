@@ -139,6 +139,7 @@ pub(super) mod tests {
             client: std::net::Ipv4Addr::LOCALHOST.into(),
             peer: None,
             source: Default::default(),
+            claim: None,
             vhost: Some("shop.example.org".to_owned()),
             answered: false,
             jails: Vec::new(),

@@ -65,6 +65,7 @@ pub(super) fn known(
         bans,
         counters: counters.collect(),
         exempt: reasons.collect(),
+        crawler: alone.then(|| decider.crawlers.known(net.addr())).flatten(),
         shared: jails.is_shared(net, now),
         trouble: None,
     };

@@ -4,6 +4,7 @@
 //! - `connections`: sockets, roles and rights; what arrives and what is answered
 //! - `decider`: jails, exemptions, streams and the emergency stop (`off`); makes a `Decision` of
 //!   hits, of commands (`commands`, `transfer`), of time, and of what was stored (`restore`)
+//! - `crawlers`: which clients are search engines, by reverse DNS (`crawler_check`)
 //! - `enforcement`: performs a `Decision`: firewall, log lines (`surges`), hooks, store
 //! - `alarms`: what is wrong now, for syslog and `status`
 //! - `status`: what `pipeban status` shows; `explain`: what is known about one client
@@ -27,6 +28,8 @@ mod client_naming;
 mod commands;
 mod confirmations;
 mod connections;
+mod crawler_check;
+mod crawlers;
 mod decider;
 mod decision;
 mod enforcement;

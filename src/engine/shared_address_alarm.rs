@@ -146,7 +146,9 @@ fn is_near(reason: Reason) -> bool {
         Why::Own | Why::Gateway | Why::NameServer | Why::Private => true,
         // Every jail has loopback in `ignoreip`.
         Why::IgnoreIp => reason.entry.addr().is_loopback(),
-        Why::AllowList | Why::TrustedProxy | Why::NotAClient | Why::Header => false,
+        Why::AllowList | Why::TrustedProxy | Why::NotAClient | Why::SearchEngine | Why::Header => {
+            false
+        }
     }
 }
 

@@ -11,6 +11,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::alarms::Alarms;
 use super::connections::Connections;
+use super::crawler_check::CrawlerCheck;
+use super::crawlers::Crawlers;
 use super::decider::Decider;
 use super::decision::AfterCommit;
 use super::enforcement::{Enforcement, STORE};
@@ -143,6 +145,7 @@ fn start(
     })
     .map_err(failed)?;
     let watcher = ExemptionWatcher::start(connections.waker()).map_err(failed)?;
+    let check = CrawlerCheck::start(&connections.waker()).map_err(failed)?;
     let config = accepted.config.clone();
     let mut metrics = Feed::default();
     metrics.configure(&config.metrics, &paths.user);
@@ -150,6 +153,7 @@ fn start(
         decider: Decider::new(
             config.clone(),
             Exemptions::new(watcher, paths.names()),
+            Crawlers::new(check),
             EmergencyStop::load(&paths, started),
         ),
         enforcement: Enforcement::new(

@@ -50,6 +50,9 @@ pub struct PatternText {
     /// A native rule states that a page elsewhere can make a browser send it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub spoofable: bool,
+    /// What a hit of a native rule with `confidence = "certain"` counts; `None`: it is less sure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certain: Option<u32>,
 }
 
 /// Identifies a pattern of a filter.

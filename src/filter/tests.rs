@@ -23,6 +23,7 @@ pub(super) fn definition(fail: &[&str], ignore: &[&str]) -> Definition {
                 column: 1,
                 class: None,
                 spoofable: false,
+                certain: None,
             })
             .collect()
     };

@@ -152,12 +152,11 @@ impl Jails {
     }
 
     /// Ends this ban alone, resets its client's counter, and returns the (jail, client) of that.
-    pub fn unban_named(&mut self, id: BanId) -> Option<(Action, (JailName, IpNet))> {
+    pub fn unban_named(&mut self, id: BanId, end: End) -> Option<(Action, (JailName, IpNet))> {
         let (jail, net) = self.ban_named(id).map(|ban| (ban.jail.clone(), ban.net))?;
         let ban = self.bans.remove(&jail, &net)?;
         let index = self.slot_of(&jail);
         self.counters.reset(&(index, net));
-        let end = End::ByHand;
         Some((Action::Unban { ban, end }, (jail, net)))
     }
 

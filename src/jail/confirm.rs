@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::bans::Ban;
 use super::cause::Cause;
 use super::confirmations::{MAX_CLIENTS, WINDOW};
-use super::decision::{Action, Hit, Observed};
+use super::decision::{Action, Claim, Hit, Observed};
 use super::exempt::Exempt;
 use super::jails::Jails;
 use super::moment::{Moment, Now};
@@ -87,6 +87,7 @@ impl Jails {
                 unproven: false,
                 spoofable: false,
                 surge: false,
+                claim: Claim::None,
                 arrived: since,
                 weight: 1,
             };

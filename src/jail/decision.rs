@@ -32,8 +32,23 @@ pub struct Hit<'a> {
     /// A page elsewhere can make a browser send it: a ban that it leads to lasts no longer than
     /// the jail's first one.
     pub spoofable: bool,
+    /// Whether the client is a search engine.
+    pub claim: Claim,
     /// Its worker makes too many bans: those that follow last [`super::SURGE_BANTIME`] at most.
     pub surge: bool,
+}
+
+/// Whether a client is a search engine, where its user agent says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// The client is one like any other.
+    None,
+    /// It is a search engine: the hit is not counted.
+    Confirmed,
+    /// Not known yet: the hit counts, and leads to no ban.
+    Open,
+    /// A hit that was [`Claim::Open`] is decided: it is counted already.
+    Decided,
 }
 
 /// What a jail decides.

@@ -31,6 +31,8 @@ pub enum Why {
     Private,
     /// Unspecified, multicast or reserved: no client connects from there.
     NotAClient,
+    /// A search engine, confirmed by reverse DNS.
+    SearchEngine,
     /// A header named it, and any client may have sent that.
     Header,
 }
@@ -47,6 +49,7 @@ impl Why {
             Why::TrustedProxy => "trusted-proxy",
             Why::Private => "private-range",
             Why::NotAClient => "reserved-range",
+            Why::SearchEngine => "search-engine",
             Why::Header => "remoteip-header",
         }
     }
@@ -79,6 +82,7 @@ impl std::fmt::Display for Reason {
                 "{entry} is a private or carrier range (`ban_private = true` permits it)"
             ),
             Why::NotAClient => write!(f, "no client has an address in {entry}"),
+            Why::SearchEngine => write!(f, "{entry} is a search engine, as reverse DNS confirms"),
             Why::Header => write!(
                 f,
                 "a header named {entry}, and any client may have sent it: Apache's configuration \

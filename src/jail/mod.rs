@@ -29,7 +29,7 @@ pub use by_hand::is_ban_of;
 pub use cause::{Cause, End};
 pub use confirmations::UNCONFIRMED_BANTIME;
 pub use counter::{Counted, MAX_CLIENTS};
-pub use decision::{Action, Hit, Observed, Refusal, Totals};
+pub use decision::{Action, Claim, Hit, Observed, Refusal, Totals};
 pub use exempt::{Exempt, Looked, Reason, Why};
 pub use id::BanId;
 pub use jails::{Jails, REMEMBERED};

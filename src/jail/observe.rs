@@ -10,7 +10,7 @@ use super::bans::{Ban, Mode};
 use super::cause::Cause;
 use super::confirmations::UNCONFIRMED_BANTIME;
 use super::counter::JailIndex;
-use super::decision::{Action, Hit, Observed};
+use super::decision::{Action, Claim, Hit, Observed};
 use super::escalation;
 use super::exempt::{Exempt, Reason, Why};
 use super::id::BanId;
@@ -69,7 +69,11 @@ impl Jails {
         };
         if observed.actions.iter().any(counts) {
             // A ban counts once, whatever the line counts.
-            let ban = Hit { weight: 1, ..*hit };
+            let ban = Hit {
+                weight: 1,
+                claim: Claim::None,
+                ..*hit
+            };
             for (index, settings) in self.counting_bans(hit.jail) {
                 let more = self.count(index, &settings, client, &ban, now, exempt);
                 observed.actions.extend(more.actions);
@@ -128,15 +132,23 @@ impl Jails {
                 reason,
             });
         }
-        if hit.forgeable {
-            let (why, entry) = (Why::Header, single(client));
+        let not_counted = match (hit.forgeable, hit.claim) {
+            (true, _) => Some(Why::Header),
+            (false, Claim::Confirmed) => Some(Why::SearchEngine),
+            _ => None,
+        };
+        if let Some(why) = not_counted {
+            let entry = single(client);
             return Observed::only(Action::Ignore {
                 jail,
                 client,
                 reason: Reason { why, entry },
             });
         }
-        self.add_failed(index, 1);
+        let is_counted = hit.claim == Claim::Decided;
+        if !is_counted {
+            self.add_failed(index, 1);
+        }
         let net = exempt.target(settings, client);
         let mode = match hit.peer.map(unmap) {
             _ if !settings.enforce => Mode::Observed,
@@ -150,24 +162,31 @@ impl Jails {
         }
         let weight = settings.weight.max(1).saturating_mul(hit.weight.max(1));
         let counted = (hit.arrived.min(now.boot), weight);
-        let (count, within) = self
-            .counters
-            .count((index, net), counted, settings.findtime);
+        let key = (index, net);
+        let (count, within) = match is_counted {
+            true => self.counters.counted(&key),
+            false => self.counters.count(key, counted, settings.findtime),
+        };
         let shared = self.is_shared(&net, now);
         // A client can pretend to be many browsers: that softens a jail, and never switches it off.
         let maxretry = match shared && weight < settings.maxretry {
             true => settings.maxretry.saturating_mul(SHARED_RETRIES),
             false => settings.maxretry,
         };
-        let mut actions = vec![Action::Found {
-            jail: jail.clone(),
-            client,
-            count,
-            maxretry,
-            findtime: settings.findtime,
-        }];
-        if count >= maxretry {
-            self.counters.reset(&(index, net));
+        let mut actions = Vec::new();
+        if !is_counted {
+            actions.push(Action::Found {
+                jail: jail.clone(),
+                client,
+                count,
+                maxretry,
+                findtime: settings.findtime,
+            });
+        }
+        if hit.claim == Claim::Open {
+            // The ban waits.
+        } else if count >= maxretry {
+            self.counters.reset(&key);
             let (bantime, cause) = if hit.surge {
                 let bantime = settings.bantime.unwrap_or(SURGE_BANTIME);
                 (Some(bantime.min(SURGE_BANTIME)), Cause::Surge)

@@ -37,6 +37,7 @@ fn jail() -> Jail {
         not_vhost: vec![],
         trap: vec![],
         except: String::new(),
+        search_engines: crate::config::SearchEngines::Spare,
         increment: None,
         hooks: crate::config::Hooks::default(),
     }
@@ -71,6 +72,7 @@ fn config(jails: &[(&str, Jail)]) -> Config {
         store: StoreSettings::default(),
         metrics: Default::default(),
         trusted_proxies: vec![],
+        search_engines: vec![],
         defaults: jail(),
         jails: jails
             .iter()
@@ -119,6 +121,7 @@ fn hit_behind(
         jail: &jail,
         client: client.parse().unwrap(),
         peer: peer.map(|peer| peer.parse().unwrap()),
+        claim: Claim::None,
         forgeable: false,
         unproven: false,
         arrived: at(second).boot,
@@ -352,6 +355,7 @@ fn a_shared_address_needs_five_times_as_many_hits_and_is_banned_for_an_hour_at_m
             jail: &"slow".parse().unwrap(),
             client: client.parse().unwrap(),
             peer: None,
+            claim: Claim::None,
             forgeable: false,
             unproven: false,
             arrived: at(0).boot,
@@ -364,6 +368,46 @@ fn a_shared_address_needs_five_times_as_many_hits_and_is_banned_for_an_hour_at_m
         };
         assert_eq!(ban.length().map(|length| length.as_secs()), expected);
     }
+}
+
+#[test]
+fn a_claim_that_is_open_counts_without_a_ban_and_a_confirmed_one_does_not_count() {
+    let mut jails = Jails::new(&config(&[(
+        "a",
+        Jail {
+            maxretry: 2,
+            ..jail()
+        },
+    )]));
+    let name = "a".parse().unwrap();
+    let mut say = |claim, second| {
+        let hit = Hit {
+            weight: 1,
+            jail: &name,
+            client: "203.0.113.9".parse().unwrap(),
+            peer: None,
+            claim,
+            forgeable: false,
+            unproven: false,
+            arrived: at(second).boot,
+            spoofable: false,
+            surge: false,
+        };
+        let observed = jails.observe(&hit, at(second), &exempt());
+        let words: Vec<String> = observed.actions.iter().map(short).collect();
+        words.join(", ")
+    };
+    for (claim, second, expected) in [
+        (Claim::Open, 0, "found 1"),
+        (Claim::Decided, 1, ""),
+        (Claim::Open, 2, "found 2"),
+        (Claim::Open, 3, "found 3"),
+        (Claim::Confirmed, 4, "ignore search-engine"),
+        (Claim::Decided, 5, "ban 203.0.113.9/32 3600"),
+    ] {
+        assert_eq!(say(claim, second), expected, "{claim:?} at {second}");
+    }
+    assert_eq!(jails.totals(&name).failed, 3);
 }
 
 #[test]
@@ -385,6 +429,7 @@ fn a_line_that_a_script_may_have_written_bans_for_ten_minutes_until_its_client_i
             jail: &"a".parse().unwrap(),
             client: client.parse().unwrap(),
             peer: None,
+            claim: Claim::None,
             forgeable: false,
             unproven: true,
             spoofable: false,
@@ -604,6 +649,7 @@ fn a_saved_ban_that_is_over_or_exempt_is_not_restored() {
             jail: &jail,
             client,
             peer: None,
+            claim: Claim::None,
             forgeable: false,
             unproven: false,
             arrived: at(0).boot,

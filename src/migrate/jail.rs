@@ -8,7 +8,7 @@ use super::actions::{self, Deed, Entry};
 use super::logs::{self, Logs};
 use super::model::{Host, Kept, Migration, Moved, Origin, is_on};
 use super::{growth, patterns, ports, values};
-use crate::config::{JailName, Log};
+use crate::config::{FAKE_GOOGLEBOT, JailName, Log};
 use crate::filter::{self, Definition, Filter, FilterFiles, Setting, Settings};
 use crate::problem::Problem;
 
@@ -75,7 +75,14 @@ impl Source<'_> {
         whole.notes.extend(note);
         self.actions(jails, migration, &mut whole)?;
         let ignorecommand = self.text(jails, "ignorecommand")?;
-        if !ignorecommand.is_empty() {
+        whole.bans_fake = ignorecommand.contains(FAKE_GOOGLEBOT);
+        if whole.bans_fake {
+            whole.notes.push(
+                "pipeban does what its `ignorecommand` does by forward-confirmed reverse DNS; the \
+                 shipped jail `apache-fake-bot` does the same for every search engine"
+                    .to_owned(),
+            );
+        } else if !ignorecommand.is_empty() {
             (whole.observes, whole.partly) = (true, true);
             whole.notes.push(format!(
                 "fail2ban asks `{ignorecommand}` before each ban; pipeban runs no such program. So \
@@ -179,6 +186,7 @@ impl Source<'_> {
             filter: String::new(),
             copy: None,
             observes: false,
+            bans_fake: false,
             maxretry: maxretry.value,
             findtime: findtime.value.or(Some(minutes)),
             bantime: bantime.value,

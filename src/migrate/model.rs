@@ -51,6 +51,8 @@ pub struct Moved {
     pub copy: Option<(String, String)>,
     /// It counts and blocks no client.
     pub observes: bool,
+    /// It bans only clients that falsely claim to be a search engine.
+    pub(crate) bans_fake: bool,
     pub(crate) maxretry: u32,
     pub(crate) findtime: values::Time,
     pub(crate) bantime: values::Time,

@@ -72,6 +72,9 @@ impl Text<'_> {
         if moved.log != Log::Bans {
             key("filter", &quoted(&moved.filter));
         }
+        if moved.bans_fake {
+            key("search_engines", &quoted("ban-fake"));
+        }
         key("maxretry", &moved.maxretry.to_string());
         key("findtime", &show(moved.findtime));
         key("bantime", &show(moved.bantime));

@@ -83,7 +83,10 @@ pub(super) fn compiler(kind: Kind, format: Option<String>, apache: Option<Pid>) 
         let vouch = apache.and_then(Family::of);
         let vouch = vouch.map(|family| Arc::new(family) as Arc<dyn Vouch>);
         let rules = config::rules(&config, kind);
-        let matcher = Matcher::new(&rules, InputKind::Apache(kind, parser)).with_vouch(vouch);
+        let words = config.search_engines.iter().map(|e| e.name.as_str());
+        let matcher = Matcher::new(&rules, InputKind::Apache(kind, parser))
+            .with_vouch(vouch)
+            .with_claims(words);
         Ok(Arc::new(matcher.with_clock(nanos)))
     })
 }
@@ -369,6 +372,7 @@ impl Matching {
             vhost: hit.vhost,
             source: hit.source,
             answered: hit.answered,
+            claim: hit.claim,
             jails: hit.jails,
             config: active.hash.clone(),
             evidence: display(bytes.get(hit.line).unwrap_or_default(), EVIDENCE),

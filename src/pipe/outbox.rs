@@ -364,6 +364,7 @@ mod tests {
                 arrived: 0,
                 client,
                 peer: None,
+                claim: None,
                 vhost: None,
                 source: ClientSource::Port,
                 answered: false,

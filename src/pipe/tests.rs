@@ -59,6 +59,7 @@ impl Examine for Bad {
                     vhost: None,
                     answered: false,
                     source: ClientSource::Port,
+                    claim: None,
                     jails: vec![("test".to_owned().try_into().unwrap(), 1, 1)],
                 });
             }

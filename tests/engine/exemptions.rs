@@ -70,7 +70,7 @@ fn a_changed_file_of_ignoreip_is_read_again_and_a_broken_one_changes_nothing() {
 }
 
 /// Starts the engine in new namespaces that a script prepares; false: they cannot be created.
-fn start_apart(lab: &mut Lab, script: &str) -> bool {
+pub(super) fn start_apart(lab: &mut Lab, script: &str) -> bool {
     let engine = Command::new("unshare")
         .args([
             "--mount", "--net", "sh", "-c", script, "sh", PIPEBAN, "--config",

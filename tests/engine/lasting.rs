@@ -233,6 +233,7 @@ mod measure {
                         jail: &name,
                         client: addr.into(),
                         peer: None,
+                        claim: pipeban::jail::Claim::None,
                         forgeable: false,
                         arrived: boot,
                         weight: 1,

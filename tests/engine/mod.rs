@@ -4,6 +4,7 @@
 mod bounds;
 mod burst;
 mod clocks;
+mod crawlers;
 mod escapes;
 mod exemptions;
 mod guarded;
@@ -321,6 +322,7 @@ fn hit(offset: u64, client: &str, jails: &[&str]) -> LineHit {
         arrived: u64::try_from(clock::boottime().as_nanos()).unwrap(),
         client: client.parse().unwrap(),
         peer: None,
+        claim: None,
         vhost: None,
         source: ClientSource::Port,
         answered: false,

@@ -116,6 +116,7 @@ fn stock() -> Case {
                  findtime = 60*15\n[apache-auth]\nenabled = true\nmode = aggressive\nmaxretry = 4\n\
                  [apache-badbots]\nenabled = true\n[apache-noscript]\nenabled = true\n\
                  [apache-overflows]\nenabled = true\n[apache-botsearch]\nenabled = true\n\
+                 ignorecommand = /usr/local/bin/is-known <ip>\n\
                  [apache-shellshock]\nenabled = true\n[apache-fakegooglebot]\nenabled = true\n\
                  [recidive]\nenabled = true\nmaxretry = 2\n",
             ),
@@ -161,8 +162,10 @@ fn stock() -> Case {
             "maxtime = \"5w\"",
             "overalljails = true",
             "log = \"bans\"",
-            "fail2ban asks `/etc/fail2ban/filter.d/ignorecommands/apache-fakegooglebot <ip>`",
+            "fail2ban asks `/usr/local/bin/is-known <ip>`",
             "enforce = false",
+            "[jails.apache-fakegooglebot] enabled = true log = \"access\"",
+            "search_engines = \"ban-fake\"",
         ],
         fail2ban_is_broken: false,
     }

@@ -25,7 +25,7 @@ use crate::firewall;
 use crate::jail::{Ban, Cause, Exempt, Mode, Moment, Now, Reason, SHARED_RETRIES, Why};
 use crate::record::Kind;
 use crate::report::explain::{
-    BanFact, CounterFact, Engine, ExemptFact, Facts, Off, UfwFact, WorkerFact,
+    BanFact, CounterFact, CrawlerFact, Engine, ExemptFact, Facts, Off, UfwFact, WorkerFact,
 };
 use crate::store::{Past, PastBan, ReadOnly};
 use crate::sys;
@@ -90,6 +90,7 @@ pub(super) fn gather(asked: &Asked<'_>, global: &Global) -> Result<Facts, Failed
         counters: Vec::new(),
         exempt: exemptions(&configured, known.as_ref(), &exempt, &past, asked.net),
         enabled,
+        crawler: known.as_ref().and_then(crawler),
         shared: known.as_ref().is_some_and(|known| known.shared),
         ufw: ufw(config),
         table: config.firewall.has_table(),
@@ -187,6 +188,16 @@ fn configuration(global: &Global, known: Option<&Known>) -> Result<Configured, F
             })
         }
     }
+}
+
+fn crawler(known: &Known) -> Option<CrawlerFact> {
+    let crawler = known.crawler.clone()?;
+    Some(CrawlerFact {
+        engine: crawler.engine,
+        confirmed: crawler.confirmed,
+        text: crawler.text,
+        at: crawler.at,
+    })
 }
 
 fn read_database(

@@ -142,7 +142,7 @@ impl Timeline {
         parser: Parser,
         exempt: Exempt,
     ) -> Timeline {
-        let rules = crate::config::rules(config, kind);
+        let rules = crate::config::rules_of_lines(config, kind);
         Timeline {
             matcher: Matcher::new(&rules, InputKind::Apache(kind, parser)),
             jails: Jails::new(config),
@@ -252,6 +252,7 @@ impl Timeline {
             // Apache wrote this log under a configuration that is not known.
             forgeable: false,
             unproven: false,
+            claim: jail::Claim::None,
             weight,
             spoofable: rule.is_some_and(|rule| rule.spoofable),
             surge: false,

@@ -9,6 +9,7 @@ use super::options::{Args, Failure};
 use crate::cli::global::Global;
 use crate::config::{self, Config, DEFAULT_FILE, Jail, JailName, Log, Problem};
 use crate::disk;
+use crate::filter::rules::is_claims;
 use crate::filter::{self, Definition, Filter, PatternText};
 use crate::record::Kind;
 
@@ -118,7 +119,8 @@ fn jails(args: &Args, global: &Global, config: &Config) -> Result<Vec<TestRule>,
     for (name, jail) in &config.jails {
         let wanted = match &args.jail {
             Some(jail) => jail == name,
-            None => jail.enabled,
+            // Of a filter of claims DNS decides, not the line.
+            None => jail.enabled && !config.filters.get(&jail.filter).is_some_and(is_claims),
         };
         if let Some(definition) = config.filters.get(&jail.filter).filter(|_| wanted) {
             rules.push(rule(definition.clone(), Some(name.clone()), Some(jail))?);
@@ -178,6 +180,7 @@ fn typed(option: &str, patterns: &[String]) -> impl Iterator<Item = PatternText>
         column: 1,
         class: None,
         spoofable: false,
+        certain: None,
     })
 }
 

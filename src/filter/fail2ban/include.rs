@@ -278,6 +278,7 @@ impl Files<'_> {
             column: line.at.column,
             class: None,
             spoofable: false,
+            certain: None,
             file: (line.at.file > 0)
                 .then(|| self.paths.get(line.at.file).cloned())
                 .flatten(),

@@ -16,10 +16,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use regex::bytes::Regex;
+
 use super::compile::{Filter, Outcome};
 use super::definition::{Definition, PatternAt};
 use super::near::Reason;
-use super::rules::{self, RuleSet, Scratch};
+use super::rules::{self, RuleSet, Scratch, claim_pattern};
 use super::subject::{Subject, Views};
 use crate::jail_name::JailName;
 use crate::record::{Kind, Parser, Record, display, time};
@@ -93,6 +95,8 @@ pub struct Matcher {
     scratches: Mutex<Vec<Buffers>>,
     /// Filters with patterns that look around or back.
     limited: Vec<usize>,
+    /// User agents of search engines; the first group is the word.
+    claims: Option<Regex>,
 }
 
 /// To be used again for the next block.
@@ -190,6 +194,7 @@ impl Matcher {
             native: RuleSet::of(definitions),
             excepts: RuleSet::compile(&excepts),
             scratches: Mutex::default(),
+            claims: None,
         }
     }
 
@@ -210,6 +215,17 @@ impl Matcher {
     pub fn with_vouch(self, vouch: Option<Arc<dyn Vouch>>) -> Matcher {
         Matcher {
             trust: Trust::new(vouch),
+            ..self
+        }
+    }
+
+    /// Notes in hits which of these words of search engines the user agent holds.
+    pub fn with_claims<'w>(self, words: impl Iterator<Item = &'w str>) -> Matcher {
+        let mut words = words.peekable();
+        let any = words.peek().is_some();
+        let pattern = any.then(|| claim_pattern(words));
+        Matcher {
+            claims: pattern.and_then(|pattern| rules::regex(&pattern).ok()),
             ..self
         }
     }
@@ -401,6 +417,7 @@ impl Matcher {
                 vhost: record.vhost.map(|name| display(name, LONGEST_NAME)),
                 source: record.client_source(),
                 answered: record.is_answered(),
+                claim: record.agent.and_then(|agent| self.claim(agent)),
                 jails,
             });
         }
@@ -414,6 +431,13 @@ impl Matcher {
             record.agent.hash(&mut hasher);
             result.good.push((client.addr, hasher.finish()));
         }
+    }
+}
+
+impl Matcher {
+    fn claim(&self, agent: &[u8]) -> Option<String> {
+        let word = self.claims.as_ref()?.captures(agent)?.get(1)?;
+        Some(String::from_utf8_lossy(word.as_bytes()).into_owned())
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Hit {
     pub vhost: Option<String>,
     /// How the line shows whether the client is the peer.
     pub source: ClientSource,
+    /// The search engine that the user agent names.
+    pub claim: Option<String>,
     /// See [`Record::is_answered`].
     pub answered: bool,
     /// Jails that matched, each with the number of its pattern, from 1, and what the hit counts; 0: a

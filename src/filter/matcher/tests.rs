@@ -346,6 +346,7 @@ fn naive(
                     .map(|name| String::from_utf8_lossy(name).into_owned()),
                 source: record.client_source(),
                 answered: record.is_answered(),
+                claim: None,
                 jails: hit,
             });
         } else if spoofed {

@@ -12,7 +12,7 @@ use crate::problem::Problem;
 use crate::record::Kind;
 
 /// A larger compiled pattern is refused.
-const MOST_BYTES: usize = 4 << 20;
+pub(super) const MOST_BYTES: usize = 4 << 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

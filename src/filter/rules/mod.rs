@@ -29,6 +29,9 @@ use crate::record::{Kind, Record};
 /// The word beside the class of an attack that Apache answered with status 200.
 pub const ANSWERED: &str = "answered-200";
 
+/// The class of [`claims`].
+const CLAIMS: &str = "fake-bot";
+
 /// The hit of a filter that counts most; an `[[except]]` above all.
 fn strongest(hits: &[RuleHit], filter: usize) -> Option<RuleHit> {
     let mut of_filter = hits.iter().filter(|hit| hit.filter == filter);
@@ -70,24 +73,59 @@ pub fn trap(jail: &str, paths: &[String], weight: u32) -> Definition {
     });
     let pattern = toml::Value::String(format!("^(?:{})", paths.collect::<Vec<_>>().join("|")));
     let weight = weight.min(1000);
-    let text = format!(
-        "[[match]]\npath = {pattern}\nclass = \"trap\"\nspoofable = true\nweight = {weight}\n"
-    );
+    let text = format!("path = {pattern}\nspoofable = true\nweight = {weight}\n");
+    built_in(jail, "trap", &text)
+}
+
+/// The filter of a jail with `search_engines = "ban-fake"`: every line whose user agent holds one of
+/// these words, each user agent of a client once.
+pub fn claims<'w>(jail: &str, words: impl Iterator<Item = &'w str>) -> Definition {
+    let pattern = toml::Value::String(claim_pattern(words));
+    let text = format!("user_agent = {pattern}\ndistinct = \"user_agent\"\n");
+    built_in(jail, CLAIMS, &text)
+}
+
+/// Whether it is a filter of [`claims`].
+pub fn is_claims(definition: &Definition) -> bool {
+    let mut patterns = definition.failregex.iter();
+    let is_built_in = definition.file.to_string_lossy().starts_with("[jails.");
+    is_built_in && patterns.any(|p| p.class.as_deref() == Some(CLAIMS))
+}
+
+/// Compiles a pattern as native filters do.
+pub(super) fn regex(pattern: &str) -> Result<regex::bytes::Regex, regex::Error> {
+    file::regex(pattern, file::MOST_BYTES)
+}
+
+/// A user agent with one of these words, which is the first group.
+pub(super) fn claim_pattern<'w>(words: impl Iterator<Item = &'w str>) -> String {
+    let words: Vec<String> = words.map(regex_syntax::escape).collect();
+    format!("(?:^|[^a-z0-9])({})(?:[^a-z0-9]|$)", words.join("|"))
+}
+
+/// A filter that follows from the keys of a jail: one rule, whose first line is its condition.
+fn built_in(jail: &str, class: &str, rule: &str) -> Definition {
     let file = PathBuf::from(format!("[jails.{jail}]"));
+    let condition = rule.lines().next().unwrap_or_default();
+    let native = RuleText {
+        file: file.clone(),
+        text: format!("[[match]]\n{rule}class = \"{class}\"\n"),
+    };
     Definition {
         name: jail.to_owned(),
-        file: file.clone(),
+        file,
         prefregex: None,
         failregex: vec![PatternText {
-            text: format!("trap: path = {pattern}"),
+            text: format!("{class}: {condition}"),
             file: None,
             line: 1,
             column: 1,
-            class: Some("trap".to_owned()),
-            spoofable: true,
+            class: Some(class.to_owned()),
+            spoofable: rule.contains("\nspoofable = true\n"),
+            certain: None,
         }],
         ignoreregex: Vec::new(),
-        native: vec![RuleText { file, text }],
+        native: vec![native],
     }
 }
 
@@ -153,6 +191,7 @@ pub fn definition(
             column: rule.place.1,
             class: (!rule.class.is_empty()).then(|| rule.class.clone()),
             spoofable: rule.spoofable,
+            certain: (rule.confidence == Confidence::Certain).then_some(rule.weight),
         })
     };
     Ok(Definition {

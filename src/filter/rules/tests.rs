@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{Confidence, RuleSet, Scratch, read};
+use crate::filter::matcher::{InputKind, Matcher, Rule};
 use crate::record::{Kind, Parser};
 
 const FILE: &str = "filters.d/x.toml";
@@ -42,6 +43,55 @@ fn numbers(text: &str, request: &str) -> Vec<u32> {
         .into_iter()
         .map(|(rule, ..)| rule)
         .collect()
+}
+
+#[test]
+fn a_claim_is_a_whole_word_of_the_user_agent() {
+    let words = || ["Googlebot", "AdsBot-Google"].into_iter();
+    let filter = super::claims("fake-bot", words());
+    let rule = Rule {
+        jail: Some("fake-bot".parse().unwrap()),
+        filter: "fake-bot",
+        definition: &filter,
+        vhost: &[],
+        not_vhost: &[],
+        except: "",
+        findtime: std::time::Duration::from_secs(600),
+    };
+    let parser = Parser::new(Kind::Access, "combined").unwrap();
+    let matcher = Matcher::new(&[rule], InputKind::Apache(Kind::Access, parser));
+    let matcher = matcher.with_claims(words());
+    for (client, agent, claim) in [
+        (
+            1,
+            "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+            Some("Googlebot"),
+        ),
+        (2, "GOOGLEBOT", Some("GOOGLEBOT")),
+        (3, "Googlebot-Image/1.0", Some("Googlebot")),
+        (
+            4,
+            "AdsBot-Google (+http://www.google.com/adsbot.html)",
+            Some("AdsBot-Google"),
+        ),
+        (5, "NotGooglebot/1.0", None),
+        (6, "Googlebots", None),
+        (7, "Mozilla/5.0 (X11; Linux x86_64)", None),
+        // the same of the same client
+        (
+            1,
+            "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+            None,
+        ),
+    ] {
+        let line = format!(
+            "192.0.2.{client} - - [22/Nov/2026:11:00:32 +0000] \"GET /Googlebot HTTP/1.1\" 200 5 \"Googlebot\" \"{agent}\"\n"
+        );
+        let found = matcher.examine(line.as_bytes());
+        let hits = found.hits.iter().map(|hit| hit.claim.as_deref());
+        assert_eq!(hits.flatten().next(), claim, "{agent}");
+        assert_eq!(found.hits.len(), usize::from(claim.is_some()), "{agent}");
+    }
 }
 
 #[test]

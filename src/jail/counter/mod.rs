@@ -70,10 +70,13 @@ impl Counters {
         let oldest = newest.minus(findtime);
         hits.retain(|(at, _)| *at > oldest);
         merge_oldest(&mut hits);
-        let sum = hits.iter().fold(0u32, |sum, (_, w)| sum.saturating_add(*w));
-        let first = hits.first().map_or(newest, |(at, _)| *at);
         self.put(key, &hits);
-        (sum, newest.since(first))
+        total(&hits)
+    }
+
+    /// What [`Counters::count`] returned last for a client, if it hit since the last sweep.
+    pub(super) fn counted(&self, key: &(JailIndex, IpNet)) -> (u32, Duration) {
+        total(&self.hits(key))
     }
 
     /// The hits of a client.
@@ -148,6 +151,13 @@ impl Counters {
             self.evicted = self.evicted.saturating_add(1);
         }
     }
+}
+
+/// The weight of hits, and the time from the oldest to the newest.
+fn total(hits: &[Counted]) -> (u32, Duration) {
+    let sum = hits.iter().fold(0u32, |sum, (_, w)| sum.saturating_add(*w));
+    let within = (hits.first().zip(hits.last())).map(|(first, last)| last.0.since(first.0));
+    (sum, within.unwrap_or_default())
 }
 
 /// (jail, network) in twenty bytes; IPv4 as mapped into IPv6.

@@ -456,6 +456,7 @@ fn run(events: Vec<Event>) -> Result<(), TestCaseError> {
                     jail: &name,
                     client: client(who),
                     peer: None,
+                    claim: Claim::None,
                     forgeable: false,
                     unproven: false,
                     arrived: now.boot.minus(seconds(ago as u64)),

@@ -32,6 +32,7 @@ pub fn explain(facts: &Facts) -> Answer {
         true => too_wide(&mut found, banned),
         false => exempt(&mut found, banned),
     }
+    crawler(&mut found, banned);
     bans::active(&mut found);
     bans::ended(&mut found, banned);
     if !banned {
@@ -128,6 +129,36 @@ fn exempt(found: &mut Found<'_>, banned: bool) {
     }
 }
 
+/// A client whose user agent names a search engine.
+fn crawler(found: &mut Found<'_>, banned: bool) {
+    let Some(crawler) = &found.facts.crawler else {
+        return;
+    };
+    let (host, engine, why) = (found.host(), &crawler.engine, &crawler.text);
+    let at = found.time(crawler.at);
+    let (rank, text) = match crawler.confirmed {
+        Some(true) => (
+            if banned { Rank::More } else { Rank::Never },
+            format!(
+                "{host} is {engine}: its name {why} has this address, as DNS said at {at}; it is \
+                 banned only by rules with `confidence = \"certain\"`, and by jails with \
+                 `search_engines = \"ban\"`"
+            ),
+        ),
+        Some(false) => (
+            Rank::More,
+            format!("{host} claims to be {engine} and is not: {why}, as DNS said at {at}"),
+        ),
+        None => (
+            Rank::More,
+            format!(
+                "{host} claims to be {engine}, and DNS does not say whether it is: {why} ({at})"
+            ),
+        ),
+    };
+    found.add(rank, Code::GoodBot, text);
+}
+
 fn exemption(reason: jail::Reason) -> (Code, &'static str) {
     const PROXY: &str = "; if a proxy on this host or network passes requests on, set up \
                          mod_remoteip, so that Apache logs the client's address";
@@ -146,6 +177,7 @@ fn exemption(reason: jail::Reason) -> (Code, &'static str) {
         ),
         Why::Private => (Code::PrivateRange, PROXY),
         Why::NotAClient => (Code::PrivateRange, ""),
+        Why::SearchEngine => (Code::GoodBot, ""),
         Why::Header => (Code::HeaderNamed, ""),
     }
 }

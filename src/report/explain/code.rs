@@ -19,6 +19,8 @@ pub enum Code {
     TooWide,
     /// `[proxies] trusted`.
     TrustedProxy,
+    /// The user agent names a search engine; reverse DNS says whether it is one.
+    GoodBot,
     /// A header named the client, and any client may have sent that.
     HeaderNamed,
     /// Many browsers use the address.
@@ -79,7 +81,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Code; 36] = [
+    pub const ALL: [Code; 37] = [
         Code::Banned,
         Code::BelowMaxretry,
         Code::OutsideFindtime,
@@ -88,6 +90,7 @@ impl Code {
         Code::PrivateRange,
         Code::TooWide,
         Code::TrustedProxy,
+        Code::GoodBot,
         Code::HeaderNamed,
         Code::SharedAddress,
         Code::Unconfirmed,
@@ -129,6 +132,7 @@ impl Code {
             Code::PrivateRange => "private-range",
             Code::TooWide => "too-wide",
             Code::TrustedProxy => "trusted-proxy",
+            Code::GoodBot => "good-bot",
             Code::HeaderNamed => "header-named",
             Code::SharedAddress => "shared-address",
             Code::Unconfirmed => "unconfirmed",

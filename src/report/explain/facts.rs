@@ -38,6 +38,8 @@ pub struct Facts {
     pub exempt: Vec<ExemptFact>,
     /// Every enabled jail.
     pub enabled: Vec<JailName>,
+    /// What reverse DNS says, where its user agent names a search engine.
+    pub crawler: Option<CrawlerFact>,
     /// Many browsers use the address.
     pub shared: bool,
     /// ufw on this host.
@@ -55,6 +57,19 @@ pub struct Facts {
     pub workers: Vec<WorkerFact>,
     /// Its lines in logs.
     pub logs: Vec<LogFact>,
+}
+
+/// A client whose user agent names a search engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrawlerFact {
+    /// The search engine.
+    pub engine: String,
+    /// Whether reverse DNS confirms it; `None`: no answer.
+    pub confirmed: Option<bool>,
+    /// The client's name where that confirms it, else why not.
+    pub text: String,
+    /// When it was looked up.
+    pub at: Timestamp,
 }
 
 /// Whether an engine runs.

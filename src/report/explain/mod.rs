@@ -13,8 +13,8 @@ mod lines;
 pub use answer::{Answer, explain};
 pub use code::Code;
 pub use facts::{
-    BackendFact, BanFact, CounterFact, Engine, ExemptFact, Facts, HitFact, LogFact, MissFact, Off,
-    Origin, UfwFact, Why, WorkerFact,
+    BackendFact, BanFact, CounterFact, CrawlerFact, Engine, ExemptFact, Facts, HitFact, LogFact,
+    MissFact, Off, Origin, UfwFact, Why, WorkerFact,
 };
 pub use found::Reason;
 

@@ -40,6 +40,7 @@ fn facts() -> Facts {
         counters: Vec::new(),
         exempt: Vec::new(),
         enabled: vec![jail()],
+        crawler: None,
         shared: false,
         ufw: UfwFact {
             used: true,
