@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::skip::skip_without;
+use crate::support::skip::skip;
 use crate::support::{World, eventually};
 
 const UNIT: &str = concat!(
@@ -26,7 +26,7 @@ fn the_unit_is_confined() {
         .args(["security", "--offline=true", "--no-pager", UNIT])
         .output()
     else {
-        return skip_without("systemd-analyze");
+        return skip("needs systemd-analyze, of a host that systemd runs");
     };
     let text = String::from_utf8_lossy(&output.stdout);
     let overall = text.lines().find(|line| line.contains("Overall exposure"));
