@@ -138,7 +138,8 @@ impl Judge {
             .map(|hit| (hit.0.to_owned(), hit.3))
             .collect();
         let (mut matched, mut alone) = (false, false);
-        for (filter, weight) in hits {
+        // A success, which `[[clear]]` finds, weighs nothing.
+        for (filter, weight) in hits.into_iter().filter(|(_, weight)| *weight > 0) {
             if let Some(least) = self.jails.get(&(kind, filter)) {
                 matched = true;
                 alone |= weight >= *least;
