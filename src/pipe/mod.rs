@@ -98,8 +98,9 @@ pub fn run(log: Log, config: PathBuf) {
         output: log.output.map(Output::absolute),
         ..log
     };
-    // Later the file may have been replaced.
-    let exe = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/pipeban"));
+    // Later the file may have been replaced; if it has been already, this names no file.
+    let exe = std::env::current_exe().ok().filter(|exe| exe.exists());
+    let exe = exe.unwrap_or_else(|| PathBuf::from("/usr/bin/pipeban"));
     let starter = engine_link::Starter {
         exe,
         config_file: output::absolute(config),
