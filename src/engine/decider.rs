@@ -306,9 +306,7 @@ impl Decider {
             decided.decision.add([action]);
             self.store_counters(&mut decided.decision, jail, [net]);
         }
-        let held = held.into_iter().filter(|_| !self.stop.is_on());
-        let held: Vec<Held> = held.collect();
-        if held.is_empty() {
+        if held.is_empty() || self.stop.is_on() {
             return decided.decision;
         }
         let exempt = self.exemptions.current();
