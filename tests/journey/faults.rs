@@ -342,8 +342,9 @@ fn when_matching_falls_behind_every_byte_passes_and_the_slow_filter_is_named() {
     let jail = "[jails.slow]\nlog = \"error\"\nfilter = \"slow\"\n";
     world.write("/etc/pipeban/pipeban.toml", &format!("{CONFIG}{jail}"));
     world.write("/etc/pipeban/filters.d/apache-cgitraversal.conf", FILTER);
-    // Looks around, and takes all the steps it may: ten times, so that any machine falls behind.
-    let patterns = ('a'..='j')
+    // Looks around, and takes all the steps it may: often enough that any machine falls behind.
+    let patterns = ('a'..='z')
+        .chain('A'..='Z')
         .map(|end| format!("            \\[client <HOST>:(?=.*x)(?:.*x)(?:.*x)(?:.*x){end}$\n"));
     let slow = patterns.collect::<String>();
     let slow = format!("[Definition]\nfailregex =\n{slow}");

@@ -153,7 +153,7 @@ fn no_edge_of_an_unknown_cdn_is_banned_for_long_and_the_alarm_says_what_to_do() 
     for text in [
         "RemoteIPInternalProxy",
         "`[proxies] trusted`",
-        "[\\\"ufw\\\", \\\"apache\\\"]",
+        "[\\\"auto\\\", \\\"apache\\\"]",
     ] {
         assert!(warnings.contains(text), "{text}: {warnings}");
         assert!(logged.contains(&text.replace('\\', "")), "{text}: {logged}");

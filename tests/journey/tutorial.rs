@@ -98,7 +98,13 @@ fn each_command_of_the_tutorial_does_what_it_says() {
         "/etc/pipeban/filters.d",
     ]);
     let tree = env!("CARGO_MANIFEST_DIR");
-    for part in ["jails.d", "filters.d", "proxies.d", "examples"] {
+    for part in [
+        "jails.d",
+        "filters.d",
+        "proxies.d",
+        "search-engines.txt",
+        "examples",
+    ] {
         world.must(&[
             "cp",
             "-r",

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -36,6 +37,18 @@ failregex = \[client <HOST>:\d+\] AH10244: invalid URI path \(.*cgi-bin.*bin/sh.
 ignoreregex =
 ";
 
+/// The program under a name of its own: tests/journey/debian.rs builds it again, and a program whose
+/// file has lost its name starts no engine.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let link = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pipeban-of-worlds");
+        let _ = fs::remove_file(&link);
+        fs::hard_link(env!("CARGO_BIN_EXE_pipeban"), &link).expect("a hard link");
+        link
+    })
+}
+
 /// A server and its clients. `tests/support/world.sh` says which addresses there are.
 pub(crate) struct World {
     holder: Child,
@@ -63,7 +76,7 @@ impl World {
         let mut holder = Command::new("unshare")
             .args(["--mount", "--net", "--pid", "--fork", "--mount-proc"])
             .args(["--propagation", "private", "bash", script])
-            .arg(env!("CARGO_BIN_EXE_pipeban"))
+            .arg(program())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
