@@ -103,6 +103,22 @@ fn exempt() -> Exempt {
     ])
 }
 
+/// A hit that counts 1, by a client of its own.
+fn plain_hit<'a>(jail: &'a JailName, client: &str, second: i64) -> Hit<'a> {
+    Hit {
+        weight: 1,
+        jail,
+        client: client.parse().unwrap(),
+        peer: None,
+        claim: Claim::None,
+        forgeable: false,
+        unproven: false,
+        arrived: at(second).boot,
+        spoofable: false,
+        surge: false,
+    }
+}
+
 /// Lets `client` hit `jail` once; the actions in words.
 fn hit(jails: &mut Jails, jail: &str, client: &str, second: i64) -> Vec<String> {
     hit_behind(jails, jail, client, None, second)
@@ -117,16 +133,8 @@ fn hit_behind(
 ) -> Vec<String> {
     let jail = jail.parse().unwrap();
     let hit = Hit {
-        weight: 1,
-        jail: &jail,
-        client: client.parse().unwrap(),
         peer: peer.map(|peer| peer.parse().unwrap()),
-        claim: Claim::None,
-        forgeable: false,
-        unproven: false,
-        arrived: at(second).boot,
-        spoofable: false,
-        surge: false,
+        ..plain_hit(&jail, client, second)
     };
     let observed = jails.observe(&hit, at(second), &exempt());
     observed.actions.iter().map(short).collect()
@@ -350,17 +358,10 @@ fn a_shared_address_needs_five_times_as_many_hits_and_is_banned_for_an_hour_at_m
     jails.learn_shared("203.0.113.2".parse().unwrap(), at(0));
     for (client, weight, expected) in [("203.0.113.2", 50, Some(3_600)), ("203.0.113.3", 50, None)]
     {
+        let slow = "slow".parse().unwrap();
         let line = Hit {
             weight,
-            jail: &"slow".parse().unwrap(),
-            client: client.parse().unwrap(),
-            peer: None,
-            claim: Claim::None,
-            forgeable: false,
-            unproven: false,
-            arrived: at(0).boot,
-            spoofable: false,
-            surge: false,
+            ..plain_hit(&slow, client, 0)
         };
         let observed = jails.observe(&line, at(0), &exempt());
         let Some(Action::Ban(ban)) = observed.actions.last() else {
@@ -382,16 +383,8 @@ fn a_claim_that_is_open_counts_without_a_ban_and_a_confirmed_one_does_not_count(
     let name = "a".parse().unwrap();
     let mut say = |claim, second| {
         let hit = Hit {
-            weight: 1,
-            jail: &name,
-            client: "203.0.113.9".parse().unwrap(),
-            peer: None,
             claim,
-            forgeable: false,
-            unproven: false,
-            arrived: at(second).boot,
-            spoofable: false,
-            surge: false,
+            ..plain_hit(&name, "203.0.113.9", second)
         };
         let observed = jails.observe(&hit, at(second), &exempt());
         let words: Vec<String> = observed.actions.iter().map(short).collect();
@@ -424,17 +417,10 @@ fn a_line_that_a_script_may_have_written_bans_for_ten_minutes_until_its_client_i
     };
     let mut jails = Jails::new(&config(&[("a", often()), ("r", recidive)]));
     let unproven = |jails: &mut Jails, client: &str, second| {
+        let jail = "a".parse().unwrap();
         let line = Hit {
-            weight: 1,
-            jail: &"a".parse().unwrap(),
-            client: client.parse().unwrap(),
-            peer: None,
-            claim: Claim::None,
-            forgeable: false,
             unproven: true,
-            spoofable: false,
-            surge: false,
-            arrived: at(second).boot,
+            ..plain_hit(&jail, client, second)
         };
         let observed = jails.observe(&line, at(second), &exempt());
         let words: Vec<String> = observed.actions.iter().map(short).collect();
@@ -643,19 +629,7 @@ fn a_saved_ban_that_is_over_or_exempt_is_not_restored() {
     let mut kept = Vec::new();
     for client in ["203.0.113.1", "203.0.113.200", "203.0.113.3"] {
         let jail = "a".parse().unwrap();
-        let client = client.parse().unwrap();
-        let hit = Hit {
-            weight: 1,
-            jail: &jail,
-            client,
-            peer: None,
-            claim: Claim::None,
-            forgeable: false,
-            unproven: false,
-            arrived: at(0).boot,
-            spoofable: false,
-            surge: false,
-        };
+        let hit = plain_hit(&jail, client, 0);
         let observed = first.observe(&hit, at(0), &Exempt::new([]));
         kept.extend(
             observed
