@@ -493,3 +493,45 @@ fn every_rule_hits_its_samples_and_misses_the_others() {
     }
     assert!(wrong.is_empty(), "\n{wrong}");
 }
+
+/// Rules that a further parameter does switch off: PHP reads options only from a query without `=`,
+/// and a form for a lost password is no login.
+const OF_WHOLE_QUERIES: [(&str, u32); 2] = [("apache-php-rce", 3), ("apache-login", 2)];
+
+/// A harmless parameter does not hide an attack, whatever the rules spare.
+#[test]
+fn no_second_parameter_hides_an_attack() {
+    let mut judge = judge();
+    let mut hidden = String::new();
+    let mut tried = 0;
+    for (name, rules) in shipped() {
+        let rules = (1..).zip(&rules.rules);
+        for (number, rule) in rules.filter(|(n, _)| !OF_WHOLE_QUERIES.contains(&(&name, *n))) {
+            let queries = |hits| {
+                let samples = rule
+                    .samples
+                    .iter()
+                    .filter(move |sample| sample.hits == hits);
+                samples.filter_map(|sample| {
+                    let (before, target, after) = target_of(&sample.line)?;
+                    Some((before, target.split_once('?')?, after))
+                })
+            };
+            for (_, (_, spared), _) in queries(false) {
+                for (before, (path, query), after) in queries(true) {
+                    for query in [format!("{query}&{spared}"), format!("{spared}&{query}")] {
+                        let line = format!("{before}{path}?{query}{after}");
+                        let hits = judge.hits(Kind::Access, line.as_bytes());
+                        let mut hits = hits.into_iter().flatten();
+                        tried += 1;
+                        if !hits.any(|hit| (hit.0, hit.1) == (name.as_str(), number)) {
+                            let _ = writeln!(hidden, "{name}:{number} {line}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(tried > 100, "{tried}");
+    assert!(hidden.is_empty(), "\n{hidden}");
+}

@@ -6,6 +6,7 @@
 
 mod fields;
 mod file;
+mod holds;
 mod near;
 mod needed;
 mod rule;

@@ -190,6 +190,11 @@ impl Field {
         }
     }
 
+    /// Whether it holds the parameters of a request.
+    pub(super) fn has_parameters(self) -> bool {
+        matches!(self, Field::Query | Field::Url | Field::Payload)
+    }
+
     /// Its name in a filter.
     pub(super) fn name(self) -> &'static str {
         match self {

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use regex::bytes::Regex;
 
-use super::fields::{Fields, without_free_text};
+use super::fields::Fields;
 use super::file::{self, read};
+use super::holds::rests_on_free_text;
 use super::needed::{needed, worth};
-use super::rule::{Condition, Confidence, Family, Field, Rule, Rules, Test};
+use super::rule::{Confidence, Family, Field, Rule, Rules, Test};
 use super::scratch::{Candidates, Part, Scratch};
 use crate::filter::definition::Definition;
 use crate::filter::grams::Grams;
@@ -326,7 +327,7 @@ impl RuleSet {
             Some(_) => Kind::Error,
             None => Kind::Access,
         };
-        if log.is_some_and(|log| log != kind) || !rule.holds(fields) {
+        if log.is_some_and(|log| log != kind) || !rule.holds(record, fields) {
             return;
         }
         let (mut confidence, mut weight) = (rule.confidence, rule.weight);
@@ -402,38 +403,6 @@ impl RuleSet {
     }
 }
 
-/// Whether the rule misses once the values of search parameters are taken out.
-fn rests_on_free_text(rule: &Rule, record: &Record<'_>) -> bool {
-    let Some(request) = record.request.and_then(without_free_text) else {
-        return false;
-    };
-    let mut scratch = Scratch::default();
-    let (buffers, ..) = scratch.parts(0);
-    let mut stripped = Fields::of(
-        &Record {
-            request: Some(&request),
-            ..record.clone()
-        },
-        buffers,
-    );
-    // A condition on the raw request is about what no form sends.
-    stripped.request = record.request.unwrap_or_default();
-    !rule.holds(&stripped)
-}
-
-impl Condition {
-    pub(super) fn holds(&self, fields: &Fields<'_>) -> bool {
-        let holds = match &self.test {
-            Test::Numbers(ranges) => fields.number(self.field).is_some_and(|number| {
-                let mut ranges = ranges.iter();
-                ranges.any(|(low, high)| (*low..=*high).contains(&number))
-            }),
-            Test::Text(regex) => fields.any(self.field, |text| regex.is_match(text)),
-        };
-        holds != self.negated
-    }
-}
-
 impl Rule {
     /// False if the status, the method or the kind of log alone rules it out.
     fn may_hold(&self, record: &Record<'_>) -> bool {
@@ -454,12 +423,6 @@ impl Rule {
             };
             holds != condition.negated
         })
-    }
-
-    fn holds(&self, fields: &Fields<'_>) -> bool {
-        self.conditions
-            .iter()
-            .all(|condition| condition.holds(fields))
     }
 
     /// What a text must hold for the rule to be worth a try: the literals that tell most, else a

@@ -194,6 +194,49 @@ fn every_field_can_be_a_condition() {
 }
 
 #[test]
+fn not_spares_only_the_parameters_that_it_matches() {
+    let in_query = "query = 'abc'\nnot = { query = 'ok' }";
+    let in_payload = "payload = 'abc'\nnot = { payload = 'ok|^/wiki/' }";
+    let of_request = "query = 'abc'\nnot = { path = '^/wiki/' }";
+    let alone = "method = ['GET']\nnot = { query = 'ok' }";
+    for (conditions, request, expected) in [
+        (in_query, "GET /?a=abc HTTP/1.1", true),
+        (in_query, "GET /?a=abc+ok HTTP/1.1", false),
+        (in_query, "GET /?a=abc%26ok HTTP/1.1", false),
+        (in_query, "GET /?a=abc&b=ok HTTP/1.1", true),
+        (in_query, "GET /?ok&a=abc HTTP/1.1", true),
+        (in_query, "GET /?a=abc&b=ok+abc HTTP/1.1", true),
+        (in_query, "GET /?a=abc+ok&b=ok+abc HTTP/1.1", false),
+        (in_payload, "GET /?a=abc&b=ok HTTP/1.1", true),
+        (in_payload, "GET /?a=abc+%6fk HTTP/1.1", false),
+        (in_payload, "GET /wiki/abc?a=b HTTP/1.1", false),
+        (in_payload, "GET /wiki/abc?a=abc HTTP/1.1", true),
+        (of_request, "GET /wiki/?a=abc HTTP/1.1", false),
+        (alone, "GET /?a=b HTTP/1.1", true),
+        (alone, "GET /?a=b&ok HTTP/1.1", false),
+    ] {
+        let found = numbers(&format!("[[match]]\n{conditions}"), request);
+        assert_eq!(found == [1], expected, "{conditions} on {request}");
+    }
+    let text = format!("[[match]]\n{in_payload}");
+    for (referer, agent, expected) in [
+        ("abc", "ok", true),
+        ("abc ok", "-", false),
+        ("abc ok", "abc", true),
+    ] {
+        let line = format!(
+            "192.0.2.9 - - [22/Nov/2026:11:00:32 +0000] \"GET /ok HTTP/1.1\" 404 196 \"{referer}\" \
+             \"{agent}\""
+        );
+        let found = of_line(Kind::Access, &text, &line);
+        assert_eq!(found.len() == 1, expected, "{line}");
+    }
+    let line = "[Sun Nov 22 11:00:33.366318 2026] [core:info] [pid 1:tid 2] [client 192.0.2.9:1] \
+                AH00128: File does not exist: /a/abc/ok";
+    assert!(of_line(Kind::Error, &text, line).is_empty());
+}
+
+#[test]
 fn the_error_log_has_fields_too() {
     let line = "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid 1:tid 2] [client \
                 192.0.2.9:49108] AH10244: invalid URI path (/cgi-bin/.%2e/.%2e/bin/sh), referer: \
@@ -367,7 +410,7 @@ proptest! {
         ),
         fields in proptest::collection::vec(
             proptest::collection::vec(
-                select(vec!["a", "b", "c", "/", ".", "%61", "%2562", "+", "?", "\\\\", "'", "A", "%2f"]),
+                select(vec!["a", "b", "c", "/", ".", "%61", "%2562", "+", "?", "&", "\\\\", "'", "A", "%2f"]),
                 0..20,
             ),
             3,
@@ -377,7 +420,7 @@ proptest! {
         for (field, pattern, not) in patterns {
             text += &format!("[[match]]\n{field} = '{pattern}'\n");
             if let Some(not) = not {
-                text += &format!("not = {{ url = '{not}' }}\n");
+                text += &format!("not = {{ {field} = '{not}' }}\n");
             }
         }
         let [target, referer, agent] = &fields[..] else { unreachable!() };

@@ -1,0 +1,131 @@
+//! Whether the conditions of a rule hold.
+
+use super::fields::{Fields, without_free_text};
+use super::rule::{Condition, Rule, Test};
+use super::scratch::Scratch;
+use crate::record::Record;
+
+impl Condition {
+    pub(super) fn holds(&self, fields: &Fields<'_>) -> bool {
+        let holds = match &self.test {
+            Test::Numbers(ranges) => fields.number(self.field).is_some_and(|number| {
+                let mut ranges = ranges.iter();
+                ranges.any(|(low, high)| (*low..=*high).contains(&number))
+            }),
+            Test::Text(regex) => fields.any(self.field, |text| regex.is_match(text)),
+        };
+        holds != self.negated
+    }
+}
+
+impl Rule {
+    /// Whether all conditions hold. Where the rule looks at parameters, its `not` on these takes
+    /// out those that it matches, so that one parameter does not spare another.
+    pub(super) fn holds(&self, record: &Record<'_>, fields: &Fields<'_>) -> bool {
+        let has_parts = record.message.is_none();
+        let spares =
+            |condition: &Condition| has_parts && condition.negated && self.spares(condition);
+        let others = |fields: &Fields<'_>| {
+            let mut conditions = self.conditions.iter();
+            conditions.all(|condition| spares(condition) || condition.holds(fields))
+        };
+        let matches = |fields: &Fields<'_>| {
+            let mut conditions = self.conditions.iter();
+            conditions.any(|condition| spares(condition) && !condition.holds(fields))
+        };
+        if !others(fields) {
+            return false;
+        }
+        if !matches(fields) {
+            return true;
+        }
+        let mut request = Vec::new();
+        let rest = without_parts(record, &mut request, |part| with_fields(part, matches));
+        with_fields(&rest, others)
+    }
+
+    /// Whether a condition looks at parameters, and a condition besides `not` does.
+    fn spares(&self, condition: &Condition) -> bool {
+        let mut others = self.conditions.iter().filter(|other| !other.negated);
+        condition.field.has_parameters() && others.any(|other| other.field.has_parameters())
+    }
+}
+
+fn with_fields<T>(record: &Record<'_>, read: impl FnOnce(&Fields<'_>) -> T) -> T {
+    let mut scratch = Scratch::default();
+    let (buffers, ..) = scratch.parts(0);
+    read(&Fields::of(record, buffers))
+}
+
+/// The record without each part that `takes`, which sees it alone: a parameter, the path, the user
+/// agent, the referrer, the user.
+fn without_parts<'a>(
+    record: &Record<'a>,
+    request: &'a mut Vec<u8>,
+    takes: impl Fn(&Record<'_>) -> bool,
+) -> Record<'a> {
+    let nothing = Record {
+        request: None,
+        agent: None,
+        referer: None,
+        user: None,
+        ..record.clone()
+    };
+    let mut rest = record.clone();
+    let none = || nothing.clone();
+    let agent = record.agent;
+    rest.agent = agent.filter(|_| !takes(&Record { agent, ..none() }));
+    let referer = record.referer;
+    rest.referer = referer.filter(|_| !takes(&Record { referer, ..none() }));
+    let user = record.user;
+    rest.user = user.filter(|_| !takes(&Record { user, ..none() }));
+    let Some(line) = record.request else {
+        return rest;
+    };
+    let takes = |text: &[u8]| {
+        let request = Some(text);
+        takes(&Record { request, ..none() })
+    };
+    let end = memchr::memmem::rfind(line, b" HTTP/").unwrap_or(line.len());
+    let (target, protocol) = line.split_at_checked(end).unwrap_or_default();
+    let query = memchr::memchr(b'?', target).unwrap_or(end);
+    let (path, query) = target.split_at_checked(query).unwrap_or_default();
+    if takes(path) {
+        let method = memchr::memchr(b' ', path).unwrap_or_default();
+        request.extend_from_slice(path.get(..method).unwrap_or_default());
+        request.extend_from_slice(b" /");
+    } else {
+        request.extend_from_slice(path);
+    }
+    let mut before = b'?';
+    for parameter in query
+        .get(1..)
+        .unwrap_or_default()
+        .split(|byte| *byte == b'&')
+    {
+        if !takes(&[b"GET ?", parameter].concat()) {
+            request.push(std::mem::replace(&mut before, b'&'));
+            request.extend_from_slice(parameter);
+        }
+    }
+    request.extend_from_slice(protocol);
+    rest.request = Some(request);
+    rest
+}
+
+/// Whether the rule misses once the values of search parameters are taken out.
+pub(super) fn rests_on_free_text(rule: &Rule, record: &Record<'_>) -> bool {
+    let Some(request) = record.request.and_then(without_free_text) else {
+        return false;
+    };
+    let stripped = Record {
+        request: Some(&request),
+        ..record.clone()
+    };
+    let mut scratch = Scratch::default();
+    let (buffers, ..) = scratch.parts(0);
+    let mut fields = Fields::of(&stripped, buffers);
+    // A condition on the raw request is about what no form sends.
+    fields.request = record.request.unwrap_or_default();
+    !rule.holds(&stripped, &fields)
+}
