@@ -347,20 +347,22 @@ fn without_link(parameter: &[u8]) -> &[u8] {
     let is_link = [&b"https%3a%2f%2f"[..], b"http%3a%2f%2f", b"https://"]
         .iter()
         .any(|scheme| begins_with(parameter.get(value..).unwrap_or_default(), scheme));
-    let query = parameter
+    let encoded = parameter
         .windows(3)
         .position(|text| text.eq_ignore_ascii_case(b"%3f"));
+    let plain = memchr::memchr(b'?', parameter).map(|at| at + 1);
+    let query = encoded.map(|at| at + 3).into_iter().chain(plain).min();
     let never = |byte: &u8| b"<>\"{}|`^\\ ".contains(byte) || !byte.is_ascii();
     match query {
         Some(at) if is_link && !parameter.iter().any(never) => {
-            parameter.get(..at + 3).unwrap_or(parameter)
+            parameter.get(..at).unwrap_or(parameter)
         }
         _ => parameter,
     }
 }
 
 /// Parameters that hold what a visitor typed.
-const FREE_TEXT: [&[u8]; 26] = [
+const FREE_TEXT: [&[u8]; 31] = [
     b"q",
     b"s",
     b"search",
@@ -387,6 +389,11 @@ const FREE_TEXT: [&[u8]; 26] = [
     b"subject",
     b"action_name",
     b"dt",
+    b"title",
+    b"utm_source",
+    b"utm_campaign",
+    b"utm_content",
+    b"utm_term",
 ];
 
 /// The request without the values of search parameters; `None` where it has none.
@@ -396,14 +403,17 @@ pub(super) fn without_free_text(request: &[u8]) -> Option<Vec<u8>> {
     let query = memchr::memchr(b'?', target).map_or(end, |at| at + 1);
     let (head, parameters) = target.split_at_checked(query)?;
     // WordPress and others have what was typed in the path.
-    let typed = memchr::memmem::find(head, b"/search/").map(|at| at + 8);
-    let words = |at: &usize| head.get(*at..).unwrap_or_default();
-    let path = typed.filter(|at| is_typed(words(at)) && !words(at).starts_with(b"."));
-    let mut found = path.is_some();
-    let mut kept = head.get(..path.unwrap_or(query))?.to_vec();
-    if path.is_some() && query < end {
-        kept.push(b'?');
-    }
+    let typed = [&b"/search/"[..], b"/tag/"]
+        .iter()
+        .find_map(|word| Some(memchr::memmem::find(head, word)? + word.len()));
+    let typed = typed.and_then(|start| {
+        let rest = head.get(start..)?;
+        let word = rest.get(..memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len()))?;
+        (is_typed(word) && !word.starts_with(b".")).then_some((start, start + word.len()))
+    });
+    let (start, end) = typed.unwrap_or_default();
+    let mut kept = [head.get(..start)?, head.get(end..)?].concat();
+    let mut found = start < end;
     for (index, parameter) in parameters.split(|byte| *byte == b'&').enumerate() {
         if index > 0 {
             kept.push(b'&');

@@ -331,9 +331,11 @@ impl RuleSet {
             return;
         }
         let (mut confidence, mut weight) = (rule.confidence, rule.weight);
-        if weight > 0 && confidence > Confidence::Probe && rests_on_free_text(rule, record) {
-            confidence = Confidence::Probe;
-            weight = 1;
+        if weight > 0 && rests_on_free_text(rule, record) {
+            if confidence < Confidence::Certain && weight == confidence.weight() {
+                return;
+            }
+            (confidence, weight) = (Confidence::Probe, 1);
         }
         hits.extend(owners.iter().map(|(filter, number)| RuleHit {
             filter: *filter,

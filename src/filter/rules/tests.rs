@@ -277,7 +277,18 @@ fn weights_follow_the_confidence_and_a_search_is_never_certain() {
             (Confidence::Probe, 1),
         ),
         (
+            "GET /go?url=https://www.example.org/?s=%3Cscript HTTP/1.1",
+            (Confidence::Probe, 1),
+            (Confidence::Probe, 1),
+        ),
+        (
             "GET /blog/search/%3Cscript/ HTTP/1.1",
+            (Confidence::Probe, 1),
+            (Confidence::Probe, 1),
+        ),
+        ("GET /tag/x/%3Cscript HTTP/1.1", certain(10), certain(7)),
+        (
+            "GET /tag/%3Cscript?title=%3Cscript HTTP/1.1",
             (Confidence::Probe, 1),
             (Confidence::Probe, 1),
         ),
@@ -297,14 +308,19 @@ fn weights_follow_the_confidence_and_a_search_is_never_certain() {
             certain(7),
         ),
     ] {
-        let expected = [
-            (1, first.0, first.1),
-            (2, Confidence::Probe, 2),
-            (3, third.0, third.1),
-        ];
+        let mut expected = vec![(1, first.0, first.1)];
+        if first.0 == Confidence::Certain {
+            expected.push((2, Confidence::Probe, 2));
+        }
+        expected.push((3, third.0, third.1));
         assert_eq!(hits(text, request), expected, "{request}");
     }
     assert_eq!(hits("[[match]]\npath = '/a'", "GET /a HTTP/1.1")[0].2, 1);
+    // A filter that states no confidence is about searches, if anything.
+    assert_eq!(
+        hits("[[match]]\nquery = 'ab'", "GET /?q=ab HTTP/1.1")[0].2,
+        1
+    );
 }
 
 #[test]
