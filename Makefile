@@ -67,13 +67,13 @@ detect:
 	$(CARGO) test --locked --test main -- --nocapture detect::
 
 # Heavy programs judge what pipeban produces: Chromium the HTML report, whose pictures are left in
-# target/tmp/pictures, promtool the metrics, ModSecurity its filter and, by
-# what it refuses of the labelled lines, the shipped filters. TESTS=acceptance::NAME runs some.
+# target/tmp/pictures, promtool the metrics, ModSecurity its filter and, with fail2ban, by what they
+# find of the labelled lines, the shipped filters. TESTS=acceptance::NAME runs some.
 acceptance: TESTS = acceptance
 acceptance:
 	@tests/prepare.sh chromium=chromium promtool=prometheus apache2=apache2-bin ufw=ufw ip=iproute2
 	@tests/prepare.sh /usr/lib/apache2/modules/mod_security2.so=libapache2-mod-security2 \
-	    /usr/share/modsecurity-crs/owasp-crs.load=modsecurity-crs
+	    /usr/share/modsecurity-crs/owasp-crs.load=modsecurity-crs fail2ban-regex=fail2ban
 	$(CARGO) test --locked --features acceptance --test main -- --nocapture $(TESTS)
 
 # Makes the pictures of the README again, from the real program.

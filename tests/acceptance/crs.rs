@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -12,6 +12,14 @@ use crate::support::{eventually, skip_without};
 
 const MODULES: &str = "/usr/lib/apache2/modules";
 const RULES: &str = "/usr/share/modsecurity-crs/rules";
+
+/// fail2ban's filters for attacks in access logs.
+const FAIL2BAN: [&str; 4] = [
+    "apache-badbots",
+    "nginx-bad-request",
+    "nginx-botsearch",
+    "php-url-fopen",
+];
 
 /// Apache with ModSecurity and the Core Rule Set, which answers 406 to what it refuses.
 struct Server {
@@ -109,6 +117,25 @@ impl Drop for Server {
     }
 }
 
+/// The lines that a filter of fail2ban for access logs matches.
+fn matched_by_fail2ban(lines: &[Line]) -> BTreeSet<Vec<u8>> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text: Vec<_> = lines.iter().map(Line::bytes).collect();
+    std::fs::write(file.path(), text.join(&b'\n')).unwrap();
+    let mut matched = BTreeSet::new();
+    for filter in FAIL2BAN {
+        let output = Command::new("/usr/bin/fail2ban-regex")
+            .args(["--out", "msg"])
+            .arg(file.path())
+            .arg(format!("/etc/fail2ban/filter.d/{filter}.conf"))
+            .output()
+            .unwrap();
+        let lines = output.stdout.split(|byte| *byte == b'\n');
+        matched.extend(lines.map(<[u8]>::to_vec));
+    }
+    matched
+}
+
 /// Access lines that one line is enough to know, by class; for the benign ones one class.
 fn lines(file: &str) -> BTreeMap<String, Vec<Line>> {
     let mut classes: BTreeMap<String, Vec<Line>> = BTreeMap::new();
@@ -123,7 +150,7 @@ fn lines(file: &str) -> BTreeMap<String, Vec<Line>> {
 }
 
 #[test]
-fn the_shipped_filters_find_more_than_the_core_rule_set() {
+fn the_shipped_filters_find_more_than_fail2ban_and_the_core_rule_set() {
     for (path, package) in [
         ("/usr/sbin/apache2", "apache2"),
         (
@@ -131,6 +158,7 @@ fn the_shipped_filters_find_more_than_the_core_rule_set() {
             "libapache2-mod-security2",
         ),
         (RULES, "modsecurity-crs"),
+        ("/usr/bin/fail2ban-regex", "fail2ban"),
     ] {
         if !Path::new(path).exists() {
             return skip_without(package);
@@ -150,29 +178,40 @@ fn the_shipped_filters_find_more_than_the_core_rule_set() {
             judge().verdict(line.kind, &line.bytes()).0
         });
     }
+    for (class, lines) in &all {
+        let matched = matched_by_fail2ban(lines);
+        note(class, lines, &mut |line| matched.contains(&line.bytes()));
+    }
     for paranoia in [1, 4] {
         let server = Server::start(paranoia);
         for (class, lines) in &all {
             note(class, lines, &mut |line| server.refuses(&line.bytes()));
         }
     }
-    println!("{:16} lines  pipeban %  CRS 1 %  CRS 4 %", "class");
+    println!(
+        "{:16} lines  pipeban %  fail2ban %  CRS 1 %  CRS 4 %",
+        "class"
+    );
     let show = |name: &str, lines: usize, shares: &[f64]| {
-        let [ours, one, four] = shares.try_into().unwrap();
-        println!("{name:16} {lines:5} {ours:10.1} {one:8.1} {four:8.1}");
+        let [ours, fail2ban, one, four] = shares.try_into().unwrap();
+        println!("{name:16} {lines:5} {ours:10.1} {fail2ban:11.1} {one:8.1} {four:8.1}");
     };
     for (class, shares) in &shares {
         show(class, all[class].len(), shares);
     }
     let benign = shares.remove("benign").unwrap();
-    let mut means = vec![0.0; 3];
+    let mut means = vec![0.0; 4];
     for found in shares.values() {
         for (mean, share) in means.iter_mut().zip(found) {
             *mean += share / f64::from(u32::try_from(shares.len()).unwrap());
         }
     }
     show("mean of classes", 0, &means);
-    assert!(means[1] > 30.0, "the rule set is not at work: {means:?}");
-    assert!(means[0] > means[1] && means[0] > means[2], "{means:?}");
-    assert!(benign[0] <= benign[1], "{benign:?}");
+    assert!(means[1] > 1.0, "fail2ban is not at work: {means:?}");
+    assert!(means[2] > 30.0, "the rule set is not at work: {means:?}");
+    assert!(
+        means[1..].iter().all(|other| means[0] > *other),
+        "{means:?}"
+    );
+    assert!(benign[0] <= benign[2], "{benign:?}");
 }
