@@ -1,8 +1,8 @@
-//! Translates commands of fail2ban-client to those of pipeban.
+//! Translates commands that people guess, above all those of fail2ban-client, to those of pipeban.
 
 use super::test::habit;
 
-/// The command of pipeban; `None`: no command of fail2ban. `words` are the arguments without options.
+/// The command of pipeban; `None`: an unknown one. `words` are the arguments without options.
 pub(super) fn meant(words: &[String]) -> Option<String> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let command = match words.as_slice() {
@@ -73,6 +73,12 @@ pub(super) fn meant(words: &[String]) -> Option<String> {
         ["test", words @ ..] => habit::meant(words)?,
         ["flushlogs", ..] => "nothing: log_file is reopened when it was rotated".to_owned(),
         ["version"] => "pipeban --version".to_owned(),
+        ["uninstall" | "remove", ..] => "apt remove pipeban, where it is a package; else make \
+                                         uninstall, in the directory of the source"
+            .to_owned(),
+        ["config", ..] => "pipeban check, or pipeban check --show JAIL".to_owned(),
+        ["list", ..] => "pipeban status --all".to_owned(),
+        ["history", ..] => "pipeban report".to_owned(),
         _ => return None,
     };
     Some(command)
@@ -141,6 +147,12 @@ mod tests {
             ("banned", Some("pipeban status")),
             ("banned 192.0.2.7", Some("pipeban status")),
             ("status --all", Some("pipeban status")),
+            (
+                "config",
+                Some("pipeban check, or pipeban check --show JAIL"),
+            ),
+            ("list", Some("pipeban status --all")),
+            ("history", Some("pipeban report")),
             ("set", Some("pipeban status, or pipeban check --show JAIL")),
             ("start", Some("systemctl start pipeban")),
             (

@@ -67,7 +67,10 @@ Most used:
   pipeban unban 192.0.2.7               lift the bans of a client
   pipeban test --jail JAIL access.log   show which lines a jail counts
 
-See `pipeban COMMAND --help` for a command, and pipeban(8) for all of them.";
+See `pipeban COMMAND --help` for a command. Manuals:
+  pipeban(8)           commands, log lines, formats, how to uninstall
+  pipeban.toml(5)      jails, and every key with its default; how to log bans without banning
+  pipeban-filters(5)   how to write and test a filter";
 
 fn after_long_help() -> String {
     use std::fmt::Write as _;
@@ -185,7 +188,7 @@ fn refuse(error: &clap::Error) -> Exit {
     match fail2ban::meant(without_globals(&words)) {
         Some(meant) => {
             let meant = display_lines(&meant);
-            eprintln!("pipeban: that is a command of fail2ban; with pipeban run:\n\n    {meant}\n")
+            eprintln!("pipeban: unknown command or option; run:\n\n    {meant}\n")
         }
         None => {
             // The words that were typed are in it.
