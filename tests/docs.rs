@@ -383,7 +383,7 @@ fn readmes_jail_and_filter_are_accepted() {
     let files = ["apache", "login"].map(|file| read(&format!("config/jails.d/{file}.toml")));
     let shipped = files.concat().matches("\n[jails.").count();
     assert_eq!(shipped, 12);
-    assert!(read("README.md").contains("\nTwelve jails are on from the start."));
+    assert!(read("README.md").contains("\nTwelve jails ban clients from the start."));
 }
 
 /// `make pictures` makes them.
