@@ -43,7 +43,6 @@ pub(super) struct Given {
     pub(super) reload: bool,
 }
 
-/// See the module.
 #[derive(Debug)]
 pub(super) struct EngineLink {
     path: PathBuf,

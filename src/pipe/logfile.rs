@@ -26,7 +26,6 @@ const MOVED: Duration = Duration::from_millis(250);
 /// Bytes kept of a line that is not yet complete; [`alert::log`] cuts it further.
 const MAX_SYSLOG: usize = 8192;
 
-/// See the module.
 #[derive(Debug)]
 pub(super) struct LogFile {
     output: Output,
@@ -227,7 +226,7 @@ impl LogFile {
             }
             Err(error) => self.report.problem(
                 "link",
-                &format!("cannot make the link: {error}; lines are written"),
+                &format!("cannot create the link: {error}; lines are written"),
             ),
         }
     }

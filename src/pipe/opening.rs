@@ -126,14 +126,14 @@ pub(super) fn link(link: &Path, file: &Path, made: &Made) -> io::Result<()> {
         _ => file,
     };
     if !place.roots_alone()? {
-        return Err(place.denied("is not made a link", "give it another directory"));
+        return Err(place.denied("is not created as a link", "give it another directory"));
     }
     match readlinkat(&place.dir, place.name.as_os_str()) {
         Ok(now) if now == target.as_os_str() => return Ok(()),
         Ok(_) | Err(Errno::ENOENT) => {}
         Err(Errno::EINVAL) => {
             return Err(io::Error::other(format!(
-                "{} is no symbolic link and is not replaced: remove it, then the link is made",
+                "{} is not a symbolic link and is not replaced: remove it, and pipeban creates the link",
                 place.path().display()
             )));
         }
@@ -145,7 +145,7 @@ pub(super) fn link(link: &Path, file: &Path, made: &Made) -> io::Result<()> {
     let _ = unlinkat(&place.dir, new, UnlinkatFlags::NoRemoveDir);
     symlinkat(target, &place.dir, new)
         .and_then(|()| renameat(&place.dir, new, &place.dir, place.name.as_os_str()))
-        .map_err(|error| place.error("cannot be made a link", error))
+        .map_err(|error| place.error("cannot be created as a link", error))
 }
 
 /// Where a walk ended.
@@ -281,7 +281,7 @@ impl<'m> Walk<'m> {
                 Ok(())
             }
             SFlag::S_IFLNK => self.follow(name, &found),
-            _ => Err(self.here(&name)?.error("is entered", Errno::ENOTDIR)),
+            _ => Err(self.here(&name)?.error("cannot be entered", Errno::ENOTDIR)),
         }
     }
 
@@ -289,7 +289,7 @@ impl<'m> Walk<'m> {
         let place = self.here(&name)?;
         if !place.roots_alone()? {
             return Err(place.denied(
-                "is a symbolic link and not followed",
+                "is a symbolic link and is not followed",
                 "use the path it leads to as PATH",
             ));
         }
@@ -298,7 +298,7 @@ impl<'m> Walk<'m> {
             return Err(place.error("cannot be followed", Errno::ELOOP));
         }
         if self.is_magic()? {
-            return Err(place.error("is entered", Errno::ELOOP));
+            return Err(place.error("cannot be entered", Errno::ELOOP));
         }
         let target = readlinkat(link, "")?;
         self.push(Path::new(&target))
@@ -320,7 +320,7 @@ impl<'m> Walk<'m> {
         }
         let (fds, place) = (self.at.ends_with("fd"), self.place(name));
         if own || !fds {
-            return Err(place.error("is opened", Errno::ELOOP));
+            return Err(place.error("cannot be opened", Errno::ELOOP));
         }
         if !place.roots_alone()? {
             return Err(place.denied("is not opened", "give another PATH"));
@@ -331,15 +331,15 @@ impl<'m> Walk<'m> {
     fn make(&self, name: &OsStr) -> io::Result<()> {
         let place = self.here(name)?;
         let Some(made) = self.made else {
-            return Err(place.error("is no directory", Errno::ENOENT));
+            return Err(place.error("cannot be entered", Errno::ENOENT));
         };
         if !place.roots_alone()? {
-            return Err(place.denied("does not exist and is not made", "make it by hand"));
+            return Err(place.denied("does not exist and is not created", "create it by hand"));
         }
         match mkdirat(&place.dir, name, Mode::S_IRWXU) {
             Ok(()) => {}
             Err(Errno::EEXIST) => return Ok(()),
-            Err(error) => return Err(place.error("cannot be made", error)),
+            Err(error) => return Err(place.error("cannot be created", error)),
         }
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = openat(&place.dir, name, flags, Mode::empty())?;
@@ -382,9 +382,10 @@ impl Place {
             SFlag::S_IFREG if safe => Ok(()),
             SFlag::S_IFREG => self.check_foreign(stat, uid),
             SFlag::S_IFIFO | SFlag::S_IFCHR if safe => Ok(()),
-            SFlag::S_IFIFO | SFlag::S_IFCHR => {
-                Err(self.denied("is no regular file and not opened", "give another PATH"))
-            }
+            SFlag::S_IFIFO | SFlag::S_IFCHR => Err(self.denied(
+                "is not a regular file and is not opened",
+                "give another PATH",
+            )),
             _ => Err(io::Error::other(format!(
                 "{} is neither a file nor a FIFO nor a terminal: give another PATH",
                 self.path().display()
@@ -422,7 +423,7 @@ impl Place {
         let file = match self.open(flags, Mode::S_IRUSR | Mode::S_IWUSR) {
             Ok(file) => file,
             Err(Errno::EEXIST) => return Ok(None),
-            Err(error) => return Err(self.error("cannot be made", error)),
+            Err(error) => return Err(self.error("cannot be created", error)),
         };
         // Only convenience: where it fails the file is root's alone.
         let _ = fchown(&file, made.uid, made.gid);
@@ -436,7 +437,7 @@ impl Place {
             .map_err(|error| self.error("cannot be opened", error))?;
         match kind(&fstat(&file)?) {
             SFlag::S_IFREG | SFlag::S_IFIFO | SFlag::S_IFCHR => blocking(file),
-            _ => Err(self.error("is written", Errno::EINVAL)),
+            _ => Err(self.error("cannot be written", Errno::EINVAL)),
         }
     }
 
@@ -494,7 +495,7 @@ impl Place {
         io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!(
-                "{} {what}, because others than root can write into {dir}: {instead}, or \
+                "{} {what}, because users other than root can write into {dir}: {instead}, or \
                  `chown root:root {dir}; chmod go-w {dir}`",
                 self.path().display()
             ),

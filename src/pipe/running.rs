@@ -28,7 +28,6 @@ const WATCH: Duration = Duration::from_millis(500);
 /// its last hits wait for the engine.
 const END_PATIENCE: Duration = Duration::from_secs(15);
 
-/// See the module.
 pub(super) struct Running {
     child: Child,
     /// Readable when the worker ends; `None`: the kernel has no pidfd.

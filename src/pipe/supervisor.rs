@@ -37,7 +37,6 @@ const MAX_REQUESTS: u32 = 20;
 /// Crashes on one block, after which it is not matched.
 const MAX_ATTEMPTS: u32 = 2;
 
-/// See the module.
 pub(super) struct Supervisor {
     log: Log,
     starter: Starter,

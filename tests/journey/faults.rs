@@ -260,7 +260,7 @@ fn whatever_the_path_is_lines_wait_until_it_can_be_written() {
     let mut logger = Logger::start(&world, "/var/log/readonly/log", &[]);
     logger.send(1_000);
     logger.until_kept();
-    world.until_logged("/var/log/readonly/log cannot be made: Read-only file system");
+    world.until_logged("/var/log/readonly/log cannot be created: Read-only file system");
     world.must(&["mount", "-o", "remount,rw", "/var/log/readonly"]);
     logger.until_written();
 

@@ -124,7 +124,7 @@ fn no_link_is_followed_where_others_can_write() {
             &["symbolic link", "others"],
         );
         // And no directory is made; a file is.
-        refused(&others.join("new/log"), &["not made", "others"]);
+        refused(&others.join("new/log"), &["not created", "others"]);
         write(&others.join("new"), "x").unwrap();
         assert_eq!(text(&victim), "");
         std::fs::remove_dir_all(others).unwrap();
@@ -150,7 +150,7 @@ fn a_file_that_others_could_have_placed_is_used_only_if_it_can_harm_nobody_else(
     refused(&others.join("hard"), &["hard link", "others"]);
     assert_eq!(text(&victim), "");
     nix::unistd::mkfifo(&others.join("fifo"), Mode::S_IRWXU).unwrap();
-    refused(&others.join("fifo"), &["no regular file"]);
+    refused(&others.join("fifo"), &["not a regular file"]);
 
     // Their own, and root's.
     std::fs::write(others.join("own"), "").unwrap();
