@@ -563,7 +563,7 @@ fn show_prints_a_jail_with_the_place_of_each_key() {
     }
     let output = etc.check(&["--show", "none"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("the jails are apache-ai-crawlers, apache-attacks"));
+    assert!(stderr(&output).contains("the jails are: apache-ai-crawlers, apache-attacks"));
 }
 
 #[test]

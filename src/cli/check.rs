@@ -323,7 +323,7 @@ fn show(config: &Config, origins: &Origins, name: &JailName) -> Exit {
     }
     let known: Vec<_> = config.jails.keys().map(JailName::as_str).collect();
     eprintln!(
-        "pipeban: no jail `{name}`; the jails are {}",
+        "pipeban: no jail `{name}` exists; the jails are: {}",
         known.join(", ")
     );
     Exit::No

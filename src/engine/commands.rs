@@ -145,7 +145,7 @@ fn unban_by_id(
     let found = found.is_some_and(|ban| jail.is_none_or(|jail| jail == ban.jail));
     let ended = found.then(|| jails.unban_named(id, End::ByHand)).flatten();
     let Some((action, (jail, client))) = ended else {
-        let text = format!("no ban is named {id} (any more)");
+        let text = format!("no active ban has the id {id}; `pipeban status -v` shows the ids");
         return done(text, Vec::new(), false);
     };
     let actions = [action];
@@ -229,12 +229,12 @@ fn allow(
     let exempt = decider.exemptions.current();
     let actions = decider.jails.release(&exempt);
     let (host, how_long) = (show_net(&net), how_long(length));
-    let mut text = format!("{host} is never banned, {how_long}");
+    let line = format!("{host} is on the allow-list {how_long}");
+    let mut text = format!("{line}: pipeban does not ban it");
     if !actions.is_empty() {
         text = format!("{text}\n{}", lines(&actions));
     }
     decision.add(actions);
-    let line = format!("{host} is on the allow-list {how_long}");
     decision.log(Severity::Notice, line);
     done(text, vec![json!({"host": host, "until": until})], true)
 }
@@ -304,7 +304,7 @@ fn allow_list(decider: &Decider, now: Now) -> Reply {
 
 fn how_long(length: Option<Duration>) -> String {
     match length {
-        None => duration::show(None),
+        None => "until `pipeban disallow`".to_owned(),
         some => format!("for {}", duration::show(some)),
     }
 }
@@ -319,8 +319,8 @@ fn switch_off(
     let error = decider.switch_off(length, now, decision);
     let lifted = decider.jails.bans().holds().count();
     let mut text = format!(
-        "no client is banned any more: {lifted} bans lifted. `pipeban on` restores those whose \
-         time is not over; to start clean, run `pipeban unban --all` before"
+        "no client is banned any more: {lifted} bans lifted. `pipeban on` restores those that \
+         have not ended; to drop them, run `pipeban unban --all` first"
     );
     if lifted > 0 && decider.has_ufw_rules() {
         text.push_str(
@@ -368,9 +368,12 @@ pub(super) fn why_not(config: &Config, refusal: &Refusal) -> String {
 pub(super) fn no_such_jail(config: &Config, jail: &JailName) -> String {
     let names: Vec<&str> = config.jails.keys().map(JailName::as_str).collect();
     if names.is_empty() {
-        return format!("there is no jail `{jail}`, nor any other");
+        return format!("no jail `{jail}` exists: no jail is configured");
     }
-    format!("there is no jail `{jail}`; there are: {}", names.join(", "))
+    format!(
+        "no jail `{jail}` exists; the jails are: {}",
+        names.join(", ")
+    )
 }
 
 pub(super) fn refused(exit: u8, text: impl Into<String>) -> Reply {

@@ -472,7 +472,7 @@ impl Decider {
         let (clients, bans) = self.jails.dropped();
         let dropped = (clients + bans > 0).then(|| {
             format!(
-                "more clients than fit: {clients} counters and {bans} bans were dropped, oldest \
+                "too many clients: {clients} counters and {bans} bans were dropped, the oldest \
                  first"
             )
         });

@@ -281,7 +281,7 @@ impl Enforcement {
         self.firewall.finish(Duration::ZERO);
         let left = self.hooks.finish();
         if left > 0 {
-            let text = format!("hooks not run, or not to their end, as pipeban stops: {left}");
+            let text = format!("pipeban stops: {left} hooks were not started or did not finish");
             alarms.log(Severity::Warning, &text);
         }
     }

@@ -166,12 +166,12 @@ impl Exemptions {
 
     pub(super) fn checks(&self) -> [Check; 4] {
         let host = self.host.error.as_ref().map(|error| {
-            format!("cannot read this host's addresses: {error}; those last known are never banned")
+            format!("cannot read this host's addresses: {error}; the last known ones stay exempt")
         });
         let unreadable: Vec<&str> = self.unreadable.values().map(String::as_str).collect();
         let files = (!unreadable.is_empty()).then(|| {
             format!(
-                "cannot read files of `ignoreip`; what they last held is still ignored: {}",
+                "cannot read files of `ignoreip`; their last entries stay exempt: {}",
                 unreadable.join("; ")
             )
         });
@@ -360,8 +360,8 @@ impl Names {
         let failing = self.known.iter().filter_map(|(name, known)| {
             let error = known.error.as_ref()?;
             let meanwhile = match known.addresses.len() {
-                0 => "no address is ignored by it".to_owned(),
-                some => format!("its last {some} addresses are still ignored"),
+                0 => "it exempts no address".to_owned(),
+                some => format!("its last {some} addresses stay exempt"),
             };
             Some(format!("{name} ({error}; {meanwhile})"))
         });
@@ -371,7 +371,7 @@ impl Names {
     }
 }
 
-/// Nothing where the file cannot be read or makes no sense.
+/// Empty if the file cannot be read or is malformed.
 fn saved_names(path: &Path) -> BTreeMap<String, Vec<IpAddr>> {
     let small = std::fs::metadata(path).is_ok_and(|file| file.len() <= MAX_NAMES_FILE);
     let text = small.then(|| std::fs::read_to_string(path).ok()).flatten();
@@ -402,7 +402,7 @@ mod tests {
         let note = |names: &mut Names, answer| names.note("office".into(), answer);
         let none = || Err("no answer".to_owned());
         assert!(!note(&mut names, none()));
-        assert!(names.failing().unwrap().contains("no address is ignored"));
+        assert!(names.failing().unwrap().contains("it exempts no address"));
         assert!(note(&mut names, Ok(addrs("192.0.2.1 2001:db8::1"))));
         assert_eq!(names.failing(), None);
         assert!(!note(&mut names, none()));

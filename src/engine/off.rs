@@ -15,8 +15,8 @@ use crate::firewall;
 use crate::jail::{Moment, Now};
 use crate::sys::directory;
 
-/// What the file says; `None`: the stop is off, or its time is over. A file that makes no sense, or
-/// cannot be read, means on.
+/// What the file says; `None`: the stop is off, or its time is over. A file that is malformed,
+/// or cannot be read, means on.
 pub fn read(paths: &Paths, now: Timestamp) -> Option<OffStatus> {
     match text_of(paths) {
         Ok(text) => parse(&text?, now),

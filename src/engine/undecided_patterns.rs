@@ -10,9 +10,9 @@ use crate::filter::PatternAt;
 const NAMED: usize = 10;
 
 /// What follows from it, and what to do.
-const CAUSE: &str = "it looks around or back, which is bounded: too many steps, or a line over \
-                     8192 bytes. Such a line is no hit for this pattern: write the pattern without \
-                     look-around and back references (`pipeban check` shows where it has them)";
+const CAUSE: &str = "with look-around or back references a pattern takes at most 2000 steps on at \
+                     most 8192 bytes. Such a line is no hit for this pattern: write it without \
+                     them (`pipeban check` shows where they are)";
 
 /// Holds nothing but patterns of the configuration, so it is bounded.
 #[derive(Debug, Default)]

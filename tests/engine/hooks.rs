@@ -192,7 +192,7 @@ fn a_hook_that_hangs_delays_neither_bans_nor_the_end_of_the_engine() {
     until("it is gone with its child", || !is_running(running));
     until("it is logged", || {
         lab.log()
-            .contains("hooks not run, or not to their end, as pipeban stops: 20")
+            .contains("pipeban stops: 20 hooks were not started or did not finish")
     });
     // A short time-out ends it, which is logged once.
     lab.configure(&jails("1s"));

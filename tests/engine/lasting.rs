@@ -82,7 +82,7 @@ fn a_ban_is_lifted_by_its_name_and_its_evidence_is_stored() {
     assert_eq!(lab.jail("at-once")["currently_banned"], 1);
     let (exit, text) = lab.say(&["unban", "b2"]);
     assert_eq!(exit, 1);
-    assert!(text.contains("no ban is named b2"), "{text}");
+    assert!(text.contains("no active ban has the id b2"), "{text}");
     assert_eq!(lab.say(&["unban", "b3", "--jail", "at-once"]).0, 1);
     assert_eq!(lab.say(&["unban", "b3"]).0, 0);
     let lines: Vec<(i64, String)> = lab

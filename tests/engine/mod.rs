@@ -609,7 +609,7 @@ fn bans_by_hand_end_by_hand_and_by_time() {
     let (exit, text) = lab.say(&["ban", "203.0.113.9", "--jail", "oftn"]);
     assert_eq!(exit, 2);
     assert!(
-        text.contains("there are: at-once, count, often, watch"),
+        text.contains("the jails are: at-once, count, often, watch"),
         "{text}"
     );
     // a command that has answered survives a kill
@@ -653,7 +653,7 @@ fn an_allowed_address_is_unbanned_and_never_banned() {
     assert!(
         lab.say(&["allow", "--list"])
             .1
-            .contains("203.0.113.0/28 for ever (tester)")
+            .contains("203.0.113.0/28 until `pipeban disallow` (tester)")
     );
     assert_eq!(lab.say(&["disallow", "203.0.113.9"]).0, 1);
     assert_eq!(lab.say(&["disallow", "203.0.113.0/28"]).0, 0);
@@ -861,7 +861,7 @@ fn a_message_that_makes_no_sense_ends_its_connection_and_delays_no_other() {
         .unwrap();
     assert_eq!(worker.ack().unwrap().0, 1);
     until("it is logged", || {
-        lab.log().contains("message not understood") || lab.log().contains("ended: ")
+        lab.log().contains("malformed message") || lab.log().contains("ended: ")
     });
     let status = lab.status();
     assert_eq!(status["workers"].as_array().unwrap().len(), 1);

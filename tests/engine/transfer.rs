@@ -138,7 +138,10 @@ fn lists_and_commands_are_exported_for_other_programs() {
     assert_eq!(export(&args), (0, of_one.to_owned()));
     assert_eq!(export(&["--jail", "manual"]), (0, String::new()));
     let (exit, text) = export(&["--jail", "oftn"]);
-    assert!(exit == 2 && text.contains("there are: at-once"), "{text}");
+    assert!(
+        exit == 2 && text.contains("the jails are: at-once"),
+        "{text}"
+    );
     // A list needs `--jail`.
     let (exit, text) = import(&lab, &["--jail", "count"], list.as_bytes());
     assert_eq!((exit, text.as_str()), (0, "imported 3 bans\n"));
@@ -214,7 +217,7 @@ fn an_import_shortens_no_ban_and_bans_no_exempt_address() {
         "bans.json:4: 10.1.2.3 is never banned: 10.0.0.0/8 is a private",
         "bans.json:5: ::/0 is never banned",
         "bans.json:6: 32.0.0.0/4 is not banned: 32.0.0.0/4 is too wide",
-        "bans.json:7: 203.0.113.10 is not banned: there is no jail `gone`; there are: at-once",
+        "bans.json:7: 203.0.113.10 is not banned: no jail `gone` exists; the jails are: at-once",
         "`--jail` gives all bans to one",
         "imported 1 ban; skipped 1 expired ban, 5 exempt addresses and 2 refused bans\n",
     ] {
@@ -222,7 +225,7 @@ fn an_import_shortens_no_ban_and_bans_no_exempt_address() {
     }
     let (exit, text) = lab.say(&["import", &path, "--jail", "gone"]);
     assert!(
-        exit == 2 && text.contains("there is no jail `gone`"),
+        exit == 2 && text.contains("no jail `gone` exists"),
         "{text}"
     );
     // An exempt address is no failure.

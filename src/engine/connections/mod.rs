@@ -28,7 +28,7 @@ const READER: &str = "not permitted: run this as root (`sudo`); the group `adm` 
 
 pub(super) struct Connections {
     server: Server,
-    /// Connections ended because of a message that makes no sense, since the start.
+    /// Connections ended because of a malformed message, since the start.
     misunderstood: u64,
     socket: Check,
 }
@@ -50,7 +50,7 @@ impl Connections {
     /// Waits for at most `timeout`. Workers are not read while `hold`.
     ///
     /// # Errors
-    /// epoll failed, which nothing can mend.
+    /// epoll failed.
     pub(super) fn wait(&mut self, hold: bool, timeout: Duration) -> io::Result<Vec<Event>> {
         let mut events = Vec::new();
         for ready in self.server.wait(hold, timeout)? {
@@ -92,7 +92,7 @@ impl Connections {
                 let text = format!("connection of pid {pid} (uid {uid}) ended: {wrong}");
                 events.push(Event::Refused(text));
             }
-            return self.refuse(connection, 2, "message not understood");
+            return self.refuse(connection, 2, "malformed message");
         }
     }
 
@@ -271,7 +271,7 @@ impl Connections {
     /// For `status`.
     pub(super) fn warnings(&self) -> Vec<String> {
         let counts = [
-            (self.misunderstood, "messages that make no sense"),
+            (self.misunderstood, "malformed messages"),
             (self.server.refused(), "connections refused: too many"),
         ];
         let counts = counts.iter().filter(|(count, _)| *count > 0);

@@ -74,7 +74,7 @@ pub(super) struct Worker {
     confined: Confined,
 }
 
-pub(super) const MISPLACED: &str = "a message that is not permitted or has no place here";
+pub(super) const MISPLACED: &str = "a message that this connection may not send";
 
 impl Worker {
     pub(super) fn new(mut hello: WorkerHello) -> Box<Worker> {
