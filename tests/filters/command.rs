@@ -45,7 +45,7 @@ fn the_summary_counts_each_verdict() {
 Times:  4 of 5 lines, 2026-11-22T11:00:33+00:00
 
 filter f (f.conf)
-    hits  failregex, 1 of 1
+    hits  pattern, 1 of 1
        1  1: {}
  ignored  ignoreregex, 1 of 2
        1  2: friend
@@ -53,7 +53,7 @@ filter f (f.conf)
 1 matched
     1: 203.0.113.9: {HEAD} {ATTACK}
 
-1 spoofed: match only with words that are not Apache's for the client
+1 spoofed: match, but not with the client that Apache names
     3: {HEAD} [client 192.0.2.1:1] AH01630: x, referer: {ATTACK}
 
 1 ignored
@@ -390,7 +390,7 @@ fn every_other_reason_for_a_miss_is_named() {
         (
             &["--kind", "raw", "--filter", "long.conf"],
             &long,
-            "needed too many steps, or the line is too long",
+            "needed more than 2000 steps, or the line has more",
         ),
     ] {
         let args = [how, &["--line", line]].concat();

@@ -267,7 +267,7 @@ fn the_output_for_people_is_escaped_and_counted() {
     let text = String::from_utf8(output.stdout).unwrap();
     for part in [
         "Format: common (access log)\nTimes:  1 of 2 lines, 2026-11-22T11:00:32+00:00\n",
-        "    hits  failregex, 1 of 2\n       1  2: ^<HOST> .*GET /y\n\n",
+        "    hits  pattern, 1 of 2\n       1  2: ^<HOST> .*GET /y\n\n",
         "\n1 matched\n    1: 192.0.2.1: 192.0.2.1 - - [",
         "2: \\x1b[2J\\xff\\u{202e}\n",
         "\n1 of 2 lines matched\n",

@@ -233,12 +233,12 @@ fn people_see_the_log_lines_of_bans_and_a_table() {
     assert_eq!(rows[1], ["auth", "(observe", "only)", "2", "0", "1", "1"]);
     assert_eq!(rows[2], ["uri", "2", "0", "1", "1"]);
     let last = rest.lines().last().unwrap();
-    let expected = "5 lines, 2026-11-22 11:00:00 to 2026-11-22 11:30:00; 0 unparsed, 4 hits; 1 bans of 1 hosts; ";
+    let expected = "lines: 5, 2026-11-22 11:00:00 to 2026-11-22 11:30:00; unparsed: 0, hits: 4, bans: 1, clients: 1; ";
     assert!(last.starts_with(expected), "{last}");
     assert_eq!(status, 0);
 
     let (said, status) = replay.said(&["--kind", "access", "-"], b"a\nb\n");
-    let expected = "line 1 is the first unparsed one: it is of no format";
+    let expected = "line 1 is the first unparsed one: it has no known format";
     assert!(said.contains(expected), "{said}");
     assert_eq!(status, 1);
 }

@@ -142,12 +142,12 @@ impl Summary {
             };
             return display_json(&serde_json::to_string(&line).unwrap_or_default()) + "\n";
         }
-        let mut text = format!("\n{}\n\n{} lines", self.table(), counts.lines);
+        let mut text = format!("\n{}\n\nlines: {}", self.table(), counts.lines);
         if let Some((first, last)) = clock.span() {
             text += &format!(", {} to {}", plain(&first), plain(&last));
         }
         text += &format!(
-            "; {} unparsed, {} hits; {} bans of {} hosts; {:.2} s\n",
+            "; unparsed: {}, hits: {}, bans: {}, clients: {}; {:.2} s\n",
             counts.unparsed,
             counts.hits,
             self.bans,

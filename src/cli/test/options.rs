@@ -13,8 +13,8 @@ use crate::config::{JailName, Problem};
 /// filter; --jail tests a jail with its virtual hosts and its ignoreip; without any of them every
 /// enabled jail of this kind of log is tested. The exit status is 0 if a line matched, else 1.
 ///
-/// A line is `spoof` if it matches only with words that are not Apache's for the client: another
-/// address, the output of a script, or a torn line. It hits no client.
+/// A line is `spoof` if it matches, but not with the client that Apache names: with another address,
+/// in the output of a script, or in a torn line. It hits no client.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   pipeban test --jail apache-auth /var/log/apache2/error.log

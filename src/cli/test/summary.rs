@@ -23,7 +23,7 @@ const VERDICTS: [(Verdict, &str, &str); 5] = [
     (
         Verdict::Spoof,
         "spoof",
-        "spoofed: match only with words that are not Apache's for the client",
+        "spoofed: match, but not with the client that Apache names",
     ),
     (Verdict::Ignored, "ignored", "ignored"),
     (Verdict::Miss, "missed", "missed"),
@@ -239,7 +239,7 @@ fn print_rule(rule: &TestRule, hits: &Hits, out: &mut dyn Write) -> io::Result<(
     let name = painted(HEAD, &rule.name());
     writeln!(out, "\n{name} ({})", rule.definition.file.display())?;
     let definition = &rule.definition;
-    print_hits("hits", "failregex", &definition.failregex, &hits.fail, out)?;
+    print_hits("hits", "pattern", &definition.failregex, &hits.fail, out)?;
     if !definition.ignoreregex.is_empty() {
         let patterns = &definition.ignoreregex;
         print_hits("ignored", "ignoreregex", patterns, &hits.ignore, out)?;

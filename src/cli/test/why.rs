@@ -71,7 +71,7 @@ fn words(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Match => "matches",
         Verdict::Spoof => {
-            "is spoofed: a pattern matches only with words that are not Apache's for the client"
+            "is spoofed: a pattern matches, but not with the client that Apache names"
         }
         Verdict::Ignored => "is ignored",
         Verdict::Miss => "is missed",
@@ -171,8 +171,8 @@ fn text_of(rule: &TestRule, tester: &Tester, line: &[u8], cause: &Cause) -> Stri
             format!("{} matches, but with no address for <HOST>", fail(number))
         }
         Cause::Filter(Reason::Limit) => {
-            "a pattern that looks around or back needed too many steps, or the line is too long \
-             for it: that is no match"
+            "a pattern with look-around or back references needed more than 2000 steps, or the \
+             line has more than 8192 bytes: that is no match"
                 .to_owned()
         }
         Cause::Filter(Reason::Near(_) | Reason::Rules(_)) => String::new(),
