@@ -22,8 +22,8 @@ pub(super) fn believed(items: &[Item]) -> Result<Role, String> {
                 "lines of this format can ban no client: the value of `{name}` is what a client \
                  says; put %a first (with mod_remoteip it is the client behind a trusted proxy)"
             ),
-            None => "lines of this format can ban no client: Apache's own word for the client, \
-                     %a, does not stand in it by itself"
+            None => "lines of this format can ban no client: the client, %a, is not a separate \
+                     field; put %a first"
                 .to_owned(),
         });
     };

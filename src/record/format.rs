@@ -138,8 +138,8 @@ fn escape(text: &str) -> Result<(Item, &str), String> {
         Some(b'r') => (b'\r', behind),
         Some(b'n') => {
             return Err(
-                "with `\\n` in the log format one request makes several lines, and none of them \
-                 can be understood alone: take it out"
+                "with `\\n` in the log format one request makes several lines, and pipeban reads \
+                 each line alone: remove it"
                     .to_owned(),
             );
         }
@@ -247,7 +247,7 @@ fn meaning(letter: &str, argument: &str, name: &str) -> Result<Meaning, String> 
         "c" | "x" => {
             return Err(format!(
                 "`{name}` in a log format: mod_ssl writes it as the client sent it, newlines \
-                 included (before Apache 2.4.64), so whole lines could be forged: take it out"
+                 included (before Apache 2.4.64), so whole lines could be forged: remove it"
             ));
         }
         _ => {
@@ -438,8 +438,8 @@ fn steps(items: Vec<Item>) -> Result<Vec<Step>, String> {
                         && form.any_byte(is_fence)
                     {
                         return Err(format!(
-                            "`{}` in a log format holds a quote or a tab and follows words \
-                             of a client's: put these into quotes",
+                            "`{}` in a log format has a quote or a tab and follows text \
+                             of a client: put that text into quotes",
                             field.name
                         ));
                     }

@@ -254,13 +254,13 @@ impl Parser {
     /// Why [`Parser::parse`] gave nothing for this line, in a few words.
     pub fn complaint(&self, line: &[u8]) -> &'static str {
         if self.names_nobody(line) {
-            return "no address is where the client should be";
+            return "the client field has no address";
         }
         match &self.form {
             Form::Error | Form::ErrorFormat { .. } => "it does not begin as Apache's lines do",
             Form::Access { .. } => "it is not of this format",
             Form::Auto { .. } if self.chosen().is_some() => "it is not of the first lines' format",
-            Form::Auto { .. } => "it is of no format with a name: say which with --format",
+            Form::Auto { .. } => "it has no known format: name its format with --format",
         }
     }
 

@@ -96,7 +96,7 @@ fn odd_lines_parse() {
     }
     let named = br#"host.example - - [22/Nov/2026:11:00:32 +0000] "-" 408 0 "-" "-""#;
     assert_eq!(parser.parse(named), None);
-    assert!(parser.complaint(named).starts_with("no address"));
+    assert!(parser.complaint(named).starts_with("the client field has"));
     assert!(parser.complaint(b"x").starts_with("it is not of"));
 }
 
@@ -223,7 +223,7 @@ fn a_format_whose_client_could_be_forged_names_nobody_and_says_so() {
         ("%V %h %t", "`%V`"),
         // mod_ident's answer comes from the client's machine.
         ("%l|%a", "`%l`"),
-        ("%l%a", "by itself"),
+        ("%l%a", "a separate field"),
         ("%>s \"%r\"", "%a"),
         ("%{REMOTE_ADDR}e %t", "%a"),
     ] {
@@ -271,7 +271,7 @@ fn every_directive_is_known_and_what_is_not_is_said_in_words() {
         ("%h %200", "before its letter"),
         ("%h %U\\n%r", "several lines"),
         ("%h %{SSL_TLS_SNI}x", "2.4.64"),
-        ("%h %U %{\"%H\"}t", "follows words"),
+        ("%h %U %{\"%H\"}t", "follows text"),
     ] {
         let error = Parser::new(Kind::Access, format).unwrap_err();
         assert!(error.contains(word), "{format}: {error}");
