@@ -168,7 +168,7 @@ fn report(args: &Args, global: &Global) -> Result<bool, Failure> {
     Ok(summary.bans > 0)
 }
 
-/// Addresses of clients are nobody else's business.
+/// Only its owner may read the addresses of clients.
 fn create(path: &std::path::Path) -> io::Result<File> {
     OpenOptions::new()
         .write(true)

@@ -118,8 +118,11 @@ fn has_ipv6() -> bool {
 
 /// Where ufw alone stops packets its first rule that matches decides.
 pub(super) fn rule_order(host: &Host) -> Vec<Outcome> {
-    if !uses_ufw(host) || host.config.firewall.has_table() {
+    if host.config.firewall.has_table() {
         return vec![ok("pipeban's nftables table comes before ufw's rules")];
+    }
+    if !uses_ufw(host) {
+        return vec![ok("not used by these back ends")];
     }
     if let Some(unused) = unused(host) {
         return unused;

@@ -85,8 +85,8 @@ pub(super) fn active(found: &mut Found<'_>) {
         let short = match ban.cause {
             Cause::Shared => (
                 Code::SharedAddress,
-                "many browsers use the address, so the ban is short and needs more hits: a NAT, a \
-                 carrier or an unlisted proxy must not lose all its people",
+                "many browsers use the address, so the ban is short and needs more hits: the address \
+                 may be a NAT, a carrier or an unlisted proxy",
             ),
             Cause::Unconfirmed => (
                 Code::Unconfirmed,
@@ -122,7 +122,7 @@ fn not_in_force(found: &mut Found<'_>, ban: &BanFact, force: Option<bool>) {
             Code::BehindProxy,
             format!(
                 "the client comes through {peer}, so a firewall on this host cannot block it: set \
-                 `backend = [\"ufw\", \"apache\"]` and enable pipeban-deny.conf in Apache, which \
+                 `backend = [\"auto\", \"apache\"]` and enable pipeban-deny.conf in Apache, which \
                  then refuses it"
             ),
         ),
@@ -161,9 +161,9 @@ fn not_in_force(found: &mut Found<'_>, ban: &BanFact, force: Option<bool>) {
                 (
                     Code::ForwardedPort,
                     format!(
-                        "port {port} is handed on to another host or a container before ufw sees \
-                         the packet (`{rule}`): set `instant = true`, with which pipeban's table \
-                         drops it earlier"
+                        "port {port} is forwarded to another host or a container before ufw sees \
+                         the packet (`{rule}`): set `instant = true`; pipeban's nftables table \
+                         then drops it earlier"
                     ),
                 )
             }
@@ -173,8 +173,8 @@ fn not_in_force(found: &mut Found<'_>, ban: &BanFact, force: Option<bool>) {
                     Code::RuleShadowed,
                     format!(
                         "an earlier rule lets {host} in at port {port} before ufw's deny rule is \
-                         reached: `{rule}`; delete that rule or move it behind, or set `instant = \
-                         true`"
+                         reached: `{rule}`; delete that rule, move it after the deny rule, or set \
+                         `instant = true`"
                     ),
                 )
             }
@@ -186,8 +186,8 @@ fn not_in_force(found: &mut Found<'_>, ban: &BanFact, force: Option<bool>) {
             _ if ban.ufw.as_deref() == Some("capped") => (
                 Code::FirewallMissing,
                 format!(
-                    "ufw has no room for its rule (`max_rules = {}`), and bans that end later have \
-                     one: set `instant = true`, or a larger `max_rules`",
+                    "ufw has no rule for it, because bans that end later fill `max_rules = {}`: set \
+                     `instant = true`, or a larger `max_rules`",
                     facts.max_rules
                 ),
             ),
@@ -227,14 +227,14 @@ fn also_ufw(found: &mut Found<'_>, ban: &BanFact) {
     let (code, text) = if !ufw.installed || !ufw.enabled {
         (
             Code::UfwInactive,
-            "ufw is not active, so `ufw status` does not show the ban; pipeban's own table enforces \
-             it",
+            "ufw is not active, so `ufw status` does not show the ban; pipeban's nftables table \
+             enforces it",
         )
     } else if !ufw.ipv6 && matches!(ban.net, ipnet::IpNet::V6(_)) {
         (
             Code::Ipv6Off,
-            "ufw has `IPV6=no`, so `ufw status` does not show the ban; pipeban's own table enforces \
-             it",
+            "ufw has `IPV6=no`, so `ufw status` does not show the ban; pipeban's nftables table \
+             enforces it",
         )
     } else {
         return;
