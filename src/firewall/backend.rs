@@ -187,7 +187,6 @@ impl std::fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The clocks now.
 pub(super) fn clocks() -> Now {
     Now {
         boot: Moment::from_boottime(clock::boottime()),

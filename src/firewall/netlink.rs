@@ -27,7 +27,7 @@ const NESTED: u16 = 0x8000;
 const TYPE_MASK: u16 = 0x3fff;
 /// Answers are made while the request is being sent; only a broken kernel needs this.
 const PATIENCE_SECONDS: i64 = 5;
-/// Messages taken in at a time: who has the kernel tell more has us come back, not stay.
+/// Messages read at a time: a flood of them must not keep the caller here.
 const DRAINED: usize = 1_000;
 /// The kernel fills at most 32 KiB per message of a dump.
 const RECEIVE: usize = 64 * 1024;

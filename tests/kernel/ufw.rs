@@ -284,7 +284,7 @@ fn a_rule_that_was_deleted_by_hand_is_restored_once() {
             "{text}"
         );
         let text = deleted();
-        assert!(text.contains("leaves it out"), "{text}");
+        assert!(text.contains("does not restore it again"), "{text}");
         wait_until("the rule is left out", || {
             firewall.ufw(&entry) == Some(UfwState::Removed)
         });

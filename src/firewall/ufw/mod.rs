@@ -271,7 +271,7 @@ impl Ufw {
             (&by_hand.once, "pipeban restores it this once".to_owned()),
             (
                 &by_hand.again,
-                format!("pipeban leaves it out from now on; {force}"),
+                format!("pipeban does not restore it again; {force}"),
             ),
         ] {
             let Some(first) = rules.first() else { continue };
@@ -293,7 +293,7 @@ impl Ufw {
                     false => "are in force through pipeban's nftables table only",
                 };
                 let text = format!(
-                    "ufw takes no IPv6 rules ({DEFAULTS} says IPV6=no): IPv6 bans {effect}; set \
+                    "ufw takes no IPv6 rules ({DEFAULTS} has IPV6=no): IPv6 bans {effect}; set \
                      IPV6=yes and run `ufw reload`"
                 );
                 self.notices.trouble(NO_IPV6, text);
