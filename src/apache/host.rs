@@ -11,7 +11,6 @@ use super::target::Target;
 use super::walk::Layout;
 use crate::pipe;
 
-/// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Host {
     /// Log files that `pipeban log` does not open, and why. Only root can tell.

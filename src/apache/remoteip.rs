@@ -109,8 +109,8 @@ impl ClientNaming {
             ClientNaming::ProxyProtocol(place) => Some(NamingProblem {
                 place,
                 is_error: false,
-                text: "with `RemoteIPProxyProtocol` whoever connects names the client, so pipeban \
-                       bans clients only by access lines whose format has %{c}a beside %a, and \
+                text: "with `RemoteIPProxyProtocol` any program that connects can name the client, \
+                       so pipeban bans clients only by access lines whose format has %{c}a beside %a, and \
                        behind a proxy only if `[proxies] trusted` has it: use the format `pipeban`",
             }),
         }

@@ -391,7 +391,7 @@ impl Walk<'_> {
             "ifdefine" => self.variables.contains_key(argument) != negated,
             "iffile" => self.files.exists(&self.server_root.join(argument)) != negated,
             "ifversion" | "ifdirective" | "ifsection" => {
-                self.note(place, "pipeban takes this condition as true");
+                self.note(place, "pipeban assumes that this condition is true");
                 true
             }
             _ => true,

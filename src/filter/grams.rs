@@ -9,7 +9,7 @@ use super::rarity::rarest_at;
 
 /// Bytes of a text that are looked up.
 const GRAM: usize = 3;
-/// Of [`Grams::seen`], as a power of two: enough that few lookups of thousands of texts are in vain.
+/// Of [`Grams::seen`], as a power of two: enough that few texts lead to a useless look-up.
 const BITS: u32 = 18;
 
 /// Texts in lower case, found in any case.

@@ -30,7 +30,7 @@ pub(super) fn increment(get: &dyn Fn(&str) -> Option<Setting>) -> (String, Vec<S
         .ok()
         .filter(|factor| (1.0..=1000.0).contains(factor));
     let factor = factor.unwrap_or_else(|| {
-        notes.push("`bantime.factor` has to be a number from 1 to 1000: 1 is used".to_owned());
+        notes.push("`bantime.factor` must be a number from 1 to 1000: 1 is used".to_owned());
         1.0
     });
     let mut multipliers = values::words(&text("bantime.multipliers").unwrap_or_default());
@@ -47,7 +47,7 @@ pub(super) fn increment(get: &dyn Fn(&str) -> Option<Setting>) -> (String, Vec<S
             .all(|word| word.parse::<u32>().is_ok_and(|n| n > 0))
     };
     if !numbers(&multipliers) {
-        notes.push("`bantime.multipliers` has to be numbers: not used".to_owned());
+        notes.push("`bantime.multipliers` must be numbers: not used".to_owned());
         multipliers.clear();
     }
     // fail2ban's factor is for all repeated bans, pipeban's without multipliers for each next one.

@@ -52,7 +52,7 @@ pub(super) fn ports(
     }
     let note = (!unknown.is_empty()).then(|| {
         format!(
-            "ports that pipeban does not know are left out: {}",
+            "skipped ports that pipeban does not know: {}",
             unknown.join(", ")
         )
     });

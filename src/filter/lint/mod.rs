@@ -74,8 +74,8 @@ pub fn lint(definition: &Definition, logs: &[Kind]) -> Vec<Finding> {
         let (number, pattern) = pattern;
         findings.spoofable(PatternAt::Fail(number), pattern, logs);
         if literals.is_none() {
-            let message = "is slow: no text that is rare in ordinary lines is in every match, so \
-                           it is tried on every line; spell out a word that is always there";
+            let message = "is slow: it has no rare text that every match contains, so pipeban \
+                           tries it on every line; write out a word that every match contains";
             findings.add(Lint::Slow, PatternAt::Fail(number), message.to_owned());
         }
     }

@@ -18,7 +18,6 @@ struct Slot<K, V> {
     value: V,
 }
 
-/// See the module.
 #[derive(Debug)]
 pub(super) struct Recent<K, V> {
     slots: Vec<Slot<K, V>>,
