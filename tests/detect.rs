@@ -307,12 +307,12 @@ fn encoded_attacks_are_found_like_plain_ones() {
                 continue;
             };
             let encoded = encode(target);
-            if encoded == target || !hits_at_all(&mut judge, line) {
+            if encoded == target || !is_matched(&mut judge, line) {
                 continue;
             }
             plain += 1;
             let encoded = format!("{before}{encoded}{after}");
-            if hits_at_all(&mut judge, &encoded) {
+            if is_matched(&mut judge, &encoded) {
                 kept += 1;
             } else {
                 let _ = writeln!(lost, "{name}\t{encoded}");
@@ -330,14 +330,13 @@ fn encoded_attacks_are_found_like_plain_ones() {
     assert!(low.is_empty(), "{low:?}");
 }
 
-fn hits_at_all(judge: &mut Judge, line: &str) -> bool {
+/// Whether a jail that is on matches the line.
+fn is_matched(judge: &mut Judge, line: &str) -> bool {
     let bytes: Vec<u8> = line
         .chars()
         .map(|c| u8::try_from(c).unwrap_or(b'?'))
         .collect();
-    judge
-        .hits(Kind::Access, &bytes)
-        .is_some_and(|hits| !hits.is_empty())
+    judge.verdict(Kind::Access, &bytes).0
 }
 
 /// The line before the request's target, the target, and what follows.
