@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+#[cfg(feature = "measure")]
+use crate::support::median;
 use crate::support::world::CONFIG;
 use crate::support::{PATIENCE, World, eventually, skip_without};
 
@@ -288,6 +290,21 @@ fn break_and_repair(world: &World, (breaking, links): &Case) -> Result<(), Strin
     };
     ask(world, repaired)
         .map_err(|last| format!("{links:?} are as before after {fixes:?}: {said:?}: {last}"))
+}
+
+#[cfg(feature = "measure")]
+#[test]
+fn measure_doctor_on_a_right_host() {
+    let Some(world) = host() else { return };
+    let times = (0..11).map(|_| {
+        let begin = Instant::now();
+        let said = world.pipeban(&["doctor"]);
+        assert_eq!(said.status, 0, "{said:?}");
+        begin.elapsed()
+    });
+    let times: Vec<_> = times.collect();
+    let most = *times.iter().max().unwrap();
+    eprintln!("doctor: {:.1?}, at most {most:.1?}", median(times));
 }
 
 #[test]

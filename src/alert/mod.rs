@@ -43,6 +43,9 @@ const TOGETHER: usize = 64;
 /// Bytes of a line; longer ones are cut.
 const MAX_LINE: usize = 1_024;
 
+/// How often to look whether a flood of lines is over.
+const IDLE: Duration = Duration::from_secs(2);
+
 /// How often to try a daemon that is away or slow.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -220,11 +223,7 @@ impl Writer {
 
     fn run(&mut self, lines: &Receiver<Message>) {
         loop {
-            match lines.recv_timeout(if self.backlog.is_empty() {
-                Duration::from_secs(1)
-            } else {
-                RETRY
-            }) {
+            match lines.recv_timeout(if self.backlog.is_empty() { IDLE } else { RETRY }) {
                 Ok(message) => self.take(message, lines),
                 Err(RecvTimeoutError::Timeout) => self.send_backlog(),
                 Err(RecvTimeoutError::Disconnected) => break,

@@ -99,7 +99,12 @@ fn watch_files(wanted: &Receiver<BTreeSet<PathBuf>>, report: &Report) {
     let mut files = BTreeSet::new();
     let mut known: BTreeMap<PathBuf, Version> = BTreeMap::new();
     loop {
-        match wanted.recv_timeout(CHECK_FILES) {
+        let pause = if files.is_empty() {
+            Duration::MAX
+        } else {
+            CHECK_FILES
+        };
+        match wanted.recv_timeout(pause) {
             Ok(new) => {
                 files = new;
                 known.clear();

@@ -39,8 +39,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Between two texts of metrics.
 const PUBLISH: Duration = Duration::from_secs(5);
 
-/// Between two checks of the bans in the kernel.
-const CHECK_FIREWALL: Duration = Duration::from_millis(200);
+/// Between two checks of the bans in the kernel; a third of a second, the third with [`SECOND`].
+const CHECK_FIREWALL: Duration = Duration::from_millis(340);
 
 pub(super) fn now() -> Now {
     Now {
@@ -306,7 +306,8 @@ impl Engine {
         }
         let mut decision = self.decider.turn(now);
         let time = Instant::now();
-        if is_due(&mut self.timers.second, SECOND, time) {
+        let each_second = is_due(&mut self.timers.second, SECOND, time);
+        if each_second {
             self.decider.each_second(now, &mut decision);
             let mirrored = self.decider.has_ufw_rules();
             for line in self.enforcement.end_minutes(mirrored, now.boot) {
@@ -324,9 +325,11 @@ impl Engine {
                     .publish(&metrics::text(&self.status_with(jails, Vec::new())));
             }
         }
-        if time >= self.timers.firewall {
+        if each_second || time >= self.timers.firewall {
             self.enforcement.restore_removed();
-            let pause = (time.elapsed() * PAUSE).clamp(CHECK_FIREWALL, SECOND);
+            let any = self.decider.in_force().is_some_and(|bans| !bans.is_empty());
+            let least = if any { CHECK_FIREWALL } else { SECOND };
+            let pause = (time.elapsed() * PAUSE).clamp(least, SECOND);
             self.timers.firewall = Instant::now() + pause;
         }
         if is_due(&mut self.timers.minute, MINUTE, time) {

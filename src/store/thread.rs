@@ -136,7 +136,8 @@ struct Writer {
 impl Writer {
     fn run<T>(&mut self, queue: &Receiver<Job<T>>, waiting: &AtomicUsize, done: &impl Fn(Done<T>)) {
         loop {
-            let first = queue.recv_timeout(RETRY);
+            let left = !self.backlog.is_empty() || self.database.is_none();
+            let first = queue.recv_timeout(if left { RETRY } else { Duration::MAX });
             let ended = matches!(first, Err(RecvTimeoutError::Disconnected));
             let until = Instant::now() + GATHER;
             let (mut jobs, mut then) = (0, Vec::new());
@@ -156,12 +157,10 @@ impl Writer {
                 };
             }
             if jobs == 0 {
-                let idle = self.backlog.is_empty() && (ended || self.database.is_some());
-                match (idle, ended) {
-                    (true, true) => return,
-                    (true, false) => continue,
-                    (false, _) => self.retry = Instant::now(),
+                if ended && self.backlog.is_empty() {
+                    return;
                 }
+                self.retry = Instant::now();
             }
             let group = self.commit(then);
             waiting.fetch_sub(jobs, Ordering::Relaxed);

@@ -157,13 +157,14 @@ fn answers(world: &World, engine: &str) -> Vec<String> {
         &["status", "--prometheus"],
         &["explain", "11.0.5.5"],
         &["explain", "11.0.0.0/16"],
+        &["explain", "11.0.0.0/8"],
         &["report"],
         &["report", "--format", "html", "--output", "/dev/null"],
         &["doctor"],
     ];
     // `status` waits for an engine.
     let asked = match engine {
-        "with a million bans" => commands,
+        "with a million bans" | "in a flood" => commands,
         _ => &commands[2..],
     };
     let timed = asked.iter().map(|argv| {
@@ -182,6 +183,19 @@ fn answers(world: &World, engine: &str) -> Vec<String> {
     timed.collect()
 }
 
+/// Sends hits of banned clients as fast as the engine acknowledges them, until `over`; how many.
+fn flood(worker: &mut Line, over: &AtomicBool) -> u64 {
+    let mut sent = 0;
+    while !over.load(Ordering::Relaxed) {
+        let client = |n: u64| Ipv4Addr::from(0x0b00_0000 + u32::try_from(n % 1_000_000).unwrap());
+        let hits = (sent + 1..=sent + 200).map(|n| hit(n, &client(n).to_string(), &[JAIL]));
+        worker.send(&Request::Hits(hits.collect())).unwrap();
+        sent += 200;
+        while worker.ack().unwrap().0 < sent {}
+    }
+    sent
+}
+
 #[test]
 fn measure_answers_while_the_engine_is_stopped_busy_or_holds_a_million_bans() {
     let Some(world) = World::new() else { return };
@@ -189,8 +203,17 @@ fn measure_answers_while_the_engine_is_stopped_busy_or_holds_a_million_bans() {
     let (worker, _) = start(&world, 1);
     stop(&world, worker);
     fill(state.path(), 1_000_000);
-    let (worker, _) = start(&world, 2);
+    let (mut worker, _) = start(&world, 2);
     let mut table = answers(&world, "with a million bans");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let begin = Instant::now();
+        let flood = scope.spawn(|| flood(&mut worker, &over));
+        table.extend(answers(&world, "in a flood"));
+        over.store(true, Ordering::Relaxed);
+        let (sent, took) = (flood.join().unwrap(), begin.elapsed());
+        table.push(format!("the flood: {sent} hits in {took:.1?}"));
+    });
     let engine = Pid::from_raw(engine_pid(&world).cast_signed());
     kill(engine, Signal::SIGSTOP).unwrap();
     table.extend(answers(&world, "that does not answer"));
