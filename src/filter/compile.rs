@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::definition::{Definition, PatternAt, PatternText};
 use super::pattern::{Decision, Pattern, content_at};
+use super::rules;
 use super::subject::{Subject, Views};
 use crate::problem::Problem;
 use crate::record::Client;
@@ -59,8 +60,12 @@ impl Filter {
     /// Compiles every pattern.
     ///
     /// # Errors
-    /// Every pattern that does not compile or has no `<HOST>`, with its place.
+    /// Every pattern that does not compile or has no `<HOST>`, with its place; of native filters
+    /// those of the first file that has any.
     pub fn compile(definition: &Definition) -> Result<Filter, Vec<Problem>> {
+        for file in &definition.native {
+            rules::read(&file.file, &file.text)?.compile()?;
+        }
         let (filter, problems) = Filter::compile_some(definition);
         if problems.is_empty() {
             Ok(filter)

@@ -7,7 +7,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::rule::{Condition, Confidence, Field, Rule, Rules, Sample, Test};
+use super::rule::{Condition, Confidence, Field, Pattern, Rule, Rules, Sample, Test};
 use crate::problem::Problem;
 use crate::record::Kind;
 
@@ -147,7 +147,7 @@ pub(super) fn regex(pattern: &str, most: usize) -> Result<Regex, regex::Error> {
         .build()
 }
 
-/// Reads the text of a native filter.
+/// Reads the text of a native filter; [`Rules::compile`] finds what is wrong with it beyond that.
 ///
 /// # Errors
 /// What is wrong, with its line and column.
@@ -164,7 +164,7 @@ pub fn read(file: &Path, text: &str) -> Result<Rules, Vec<Problem>> {
 /// # Errors
 /// What is wrong, with its line and column.
 pub fn excepts(file: &Path, text: &str) -> Result<Rules, Vec<Problem>> {
-    read_text(file, text, |file, reader| {
+    let rules = read_text(file, text, |file, reader| {
         for item in &file.except {
             let found = item.get_ref();
             if !(found.hit.0.is_empty() && found.miss.0.is_empty()) {
@@ -174,7 +174,9 @@ pub fn excepts(file: &Path, text: &str) -> Result<Rules, Vec<Problem>> {
                 );
             }
         }
-    })
+    })?;
+    rules.compile()?;
+    Ok(rules)
 }
 
 fn read_text(
@@ -379,11 +381,11 @@ impl Reader<'_> {
             let Some(text) = text else { continue };
             self.has_field(field, text.span());
             for pattern in patterns(text.get_ref()) {
-                if let Some(regex) = self.regex(text.span(), &pattern) {
+                if let Some(pattern) = self.pattern(text.span(), &pattern) {
                     conditions.push(Condition {
                         field,
                         negated,
-                        test: Test::Text(regex),
+                        test: Test::Text(pattern),
                     });
                 }
             }
@@ -416,25 +418,25 @@ impl Reader<'_> {
         }
     }
 
-    fn regex(&mut self, span: Range<usize>, pattern: &str) -> Option<Regex> {
-        match self::regex(pattern, MOST_BYTES) {
-            // Any field has an empty text in it.
-            Ok(regex) if pattern.is_empty() || regex.is_match(b"") && !pattern.starts_with('^') => {
-                self.problem(span, "the pattern matches every text");
-                None
-            }
-            Ok(regex) => Some(regex),
-            Err(regex::Error::Syntax(text)) => {
-                let reason = text.lines().last().unwrap_or_default();
-                let reason = reason.trim_start_matches("error: ").to_owned();
+    fn pattern(&mut self, span: Range<usize>, text: &str) -> Option<Pattern> {
+        let least = match syntax().build().parse(text) {
+            Ok(hir) => hir.properties().minimum_len(),
+            Err(error) => {
+                let error = error.to_string();
+                let reason = error.lines().last().unwrap_or_default();
+                let reason = reason.trim_start_matches("error: ");
                 self.problem(span, format!("the pattern is not valid: {reason}"));
-                None
+                return None;
             }
-            Err(_) => {
-                self.problem(span, "the pattern is too large");
-                None
-            }
+        };
+        let pattern = Pattern::new(text, self.place(span.clone()));
+        // Any field has an empty text in it.
+        let everywhere = !text.starts_with('^') && least == Some(0) && pattern.is_match(b"");
+        if text.is_empty() || everywhere {
+            self.problem(span, "the pattern matches every text");
+            return None;
         }
+        Some(pattern)
     }
 }
 

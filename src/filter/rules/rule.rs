@@ -1,10 +1,13 @@
 //! What a native filter consists of.
 
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
+use super::file;
+use crate::problem::Problem;
 use crate::record::Kind;
 
 /// How sure a hit is that the client attacks.
@@ -43,6 +46,29 @@ pub struct Rules {
     pub rules: Vec<Rule>,
 }
 
+impl Rules {
+    /// Compiles all patterns, as a worker does one by one when it needs them.
+    ///
+    /// # Errors
+    /// Those that are too large.
+    pub fn compile(&self) -> Result<(), Vec<Problem>> {
+        let conditions = self.rules.iter().flat_map(|rule| &rule.conditions);
+        let large = conditions.filter_map(|condition| match &condition.test {
+            Test::Text(pattern) if pattern.regex().is_none() => Some(Problem {
+                file: self.file.clone(),
+                place: Some(pattern.place),
+                message: "the pattern is too large".to_owned(),
+            }),
+            _ => None,
+        });
+        let problems: Vec<_> = large.collect();
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(problems),
+        }
+    }
+}
+
 /// One `[[match]]`: it hits where all its conditions hold.
 #[derive(Debug, Clone)]
 pub struct Rule {
@@ -76,9 +102,43 @@ pub(super) struct Condition {
 
 #[derive(Debug, Clone)]
 pub(super) enum Test {
-    Text(Regex),
+    Text(Pattern),
     /// Inclusive ranges.
     Numbers(Vec<(u64, u64)>),
+}
+
+/// A regex, compiled when the first text comes: of the shipped rules a worker needs few.
+#[derive(Debug, Clone)]
+pub(super) struct Pattern {
+    text: String,
+    /// Line and column.
+    pub(super) place: (usize, usize),
+    regex: Arc<OnceLock<Option<Regex>>>,
+}
+
+impl Pattern {
+    /// `text` is correct, but may be too large: see [`Pattern::regex`].
+    pub(super) fn new(text: &str, place: (usize, usize)) -> Pattern {
+        Pattern {
+            text: text.to_owned(),
+            place,
+            regex: Arc::default(),
+        }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// `None`: it is too large.
+    pub(super) fn regex(&self) -> Option<&Regex> {
+        let compile = || file::regex(&self.text, file::MOST_BYTES).ok();
+        self.regex.get_or_init(compile).as_ref()
+    }
+
+    pub(super) fn is_match(&self, text: &[u8]) -> bool {
+        self.regex().is_some_and(|regex| regex.is_match(text))
+    }
 }
 
 /// What a condition looks at.

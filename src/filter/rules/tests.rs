@@ -366,6 +366,10 @@ fn every_error_has_its_place() {
             "[[match]]\npath = 'x*'",
             ":2:8: the pattern matches every text",
         ),
+        (
+            "[[match]]\nquery = '(?:a{1000}){1000}'",
+            ":2:9: the pattern is too large",
+        ),
         ("[[match]]\nstatus = '5xx'", ":2:10: `5xx` is not a range"),
         ("[[match]]\nstatus = ['9-5']", ":2:10: `9-5` is not a range"),
         (
@@ -399,7 +403,8 @@ fn every_error_has_its_place() {
             ":4:16: an access log has no `code`",
         ),
     ] {
-        let problems = read(Path::new(FILE), text).unwrap_err();
+        let read = read(Path::new(FILE), text);
+        let problems = read.and_then(|rules| rules.compile()).unwrap_err();
         let found = problems[0].to_string();
         assert!(
             found.starts_with(&format!("{FILE}{expected}")),
