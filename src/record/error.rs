@@ -184,7 +184,7 @@ struct ModuleMessage {
     end: u8,
 }
 
-const MODULES: [ModuleMessage; 3] = [
+const MODULES: [ModuleMessage; 4] = [
     ModuleMessage {
         module: b"qos",
         begins: b"mod_qos(",
@@ -202,6 +202,12 @@ const MODULES: [ModuleMessage; 3] = [
         begins: b"Blacklisting address ",
         before: b"address ",
         end: b':',
+    },
+    ModuleMessage {
+        module: b"antiloris",
+        begins: b"Rejected, too many connections in ",
+        before: b" from ",
+        end: b' ',
     },
 ];
 

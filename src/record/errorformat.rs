@@ -29,6 +29,13 @@ struct Part {
     may_lack: bool,
 }
 
+impl Part {
+    fn has_field(&self) -> bool {
+        let is_field = |item: &Item| matches!(item, Item::Field(_));
+        self.items.iter().any(is_field)
+    }
+}
+
 impl ErrorFormat {
     /// Compiles an ErrorLogFormat string, as in Apache's configuration or as Apache
     /// sees it.
@@ -129,11 +136,14 @@ fn parts(text: &str) -> Result<(Vec<Part>, End), String> {
                 part.may_lack |= may_lack;
                 part.items.push(Item::Field(field));
             }
-            // The text around them in their field may be missing.
             Directive::Message => {
-                parts.pop();
+                // Apache writes a message on every line, and with it the fields around it.
+                if !part.has_field() {
+                    parts.pop();
+                }
                 return Ok((with_following(parts), End::Message));
             }
+            // The text around them in their field may be missing.
             Directive::Words(name) => {
                 parts.pop();
                 return Ok((with_following(parts), End::Words(name)));
@@ -314,11 +324,16 @@ fn believed(parts: &[Part], end: &End) -> Result<Role, String> {
              it{before}; put it there, like `[client\\ %a]`"
         ));
     };
-    // In a part that is never left out.
-    let sure = |role| {
+    let has = |part: &Part, role| {
         let is = |item: &Item| matches!(item, Item::Field(field) if field.role == role);
-        let mut sure = parts.iter().filter(|part| !part.may_lack);
-        sure.any(|part| part.items.iter().any(is)) && at(role).is_some_and(|at| at < client)
+        part.items.iter().any(is)
+    };
+    // In a part that is never left out, or only together with the client.
+    let sure = |other| {
+        let mut sure = parts
+            .iter()
+            .filter(|part| !part.may_lack || has(part, role));
+        sure.any(|part| has(part, other)) && at(other).is_some_and(|at| at < client)
     };
     if !(sure(Role::Time) && sure(Role::Pid)) {
         return Err(

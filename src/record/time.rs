@@ -168,10 +168,12 @@ fn zone(text: &[u8]) -> Option<(i32, &[u8])> {
     (hours <= 25 && minutes <= 59).then_some((sign * i32::from(hours * 60 + minutes) * 60, text))
 }
 
-/// Skips `.366318`, if it is there.
+/// Skips `.366318` or `,366`, if it is there.
 fn fraction(text: &[u8]) -> Option<&[u8]> {
-    let Some(fraction) = text.strip_prefix(b".") else {
-        return Some(text);
+    let fraction = match text {
+        [b'.', fraction @ ..] => fraction,
+        [b',', fraction @ ..] if fraction.first().is_some_and(u8::is_ascii_digit) => fraction,
+        _ => return Some(text),
     };
     let digits = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
     (1..=9).contains(&digits).then_some(())?;
@@ -278,6 +280,11 @@ mod tests {
                 "2005-01-23T21:59:59.981746+01:00 x",
                 Some("2005-01-23T21:59:59.981746+01:00"),
             ),
+            (
+                "x [2024-01-20T11:02:19,123] y",
+                Some("2024-01-20T11:02:19,123"),
+            ),
+            ("2024-01-20 11:02:19, x", Some("2024-01-20 11:02:19")),
             (
                 "2012/04/09 11:53:29 [error] 2865#0",
                 Some("2012/04/09 11:53:29"),
