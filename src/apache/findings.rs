@@ -115,16 +115,12 @@ fn of_directive(log: &LogDirective, exists: &dyn Fn(&Path) -> bool, found: &mut 
     }
     if let Target::Pipeban(pipe) = &log.target {
         let kind = log.kind.lines();
-        match pipe.kind == Some(kind) {
-            true => {
-                for wrong in &pipe.wrong {
-                    add(Code::Arguments, format!("{name}: {wrong}"));
-                }
-            }
-            false => {
-                let text = format!("{name} gets the wrong command: write `pipeban log {kind}`");
-                add(Code::WrongKind, text);
-            }
+        if pipe.kind != Some(kind) {
+            let text = format!("{name} gets the wrong command: write `pipeban log {kind}`");
+            add(Code::WrongKind, text);
+        }
+        for wrong in &pipe.wrong {
+            add(Code::Arguments, format!("{name}: {wrong}"));
         }
     }
 }

@@ -29,9 +29,6 @@ use crate::sys::signals;
 pub(super) struct Args {
     #[command(flatten)]
     arguments: pipe::Arguments,
-    /// Ban also for lines of a terminal or a file
-    #[arg(long)]
-    for_real: bool,
 }
 
 /// Passes lines through whatever else is wrong. A wrong argument is logged and is the exit status.
@@ -40,7 +37,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
     let wrong = complain(&log);
     let stdin = io::stdin();
     let of_file = || again(&stdin).ok().flatten();
-    let rehearsed = match (args.for_real || wrong, stdin.is_terminal()) {
+    let rehearsed = match (args.arguments.for_real() || wrong, stdin.is_terminal()) {
         (true, _) => None,
         (false, true) => Some(None),
         (false, false) => of_file().map(Some),

@@ -26,20 +26,36 @@ pub struct Arguments {
     /// combined, vhost_combined, common, vhost_common, pipeban, a LogFormat or ErrorLogFormat
     /// string as in Apache's configuration, or auto: one of these names, or the error log's
     /// default. If the format is unknown, lines are passed through and not matched
-    #[arg(long, value_name = "F", default_value = "auto")]
+    #[arg(long, value_name = "F", default_value = "auto", value_parser = no_path)]
     format: String,
     /// Send each line to the syslog of this host, too, with this facility, such as local1
-    #[arg(long, value_name = "FACILITY")]
+    #[arg(long, value_name = "FACILITY", value_parser = no_path)]
     syslog: Option<String>,
     /// Symbolic link that always leads to the current file
     #[arg(long, value_name = "LINK")]
     link: Option<PathBuf>,
     /// Permissions of files that pipeban creates
-    #[arg(long, value_name = "OCTAL", default_value = "0640")]
+    #[arg(long, value_name = "OCTAL", default_value = "0640", value_parser = no_path)]
     mode: String,
     /// Owner and group of files that pipeban creates, as `www-data:adm` or `:www-data`
-    #[arg(long, value_name = "USER:GROUP", default_value = "root:adm")]
+    #[arg(
+        long,
+        value_name = "USER:GROUP",
+        default_value = "root:adm",
+        value_parser = no_path
+    )]
     owner: String,
+    /// Ban also for lines of a terminal or a file
+    #[arg(long)]
+    for_real: bool,
+}
+
+/// A path here is PATH, and the option's value was forgotten.
+fn no_path(text: &str) -> Result<String, &'static str> {
+    match text.starts_with('/') {
+        true => Err("the option has no value"),
+        false => Ok(text.to_owned()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -63,6 +79,11 @@ impl Arguments {
     /// `--format`
     pub fn format(&self) -> &str {
         &self.format
+    }
+
+    /// `--for-real`
+    pub fn for_real(&self) -> bool {
+        self.for_real
     }
 
     /// What the logger is started for. Wrong values are in `refused`, and lines still go to PATH.
@@ -119,7 +140,7 @@ pub struct Directive {
 /// Reads the words after the program's name; `None`: the command is not `log`.
 pub fn directive(words: &[String]) -> Option<Directive> {
     let at = words.iter().position(|word| word == "log")?;
-    let kind = match words.get(at + 1).map(String::as_str) {
+    let mut kind = match words.get(at + 1).map(String::as_str) {
         Some("access") => Some(Kind::Access),
         Some("error") => Some(Kind::Error),
         _ => None,
@@ -130,6 +151,7 @@ pub fn directive(words: &[String]) -> Option<Directive> {
             let given = |word: &String| word == "--format" || word.starts_with("--format=");
             let format = words.iter().any(given).then(|| arguments.format.clone());
             syslog.clone_from(&arguments.syslog);
+            kind = Some(arguments.kind.into());
             (arguments.log(), format)
         }
         Err(error) => {
@@ -253,6 +275,12 @@ fn reason(error: &clap::Error) -> String {
         };
     }
     let text = error.to_string();
+    if error.kind() == ErrorKind::ValueValidation
+        && let Some(option) = said(error, ContextKind::InvalidArg)
+    {
+        let option = option.split(' ').next().unwrap_or_default();
+        return format!("`{option}` has no value");
+    }
     let first = text.lines().next().unwrap_or_default();
     first.trim_start_matches("error: ").to_owned()
 }
@@ -301,27 +329,30 @@ pub fn salvage(words: &[OsString], error: &clap::Error) -> Option<(Log, Option<P
 
 /// The log file in a command line that clap refuses: the first word with a `/` that follows no
 /// option. The value of an option may be another file, such as a link, and is never taken; but
-/// rotatelogs's flags have no value.
+/// rotatelogs's and cronolog's flags have no value.
 fn path_of(words: &[OsString]) -> Option<&Path> {
     let flag = |word: &OsStr| {
         let letters = word.as_bytes().strip_prefix(b"-").unwrap_or_default();
-        !letters.is_empty() && letters.iter().all(|letter| b"lftTvecD".contains(letter))
+        !letters.is_empty() && letters.iter().all(|letter| b"lftTvecDoa".contains(letter))
+    };
+    // Options whose value is no path: it was forgotten.
+    let no_path = |word: &OsStr| {
+        let names = ["--format", "--mode", "--owner", "--syslog"];
+        names.iter().any(|name| word == *name)
     };
     let has_value = |word: &OsStr| word.as_bytes().iter().any(|byte| b"=/".contains(byte));
-    let behind = |flags: bool| {
+    let behind = |follows: &dyn Fn(&OsStr) -> bool| {
         words.iter().enumerate().find_map(|(at, word)| {
             let before = at.checked_sub(1).and_then(|before| words.get(before))?;
-            let follows = match flags {
-                false => !before.as_bytes().starts_with(b"-") || has_value(before),
-                true => flag(before),
-            };
+            let follows = follows(before);
             let named =
                 word.as_bytes().contains(&b'/') && !b"-|".contains(word.as_bytes().first()?);
             (named && follows).then_some(Path::new(word))
         })
     };
     // cronolog's `-l` has a value, a link: a path that follows no option is the better one.
-    behind(false).or_else(|| behind(true))
+    behind(&|before| !before.as_bytes().starts_with(b"-") || has_value(before))
+        .or_else(|| behind(&|before| flag(before) || no_path(before)))
 }
 
 /// Whether rotatelogs or cronolog takes such a word and pipeban does not: a short option, an
@@ -349,6 +380,11 @@ fn output(args: &Arguments, refused: &mut Vec<String>) -> Option<Output> {
     let syslog = syslog.and_then(|facility| refuse(facility, refused));
     // Only for syslog.
     let nowhere = syslog.is_some().then_some(Path::new("/dev/null"));
+    if args.path.is_none() && args.link.is_some() {
+        refused.push(
+            "`--link` without PATH: lines are matched and written nowhere; add PATH".to_owned(),
+        );
+    }
     let path = args.path.as_deref().or(nowhere)?;
     if path.as_os_str().as_bytes().starts_with(b"|") {
         refused.push(
@@ -431,6 +467,8 @@ mod tests {
             assert_eq!(refused.len(), 1, "{line}: {refused:?}");
             assert!(refused[0].contains(why), "{line}: {refused:?}");
         }
+        let (output, refused) = read("access --link /cur");
+        assert!(output.is_none() && refused.len() == 1, "{refused:?}");
         let (output, refused) = read("access |/usr/bin/gzip");
         assert!(output.is_none());
         assert!(refused[0].contains("starts no program"), "{refused:?}");
@@ -471,6 +509,17 @@ mod tests {
             ("log access --symlink=/cur /%Y/a", Some("/%Y/a"), true),
             ("log access --symlink /cur /%Y/a", Some("/%Y/a"), true),
             ("log access -P /prev -S /cur /%Y/a", Some("/%Y/a"), true),
+            ("log access -o /%Y/a", Some("/%Y/a"), true),
+            ("log access -a /%Y/a", Some("/%Y/a"), true),
+            // A value was forgotten.
+            ("log access --format /a.log", Some("/a.log"), false),
+            ("log error --mode /a.log", Some("/a.log"), false),
+            ("log error --owner /a.log --mode=640", Some("/a.log"), false),
+            (
+                "log access --link /cur --syslog /a.log",
+                Some("/a.log"),
+                false,
+            ),
         ] {
             let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
             let error = parse(&["-z".to_owned()]).unwrap_err();
@@ -524,6 +573,18 @@ mod tests {
             ),
             ("log access --zzz", "`--zzz` is not an option", "log access"),
             ("log acces /a", "invalid value 'acces'", ""),
+            ("log access --format /a", "`--format` has no value", ""),
+            ("log access --mode /a", "`--mode` has no value", ""),
+            (
+                "log access --owner= /a",
+                "`--owner `: write it as",
+                "log access /a",
+            ),
+            (
+                "log access --syslog local9 /a",
+                "`--syslog local9`: write a facility",
+                "log access /a",
+            ),
         ] {
             let read = directive(&words(line)).unwrap();
             let [wrong] = read.wrong.as_slice() else {
@@ -537,6 +598,18 @@ mod tests {
                 let read = directive(&words(new)).unwrap();
                 assert_eq!(read.wrong, [""; 0], "{new}");
             }
+        }
+        for right in [
+            "--format common access /a",
+            "access --for-real /a",
+            "access -- /a",
+        ] {
+            let read = directive(&words(&format!("log {right}"))).unwrap();
+            assert_eq!(
+                (read.kind, read.wrong.len()),
+                (Some(Kind::Access), 0),
+                "{right}"
+            );
         }
         assert_eq!(directive(&words("status")), None);
         assert_eq!(corrected(&words("log access /a")), None);
