@@ -39,12 +39,29 @@ impl FilterFiles for OnDisk {
 }
 
 fn text_of(file: fs::File) -> io::Result<String> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let limited = file.take(MOST_BYTES + 1);
-    { limited }.read_to_string(&mut text)?;
-    if text.len() as u64 > MOST_BYTES {
+    { limited }.read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST_BYTES {
         return Err(io::Error::other("larger than 4 MiB"));
     }
+    let mut text = String::from_utf8(bytes).map_err(|error| {
+        let is_utf16 = [b"\xff\xfe", b"\xfe\xff"]
+            .iter()
+            .any(|mark| error.as_bytes().starts_with(*mark));
+        let line = 1 + memchr::memchr_iter(
+            b'\n',
+            error
+                .as_bytes()
+                .get(..error.utf8_error().valid_up_to())
+                .unwrap_or_default(),
+        )
+        .count();
+        io::Error::other(match is_utf16 {
+            true => "it is UTF-16: save it as UTF-8".to_owned(),
+            false => format!("line {line} is not UTF-8: save the file as UTF-8"),
+        })
+    })?;
     // As editors of Windows save it.
     if text.starts_with('\u{feff}') {
         text.remove(0);

@@ -133,22 +133,43 @@ impl Merged {
 
     /// An option of the jail that the files of the filter neither have nor use.
     pub(super) fn unknown_option(&self, filter: &str) -> Option<Fault> {
-        let used = |name: &str| {
-            let (tag, reference) = (format!("<{name}>"), format!("%({name})s"));
-            let sections = self.sections.values();
-            let mut lines = sections.flat_map(|section| section.options.values().flatten());
-            lines.any(|line| {
-                let text = line.text.to_lowercase();
-                text.contains(&tag) || text.contains(&reference)
-            })
-        };
         let known =
-            |name: &str| FILTER_OPTIONS.contains(&name) || self.files_have(name) || used(name);
+            |name: &str| FILTER_OPTIONS.contains(&name) || self.files_have(name) || self.uses(name);
         let name = self.given.keys().find(|name| !known(name))?;
         let right = nearest(name, self.files_names())
             .map_or(String::new(), |right| format!(": write `{right}`"));
         let message = format!("filter `{filter}` has no option `{name}`{right}");
         Some((Place::default(), message))
+    }
+
+    /// An option of the files that nothing reads and that is spelt nearly like one that is read.
+    pub(super) fn misspelt(&self) -> Option<Fault> {
+        let read = [
+            ("Definition", &["failregex", "ignoreregex", "prefregex"][..]),
+            ("INCLUDES", &["before", "after"]),
+        ];
+        read.into_iter().find_map(|(section, right)| {
+            let section = self.sections.get(section)?;
+            section.options.iter().find_map(|(name, value)| {
+                if right.contains(&name.as_str()) || self.uses(name) {
+                    return None;
+                }
+                let right = nearest(name, right.iter().copied())?;
+                let at = value.first().map_or(section.at, |line| line.at);
+                Some((at, format!("nothing reads `{name}`: write `{right}`")))
+            })
+        })
+    }
+
+    /// Whether a value refers to an option.
+    fn uses(&self, name: &str) -> bool {
+        let (tag, reference) = (format!("<{name}>"), format!("%({name})s"));
+        let sections = self.sections.values();
+        let mut lines = sections.flat_map(|section| section.options.values().flatten());
+        lines.any(|line| {
+            let text = line.text.to_lowercase();
+            text.contains(&tag) || text.contains(&reference)
+        })
     }
 
     fn files_have(&self, name: &str) -> bool {

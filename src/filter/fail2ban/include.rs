@@ -220,6 +220,7 @@ impl Files<'_> {
         };
         self.refuse_several_lines();
         self.faults.extend(self.merged.unknown_option(name));
+        self.faults.extend(self.merged.misspelt());
         let failregex = self.patterns("failregex");
         let ignoreregex = self.patterns("ignoreregex");
         if failregex.is_empty() && self.faults.is_empty() {
