@@ -140,6 +140,9 @@ impl Reader {
             return Ok(Line::End);
         }
         self.number += 1;
+        if self.number == 1 {
+            refuse_whole(&self.line)?;
+        }
         if self.line.last() == Some(&b'\n') {
             self.line.pop();
         } else if self.line.len() > LONGEST {
@@ -151,6 +154,19 @@ impl Reader {
         self.more.extend(lines);
         Ok(first)
     }
+}
+
+/// Documents that are JSON as a whole, whose programs also print lines.
+fn refuse_whole(first: &[u8]) -> io::Result<()> {
+    let instead = match first.trim_ascii() {
+        b"[" => "`cscli decisions list -o raw`",
+        line if line.starts_with(b"[{\"") => "`cscli decisions list -o raw`",
+        line if line.starts_with(b"{\"nftables\"") => "`nft list set`, without `-j`",
+        _ => return Ok(()),
+    };
+    Err(io::Error::other(format!(
+        "it is one JSON document, and pipeban reads one ban per line: import the output of {instead}"
+    )))
 }
 
 fn malformed(why: impl Into<String>) -> Line {

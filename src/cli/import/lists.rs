@@ -3,7 +3,10 @@
 //! A word that is no address must be one that such a program writes at its place: else the line is
 //! malformed, so that no address in free text is taken for a ban.
 
+use std::net::IpAddr;
 use std::time::Duration;
+
+use ipnet::{IpSubnets, Ipv4Subnets, Ipv6Subnets};
 
 use crate::cli::ask;
 
@@ -85,13 +88,27 @@ fn is_frame(line: &str) -> bool {
         || (line.starts_with('|') && line.contains("Scope:Value"))
 }
 
-fn listed(word: &str, left: Option<Duration>) -> Option<Listed> {
+/// An address, a network, or the networks of a range: `192.0.2.1-192.0.2.6`.
+fn listed(word: &str, left: Option<Duration>) -> Option<Vec<Listed>> {
     let word = word.trim_end_matches(',');
-    ask::network(word).ok()?;
-    Some(Listed {
-        host: word.to_owned(),
-        left,
-    })
+    let one = |host: String| Listed { host, left };
+    let Some((first, last)) = word.split_once('-') else {
+        ask::network(word).ok()?;
+        return Some(vec![one(word.to_owned())]);
+    };
+    let range = match (first.parse().ok()?, last.parse().ok()?) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => IpSubnets::V4(Ipv4Subnets::new(first, last, 0)),
+        (IpAddr::V6(first), IpAddr::V6(last)) => IpSubnets::V6(Ipv6Subnets::new(first, last, 0)),
+        _ => return None,
+    };
+    let nets: Vec<Listed> = range.map(|net| one(net.to_string())).collect();
+    (!nets.is_empty()).then_some(nets)
+}
+
+/// The same for each word.
+fn each<'a>(words: impl Iterator<Item = &'a str>) -> Option<Vec<Listed>> {
+    let listed = words.map(|word| listed(word, None));
+    Some(listed.collect::<Option<Vec<_>>>()?.concat())
 }
 
 /// `192.0.2.1 192.0.2.2`, `192.0.2.1, 192.0.2.2`; with fail2ban's times behind one address.
@@ -101,17 +118,15 @@ fn plain(line: &str) -> Option<Vec<Listed>> {
     let all: Vec<&str> = words().collect();
     if let [host, _, _, "+", seconds, "=", _, _] = all.as_slice() {
         seconds.parse::<i64>().ok()?;
-        return Some(vec![listed(host, None)?]);
+        return listed(host, None);
     }
-    words().map(|word| listed(word, None)).collect()
+    each(words())
 }
 
 /// `` `- Banned IP list: 192.0.2.1 192.0.2.2 ``
 fn fail2ban_status(line: &str) -> Option<Vec<Listed>> {
     let (_, list) = line.split_once("Banned IP list:")?;
-    list.split_whitespace()
-        .map(|word| listed(word, None))
-        .collect()
+    each(list.split_whitespace())
 }
 
 /// `[{'sshd': ['192.0.2.1']}, {'x': []}]`, of `fail2ban-client banned`.
@@ -122,10 +137,7 @@ fn fail2ban_banned(line: &str) -> Option<Vec<Listed>> {
         .skip(2)
         .map(|list| list.split(']').next().unwrap_or_default());
     let words = lists.flat_map(|list| list.split([',', ' ', '\'']));
-    words
-        .filter(|word| !word.is_empty())
-        .map(|word| listed(word, None))
-        .collect()
+    each(words.filter(|word| !word.is_empty()))
 }
 
 /// `add NAME 192.0.2.1 timeout 3599`, and the same without the first two words.
@@ -148,7 +160,7 @@ fn ipset(line: &str) -> Option<Vec<Listed>> {
             _ => return None,
         }
     }
-    Some(vec![listed(host, left)?])
+    listed(host, left)
 }
 
 /// `elements = { 192.0.2.1 timeout 1h expires 59m2s, 192.0.2.2,`
@@ -175,7 +187,7 @@ fn nft(line: &str) -> Option<Vec<Listed>> {
         }
         listed(host, left)
     };
-    elements.map(element).collect()
+    Some(elements.map(element).collect::<Option<Vec<_>>>()?.concat())
 }
 
 /// `1d2h3m4s5ms`
@@ -210,7 +222,7 @@ fn crowdsec(line: &str) -> Option<Vec<Listed>> {
         cell.strip_prefix("Ip:")
             .or_else(|| cell.strip_prefix("Range:"))
     });
-    Some(vec![listed(scoped.next()?, None)?])
+    listed(scoped.next()?, None)
 }
 
 #[cfg(test)]
@@ -260,6 +272,18 @@ mod tests {
                 "\t\t             198.51.100.0/24, 192.0.2.32 }",
                 &["198.51.100.0/24", "192.0.2.32"],
             ),
+            (
+                "\t\telements = { 192.0.2.1-192.0.2.6 timeout 1h expires 59m59s832ms, 192.0.2.32,",
+                &[
+                    "192.0.2.1/32",
+                    "192.0.2.2/31",
+                    "192.0.2.4/31",
+                    "192.0.2.6/32",
+                    "192.0.2.32",
+                ],
+            ),
+            ("2001:db8::-2001:db8::ff", &["2001:db8::/120"]),
+            ("add bad 192.0.2.0-192.0.2.255 timeout 9", &["192.0.2.0/24"]),
             ("}", &[]),
             (
                 "id,source,ip,reason,action,country,as,events_count,expiration,simulated,alert_id",
@@ -289,6 +313,9 @@ mod tests {
         for line in [
             "192.0.2.1 was reported by 198.51.100.1",
             "192.0.2.999",
+            "192.0.2.9-192.0.2.1",
+            "192.0.2.9-2001:db8::1",
+            "192.0.2.9-x",
             "banned 192.0.2.1",
             "192.0.2.1 timeout x",
             "host.example",
