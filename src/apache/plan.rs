@@ -217,28 +217,37 @@ fn unfit(scan: &Scan, server: &Server) -> Option<String> {
 
 /// Names the processes of many pipes, and the way to have one.
 fn many(scan: &Scan, plan: &mut Plan) {
-    let servers = scan
-        .layout
-        .servers
-        .iter()
-        .filter(|server| server.place.is_some());
-    let own = servers.filter(|server| {
-        let new = |log: &LogDirective| plan.edits.iter().any(|edit| edit.place == log.place);
-        server
-            .logs
-            .iter()
-            .any(|log| log.kind == LogKind::Error && new(log))
-    });
-    let own = own.count();
-    if own >= MANY {
-        plan.notes.push(format!(
-            "{own} virtual hosts have their own ErrorLog, so Apache will start {} processes of \
-             pipeban: to have 3, delete these lines, and use one common ErrorLog in the main \
-             server, with `[%v]` in an ErrorLogFormat to tell the hosts apart; setup leaves that to \
-             you, because the lines of these hosts then leave their files",
+    let new = |log: &LogDirective| plan.edits.iter().any(|edit| edit.place == log.place);
+    let own = |is_error: bool| {
+        let is_own = |log: &LogDirective| (log.kind == LogKind::Error) == is_error && new(log);
+        let servers = scan.layout.servers.iter();
+        let servers = servers.filter(|server| server.place.is_some());
+        servers
+            .filter(|server| server.logs.iter().any(is_own))
+            .count()
+    };
+    let notes = [
+        (
+            own(true),
+            "ErrorLog",
+            "to have 3, delete these lines, and use one common ErrorLog in the main server, with \
+             `[%v]` in an ErrorLogFormat to tell the hosts apart; setup leaves that to you, because \
+             the lines of these hosts then leave their files",
+        ),
+        (
+            own(false),
+            "CustomLog",
+            "to have 3, run setup without `--files`: one GlobalLog then pipes the requests of all, \
+             and Apache writes the files",
+        ),
+    ];
+    plan.notes.extend(notes.into_iter().filter(|(own, ..)| *own >= MANY).map(|(own, log, instead)| {
+        format!(
+            "{own} virtual hosts have their own {log}, so Apache will start {} processes of pipeban \
+             for them: {instead}",
             3 * own
-        ));
-    }
+        )
+    }));
 }
 
 /// One `GlobalLog`, unless access logs have pipes.
@@ -324,7 +333,7 @@ fn replace(
             wish.program.display()
         )),
         Target::Program { program, .. } => Err(format!("pipes into {}", program.display())),
-        Target::Other(name) => match name.strip_prefix("syslog:").and_then(facility) {
+        Target::Other(name) => match facility(name) {
             Some(facility) => Err(format!(
                 "goes to {name} (write `{} log {kind} --syslog {facility} PATH` instead, which also \
                  appends its lines to PATH)",
@@ -403,9 +412,17 @@ fn replace(
     });
 }
 
-/// A facility that `pipeban log --syslog` takes. The name of a program may follow in Apache's.
+/// The facility in `syslog`, `syslog:local1`, `syslog:local1:PROGRAM`, if `pipeban log --syslog`
+/// takes it.
 fn facility(name: &str) -> Option<&str> {
-    config::syslog_facility(name).map(|_| name)
+    let rest = name.strip_prefix("syslog")?;
+    let facility = rest
+        .split(':')
+        .nth(1)
+        .filter(|facility| !facility.is_empty());
+    // Apache's default.
+    let facility = facility.unwrap_or("local7");
+    config::syslog_facility(facility).map(|_| facility)
 }
 
 /// The directive with another first word, and with everything else as it is written.
@@ -539,6 +556,21 @@ mod tests {
         );
         assert_eq!(plan.edits, []);
         assert_eq!(plan.notes.len(), 4, "{:?}", plan.notes);
+        for (target, facility) in [
+            ("syslog:local1:web", Some("local1")),
+            ("syslog", Some("local7")),
+            ("syslog::web", Some("local7")),
+            ("syslog:LOCAL2", Some("LOCAL2")),
+            ("syslog:none", None),
+            ("journald:x", None),
+        ] {
+            assert_eq!(super::facility(target), facility, "{target}");
+        }
+        assert!(
+            plan.notes[0].contains("--syslog local1 PATH"),
+            "{:?}",
+            plan.notes
+        );
         assert!(plan.notes[1].contains("`/usr/bin/pipeban log error --link LINK PATH`"));
         assert!(fit(&scan(""), &wish(false)).notes[0].contains("has no ErrorLog"));
     }

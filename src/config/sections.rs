@@ -281,7 +281,9 @@ const FACILITIES: &[(&str, u8)] = &[
 
 /// The number of a facility of syslog.
 pub fn syslog_facility(name: &str) -> Option<u8> {
-    let found = FACILITIES.iter().find(|(known, _)| *known == name);
+    let found = FACILITIES
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name));
     found.map(|(_, number)| *number)
 }
 
