@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::labels::Set;
+use crate::jail;
 
 /// The end of a ban that is for ever, in milliseconds.
 const FOR_EVER: i64 = i64::MAX;
@@ -35,6 +36,11 @@ impl Client {
     /// When its first ban began.
     pub fn first(&self) -> Timestamp {
         timestamp(self.first)
+    }
+
+    /// Whether it has bans of more than one attack.
+    pub fn is_repeated(&self) -> bool {
+        u128::from(self.last.abs_diff(self.first)) >= jail::ONE_ATTACK.as_millis()
     }
 
     /// When its last ban began.

@@ -262,7 +262,7 @@ impl Collector {
         let mut summary = self.summary;
         summary.add_times(&mut self.times);
         summary.clients = self.clients.ordered(most);
-        let repeated = summary.clients.iter().filter(|client| client.bans > 1);
+        let repeated = summary.clients.iter().filter(|client| client.is_repeated());
         summary.repeat = repeated.count() as u64;
         summary.networks = networks(&summary.clients);
         summary

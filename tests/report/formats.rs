@@ -65,7 +65,10 @@ fn json_agrees_with_the_database_and_with_itself() {
     assert_eq!(sum(&summary["days"], "bans"), bans);
     let hours = summary["hours"].as_array().unwrap();
     assert_eq!(hours.iter().map(|n| n.as_u64().unwrap()).sum::<u64>(), bans);
-    let repeat = clients.iter().filter(|c| c["bans"].as_u64() > Some(1));
+    let at = |time: &Value| time.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let repeat = clients
+        .iter()
+        .filter(|c| at(&c["last"]).duration_since(at(&c["first"])).as_secs() >= 60);
     assert_eq!(summary["repeat_clients"], repeat.count());
     let counts: Vec<u64> = clients
         .iter()
