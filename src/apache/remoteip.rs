@@ -1,5 +1,6 @@
 //! Who may name the client: what mod_remoteip is configured to believe.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -16,6 +17,8 @@ pub(super) struct RemoteIp {
     header: Option<Place>,
     /// `RemoteIPInternalProxy`, `RemoteIPTrustedProxy` or a list of them names a proxy.
     listed: bool,
+    /// Those of them that are addresses or networks.
+    proxies: Vec<IpNet>,
     /// One of them names every address.
     everyone: Option<Place>,
     /// `RemoteIPProxyProtocol On`
@@ -58,10 +61,14 @@ impl RemoteIp {
     fn list<'w>(&mut self, words: impl Iterator<Item = &'w str>, place: &Place) {
         for word in words {
             self.listed = true;
-            let net = word.parse::<IpNet>();
-            if net.is_ok_and(|net| net.prefix_len() == 0) {
+            let address = || word.parse::<IpAddr>().map(IpNet::from);
+            let Ok(net) = word.parse::<IpNet>().or_else(|_| address()) else {
+                continue;
+            };
+            if net.prefix_len() == 0 {
                 self.everyone = Some(place.clone());
             }
+            self.proxies.push(net);
         }
     }
 }
@@ -71,8 +78,8 @@ impl RemoteIp {
 pub enum ClientNaming {
     /// No one: the client is the connection's peer.
     Connection,
-    /// The proxies that Apache's configuration lists.
-    ListedProxies,
+    /// The proxies that Apache's configuration lists, here those of one server.
+    ListedProxies(Vec<IpNet>),
     /// Any client, by a header: `RemoteIPHeader` here, and no list of proxies, or one with every
     /// address.
     AnyClient(Place),
@@ -96,7 +103,7 @@ impl ClientNaming {
     /// Why pipeban does not ban some clients; `None`: it bans all.
     pub fn problem(&self) -> Option<NamingProblem<'_>> {
         match self {
-            ClientNaming::Connection | ClientNaming::ListedProxies => None,
+            ClientNaming::Connection | ClientNaming::ListedProxies(_) => None,
             ClientNaming::AnyClient(place) => Some(NamingProblem {
                 place,
                 is_error: true,
@@ -141,7 +148,8 @@ pub(super) fn client_naming(layout: &Layout) -> ClientNaming {
         if let Some(place) = protocol {
             naming = ClientNaming::ProxyProtocol(place.clone());
         } else if header.is_some() && naming == ClientNaming::Connection {
-            naming = ClientNaming::ListedProxies;
+            let proxies = list.map(|list| list.proxies.clone());
+            naming = ClientNaming::ListedProxies(proxies.unwrap_or_default());
         }
     }
     naming
@@ -195,7 +203,7 @@ mod tests {
         let layout = walk(&files, Path::new("/e/a.conf"), BTreeMap::new()).unwrap();
         match client_naming(&layout) {
             ClientNaming::Connection => "connection".into(),
-            ClientNaming::ListedProxies => "listed".into(),
+            ClientNaming::ListedProxies(_) => "listed".into(),
             ClientNaming::AnyClient(place) => format!("any client {}", place.line),
             ClientNaming::ProxyProtocol(place) => format!("proxy protocol {}", place.line),
         }

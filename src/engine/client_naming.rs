@@ -11,13 +11,16 @@ use ipnet::IpNet;
 use super::alarms::Check;
 use crate::alert::Severity;
 use crate::apache::{self, ClientNaming, Scan, ScanError};
+use crate::config::{Backend, Firewall};
 use crate::control::LineHit;
+use crate::jail::Exempt;
 use crate::record::ClientSource;
 
 /// Apaches known at most; the others count as unreadable.
 const MAX_APACHES: usize = 32;
-/// A reload of Apache starts many loggers: its configuration is read once.
-const FRESH: Duration = Duration::from_secs(1);
+/// A reload of Apache starts many loggers: to read its configuration takes at most one part in so
+/// many of the time.
+const SHARE: u32 = 20;
 
 /// What is known of the configurations. Lines do not say which Apache wrote them: all count.
 #[derive(Debug, Default)]
@@ -32,7 +35,9 @@ pub(crate) struct ClientNamings {
 #[derive(Debug)]
 struct Known {
     read: Instant,
-    /// To be read again: a worker connected soon after it was read.
+    /// How long it took.
+    took: Duration,
+    /// To be read again: a worker connected after it was read.
     is_due: bool,
     /// Else why it cannot be read.
     naming: Result<ClientNaming, String>,
@@ -42,7 +47,7 @@ impl ClientNamings {
     /// Takes the system's Apache configuration, where there is one, until a worker names its
     /// Apache.
     pub(super) fn begin(&mut self, scan: &Result<Scan, ScanError>) {
-        if let Some(naming) = known(scan) {
+        if let Some(naming) = known(scan, Instant::now()) {
             self.known.insert(None, naming);
             self.provisional = true;
         }
@@ -58,7 +63,8 @@ impl ClientNamings {
     }
 
     /// A worker has connected: the loggers of the Apache with this command line may be new, and so
-    /// may its configuration be. Without a command line nothing changes.
+    /// may its configuration be, which is read before the next line that depends on it. Without a
+    /// command line nothing changes.
     pub(super) fn apache(&mut self, command_line: &[String]) {
         if command_line.is_empty() {
             return;
@@ -69,9 +75,7 @@ impl ClientNamings {
         if std::mem::take(&mut self.provisional) {
             self.known.clear();
         }
-        if let Some(known) = self.known.get_mut(&root)
-            && known.read.elapsed() < FRESH
-        {
+        if let Some(known) = self.known.get_mut(&root) {
             known.is_due = true;
             return;
         }
@@ -81,6 +85,7 @@ impl ClientNamings {
         }
         let naming = read(root.clone()).unwrap_or_else(|| Known {
             read: Instant::now(),
+            took: Duration::ZERO,
             is_due: false,
             naming: Err(ScanError::None.to_string()),
         });
@@ -98,7 +103,10 @@ impl ClientNamings {
 
     /// Whether any client may have written the address of this line's client. `proxies`: those
     /// that pipeban trusts.
-    pub(super) fn is_forgeable(&self, line: &LineHit, proxies: &[IpNet]) -> bool {
+    pub(super) fn is_forgeable(&mut self, line: &LineHit, proxies: &[IpNet]) -> bool {
+        if line.source != ClientSource::Peer {
+            self.read_due();
+        }
         self.may_forge(line.source, line.peer, proxies)
     }
 
@@ -119,7 +127,7 @@ impl ClientNamings {
                 by_anyone() || by_protocol() || self.overflow || namings().any(Result::is_err)
             }
             ClientSource::Header => {
-                let listed = namings().any(|n| matches!(n, Ok(ClientNaming::ListedProxies)));
+                let listed = namings().any(|n| matches!(n, Ok(ClientNaming::ListedProxies(_))));
                 let trusted = |peer| proxies.iter().any(|net| net.contains(&peer));
                 let by_trusted = by_protocol() && peer.is_some_and(trusted);
                 by_anyone() || !(listed || by_trusted)
@@ -127,10 +135,34 @@ impl ClientNamings {
         }
     }
 
-    /// Reads again what changed soon after it was read.
+    /// The peer of a line's client. An error line with port 0 does not show it: it is one of the
+    /// listed proxies, if no firewall of this host can block the client because all of them are
+    /// elsewhere, or if Apache refuses it.
+    pub(super) fn peer(
+        &self,
+        line: &LineHit,
+        exempt: &Exempt,
+        firewall: &Firewall,
+    ) -> Option<IpAddr> {
+        if line.source != ClientSource::Header || line.peer.is_some() {
+            return line.peer;
+        }
+        let namings = self.known.values().map(|known| &known.naming);
+        let mut proxies = namings.flat_map(|naming| match naming {
+            Ok(ClientNaming::ListedProxies(proxies)) => proxies.as_slice(),
+            _ => &[],
+        });
+        let elsewhere = |net| exempt.is_elsewhere(net);
+        let proxy = proxies.next()?;
+        let denies = firewall.has(Backend::Apache);
+        let is_behind = denies || (elsewhere(proxy) && proxies.all(elsewhere));
+        is_behind.then(|| proxy.addr())
+    }
+
+    /// Reads again what may have changed.
     fn read_due(&mut self) {
         for (root, known) in &mut self.known {
-            if known.is_due && known.read.elapsed() >= FRESH {
+            if known.is_due && known.read.elapsed() >= SHARE * known.took {
                 known.is_due = false;
                 if let Some(again) = read(root.clone()) {
                     *known = again;
@@ -168,10 +200,11 @@ impl ClientNamings {
 
 /// `None`: there is no configuration in a usual place.
 fn read(root: Option<PathBuf>) -> Option<Known> {
-    known(&apache::scan(root.as_deref()))
+    let begun = Instant::now();
+    known(&apache::scan(root.as_deref()), begun)
 }
 
-fn known(scan: &Result<Scan, ScanError>) -> Option<Known> {
+fn known(scan: &Result<Scan, ScanError>, begun: Instant) -> Option<Known> {
     let naming = match scan {
         Ok(scan) => Ok(scan.client_naming()),
         Err(ScanError::None) => return None,
@@ -179,6 +212,7 @@ fn known(scan: &Result<Scan, ScanError>) -> Option<Known> {
     };
     Some(Known {
         read: Instant::now(),
+        took: begun.elapsed(),
         is_due: false,
         naming,
     })
@@ -187,6 +221,87 @@ fn known(scan: &Result<Scan, ScanError>) -> Option<Known> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn line_of(source: ClientSource) -> LineHit {
+        LineHit {
+            offset: 0,
+            arrived: 0,
+            client: [192, 0, 2, 1].into(),
+            peer: None,
+            source,
+            claim: None,
+            vhost: None,
+            answered: false,
+            jails: Vec::new(),
+            config: String::new(),
+            evidence: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_reload_of_apache_counts_from_the_first_line_of_its_loggers() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("apache2.conf");
+        let header = "RemoteIPHeader X-Forwarded-For\n";
+        std::fs::write(&root, header).unwrap();
+        let command = ["apache2".into(), "-f".into(), root.display().to_string()];
+        let mut namings = ClientNamings::default();
+        namings.apache(&command);
+        let is_forgeable = |namings: &mut ClientNamings, took| {
+            for known in namings.known.values_mut() {
+                known.took = took;
+            }
+            namings.is_forgeable(&line_of(ClientSource::Header), &[])
+        };
+        assert!(is_forgeable(&mut namings, Duration::ZERO));
+        // However soon after the last one.
+        let list = "RemoteIPInternalProxy 198.51.100.99\n";
+        std::fs::write(&root, format!("{header}{list}")).unwrap();
+        assert!(is_forgeable(&mut namings, Duration::ZERO), "no reload");
+        namings.apache(&command);
+        let hour = Duration::from_secs(3_600);
+        assert!(is_forgeable(&mut namings, hour), "too much work");
+        assert!(!is_forgeable(&mut namings, Duration::ZERO));
+    }
+
+    #[test]
+    fn the_client_of_an_error_line_with_port_0_is_behind_a_listed_proxy() {
+        use crate::jail::Why;
+        let exempt = Exempt::new([("203.0.113.2/32".parse().unwrap(), Why::Own)]);
+        let line = line_of(ClientSource::Header);
+        for (proxies, denies, peer) in [
+            (&["198.51.100.99/32"][..], false, Some("198.51.100.99")),
+            (
+                &["198.51.100.0/24", "2001:db8::/32"],
+                false,
+                Some("198.51.100.0"),
+            ),
+            // On this host, or perhaps in a container of it: a firewall blocks the client.
+            (&["127.0.0.1/32"], false, None),
+            (&["172.17.0.2/32"], false, None),
+            (&["198.51.100.99/32", "203.0.113.0/24"], false, None),
+            (&["172.17.0.2/32"], true, Some("172.17.0.2")),
+            (&[], true, None),
+        ] {
+            let proxies = proxies.iter().map(|net| net.parse().unwrap()).collect();
+            let known = Known {
+                read: Instant::now(),
+                took: Duration::ZERO,
+                is_due: false,
+                naming: Ok(ClientNaming::ListedProxies(proxies)),
+            };
+            let namings = ClientNamings {
+                known: [(None, known)].into(),
+                ..ClientNamings::default()
+            };
+            let mut firewall = Firewall::default();
+            firewall.backend.extend(denies.then_some(Backend::Apache));
+            let found = namings.peer(&line, &exempt, &firewall);
+            assert_eq!(found, peer.map(|peer| peer.parse().unwrap()), "{namings:?}");
+            let seen = namings.peer(&line_of(ClientSource::Port), &exempt, &firewall);
+            assert_eq!(seen, None);
+        }
+    }
 
     #[test]
     fn a_header_is_believed_where_proxies_are_listed_and_nothing_else_says_otherwise() {
@@ -200,7 +315,7 @@ mod tests {
             || Ok(ClientNaming::ProxyProtocol(place())),
         );
         let (listed, plain) = (
-            || Ok(ClientNaming::ListedProxies),
+            || Ok(ClientNaming::ListedProxies(Vec::new())),
             || Ok(ClientNaming::Connection),
         );
         let unread = || Err("cannot read".to_owned());
@@ -221,30 +336,18 @@ mod tests {
                     Some(PathBuf::from(format!("/{n}"))),
                     Known {
                         read,
+                        took: Duration::ZERO,
                         is_due: false,
                         naming,
                     },
                 )
             });
-            let namings = ClientNamings {
+            let mut namings = ClientNamings {
                 known: known.collect(),
                 ..ClientNamings::default()
             };
             for source in [Peer, Port, Unsaid, Header] {
-                let line = LineHit {
-                    offset: 0,
-                    arrived: 0,
-                    client: [192, 0, 2, 1].into(),
-                    peer: None,
-                    source,
-                    claim: None,
-                    vhost: None,
-                    answered: false,
-                    jails: Vec::new(),
-                    config: String::new(),
-                    evidence: String::new(),
-                };
-                let found = namings.is_forgeable(&line, &[]);
+                let found = namings.is_forgeable(&line_of(source), &[]);
                 assert_eq!(found, forgeable.contains(&source), "{namings:?} {source:?}");
             }
         }

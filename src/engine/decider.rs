@@ -224,13 +224,13 @@ impl Decider {
             true => Claim::Decided,
             false => self.crawlers.claim(line.client, spares, certain, now.boot),
         };
+        let proxies = &self.config.trusted_proxies;
+        let forgeable = self.namings.is_forgeable(line, proxies);
         let hit = Hit {
             jail,
             client: line.client,
-            peer: line.peer,
-            forgeable: self
-                .namings
-                .is_forgeable(line, &self.config.trusted_proxies),
+            peer: self.namings.peer(line, exempt, &self.config.firewall),
+            forgeable,
             unproven: from.unproven,
             claim,
             weight,

@@ -219,6 +219,13 @@ impl Exempt {
             || own.any(|(_, set)| set.overlapping(&net).is_some())
     }
 
+    /// Whether all of a network is elsewhere. A container of this host may be in a private range.
+    pub fn is_elsewhere(&self, net: &IpNet) -> bool {
+        let mut own = self.sets.iter().filter(|(why, _)| *why == Why::Own);
+        let mut near = LOOPBACK.iter().chain(&PRIVATE);
+        !(near.any(|near| overlap(near, net)) || own.any(|(_, set)| set.overlapping(net).is_some()))
+    }
+
     fn by_entry(&self, jail: &Jail, net: &IpNet) -> Option<Reason> {
         let because = |why| move |entry| Reason { why, entry };
         let ignored = jail.ignoreip.iter().find(|entry| overlap(entry, net));

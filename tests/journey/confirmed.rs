@@ -149,5 +149,11 @@ fn the_access_record_of_a_client_behind_a_listed_proxy_confirms_it() {
     let mut proxy = Connection::open(&world.clients(), &router, SERVER4).expect("connects");
     let _ = proxy.get(ATTACK, "X-Forwarded-For: 198.51.100.30\r\n");
     world.until_logged("[once] Ban 198.51.100.30 for 2h (1 in under 1s)");
-    assert_eq!(seconds(&world.until_banned("once", "198.51.100.30")), 7_200);
+    let ban = world.ban_of("once", "198.51.100.30").expect("a ban");
+    assert_eq!(seconds(&ban), 7_200);
+    // No firewall of this host sees the client.
+    assert_eq!(
+        (&ban["in_force"], &ban["behind"]),
+        (&Value::Null, &router.into())
+    );
 }

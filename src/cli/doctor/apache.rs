@@ -153,10 +153,10 @@ pub(super) fn remoteip(host: &Host) -> Vec<Outcome> {
                 Some(enable_remoteip(host)),
             ),
         },
-        Some(ClientNaming::ListedProxies) if host.config.firewall.has(Backend::Apache) => {
+        Some(ClientNaming::ListedProxies(_)) if host.config.firewall.has(Backend::Apache) => {
             ok("the listed proxies name the client, and Apache refuses banned clients")
         }
-        Some(ClientNaming::ListedProxies) => warning(
+        Some(ClientNaming::ListedProxies(_)) => warning(
             "the firewall cannot stop clients behind a proxy; the back end `apache` can",
             Some(host.set_in_conf_d(
                 "doctor-backend.toml",
