@@ -77,6 +77,14 @@ fn every_time_of_an_error_log_format_is_read() {
         assert_eq!(record.stamp.unwrap().day, 22, "{format}");
         assert_eq!(&line[record.time.unwrap()], time);
     }
+    // Without blanks between the fields.
+    let json = r#"{"t":"%{cu}t","l":"%-m:%l","p":"%P","c":"%a","m":"%M"}"#;
+    let line =
+        br#"{"t":"2026-11-22 11:00:33.366318","l":"core:error","p":"7","c":"192.0.2.7:5","m":"AH1: x"}"#;
+    let parser = Parser::new(Kind::Error, json).unwrap();
+    assert_eq!(parser.doubt(), None);
+    let client = parser.parse(line).unwrap().client.unwrap();
+    assert_eq!(client.addr.to_string(), "192.0.2.7");
     for wrong in ["%{x}t", "%{cq}t", "%{%Q}t"] {
         let format = format!("[{wrong}] [pid %P] [client %a] %M");
         let error = Parser::new(Kind::Error, &format).unwrap_err();
@@ -137,6 +145,17 @@ fn a_filter_saved_with_a_byte_order_mark_is_read() {
     host.write("n.toml", native);
     let (status, said) = host.says(&["check", "--filter", "./n.toml"]);
     assert_eq!(status, 0, "{said}");
+    for (bytes, why) in [
+        (&b"\xff\xfe[\0D\0"[..], "it is UTF-16: save it as UTF-8"),
+        (
+            b"[Definition]\nfailregex = \xe9 <HOST>\n",
+            "line 2 is not UTF-8",
+        ),
+    ] {
+        std::fs::write(host.path("u.conf"), bytes).unwrap();
+        let (status, said) = host.says(&["check", "--filter", "./u.conf"]);
+        assert!(status == 78 && said.contains(why), "{said}");
+    }
     // An included file, the configuration itself, and a list of networks.
     host.write("own.conf", &filter.replace("<HOST>", "<who>"));
     host.write("who.local", "\u{feff}[Definition]\nwho = <HOST>\n");
@@ -280,6 +299,30 @@ fn a_typo_in_an_option_or_a_tag_is_an_error() {
             ),
         }
     }
+    for (text, right) in [
+        ("[Definition]\nfailrgex = <HOST> x\n", "`failregex`"),
+        (
+            "[Definition]\nfailregex = <HOST> x\nignorregex = x\n",
+            "`ignoreregex`",
+        ),
+        (
+            "[INCLUDES]\nbefor = x.conf\n[Definition]\nfailregex = <HOST> x\n",
+            "`before`",
+        ),
+    ] {
+        host.write("t.conf", text);
+        let (status, said) = host.says(&["check", "--filter", "./t.conf"]);
+        assert!(
+            status == 78 && said.contains(&format!("write {right}")),
+            "{said}"
+        );
+    }
+    host.write(
+        "t.conf",
+        "[Definition]\n_failregex = x\nfailregex = <HOST> %(_failregex)s\n",
+    );
+    let (status, said) = host.says(&["check", "--filter", "./t.conf"]);
+    assert_eq!(status, 0, "{said}");
     host.write("f.conf", &tags.replace("<only>", "<page-won>"));
     let (status, said) = host.says(&["check", "--filter", "./f.conf"]);
     assert!(
@@ -488,6 +531,50 @@ fn many_hosts_are_counted_and_grouped() {
         "{said}"
     );
     assert!(said.contains("setup leaves that to you"), "{said}");
+    // Access logs, too.
+    let main = "ErrorLog /var/log/e\nCustomLog /var/log/a common\n";
+    let sites = sites.replace("ErrorLog /var/log/h", "CustomLog /var/log/a");
+    let sites = sites.replace("\n</V", " common\n</V");
+    host.write("apache2.conf", &format!("{main}{sites}"));
+    let (_, said) = setup(&host, &["--files"]);
+    assert!(
+        said.contains("150 processes") && said.contains("setup without `--files`"),
+        "{said}"
+    );
+    let (_, said) = setup(&host, &[]);
+    assert!(!said.contains("150 processes"), "{said}");
+}
+
+#[test]
+fn a_command_line_of_pipebans_that_loses_lines_is_an_error_of_check() {
+    let host = Host::new("");
+    for (arguments, wrong) in [
+        ("acces /var/log/x", Some("invalid value 'acces'")),
+        (
+            "access --format /var/log/x",
+            Some("`--format` has no value"),
+        ),
+        ("access --mode /var/log/x", Some("`--mode` has no value")),
+        ("access --link /var/log/x", Some("`--link` without PATH")),
+        ("access --mode 0999 /var/log/x", Some("write it as 0640")),
+        ("access -o /var/log/x", Some("cronolog's arguments")),
+        ("--format common access /var/log/x", None),
+        ("access --for-real --format=common /var/log/x", None),
+    ] {
+        let pipe = format!("CustomLog \"|/bin/pipeban log {arguments}\" common\n");
+        let error = "ErrorLog \"|/bin/pipeban log error /e\"\n";
+        let format = "LogFormat \"%h %l %u %t \\\"%r\\\" %>s %b\" common\n";
+        host.write("apache2.conf", &format!("{error}{format}{pipe}"));
+        let (_, said) = check(&host);
+        let named = said.contains("CustomLog: ");
+        assert_eq!(named, wrong.is_some(), "{arguments}: {said}");
+        assert!(said.contains(wrong.unwrap_or("")), "{arguments}: {said}");
+        let errors = said
+            .lines()
+            .filter(|line| line.starts_with("error: "))
+            .count();
+        assert_eq!(errors, usize::from(wrong.is_some()), "{arguments}: {said}");
+    }
 }
 
 #[test]
