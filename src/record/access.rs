@@ -2,7 +2,7 @@
 
 use super::fields::Record;
 use super::format::{Format, Open, Step};
-use super::shape::{Class, Field, Item, Reading};
+use super::shape::{Class, Field, Item, Reading, behind};
 
 /// Where the part behind a client's words may begin: Apache wrote that part, so the first place
 /// from the right where it fits is right, and few are looked at. A line of another format ends
@@ -13,21 +13,23 @@ const LONGEST_FORM: usize = 64;
 
 /// The fields of `line`; `None` when it is not wholly of the format.
 pub(super) fn parse<'a>(format: &Format, line: &'a [u8]) -> Option<Record<'a>> {
-    Some(read(format, line)?.record(format.client))
+    let mut reading = Reading::new(line);
+    read(format, line, &mut reading)?;
+    Some(reading.record(format.client))
 }
 
-pub(super) fn read<'a>(format: &Format, line: &'a [u8]) -> Option<Reading<'a>> {
-    let mut reading = Reading::new(line);
+/// `None` when the line is not wholly of the format. The reading is large: it is not returned.
+pub(super) fn read<'a>(format: &Format, line: &'a [u8], reading: &mut Reading<'a>) -> Option<()> {
     let mut rest = line;
     for step in &format.steps {
         rest = match step {
-            Step::Item(Item::Literal(text)) => rest.strip_prefix(text.as_slice())?,
+            Step::Item(Item::Literal(text)) => behind(text, rest)?,
             Step::Item(Item::Field(field)) => reading.field(field, rest)?,
-            Step::Closed(field, fence) => closed(field, *fence, rest, &mut reading)?,
-            Step::Open(open) => self::open(open, rest, &mut reading)?,
+            Step::Closed(field, fence) => closed(field, *fence, rest, reading)?,
+            Step::Open(open) => self::open(open, rest, reading)?,
         };
     }
-    rest.is_empty().then_some(reading)
+    rest.is_empty().then_some(())
 }
 
 /// The fields of a line whose end is missing, up to the field in which it is cut; `None` when it is

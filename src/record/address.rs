@@ -1,7 +1,8 @@
 //! Addresses as Apache writes them.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::error::number;
 use super::fields::Client;
 
 /// An address, also with a zone (`fe80::1%eth0`); `::ffff:a.b.c.d` unmapped, the text as it is.
@@ -19,6 +20,9 @@ pub(super) fn read(text: &[u8]) -> Option<IpAddr> {
     if !(first.is_ascii_hexdigit() || *first == b':') {
         return None;
     }
+    if let Some(addr) = v4(text) {
+        return Some(IpAddr::V4(addr));
+    }
     if let Ok(addr) = std::str::from_utf8(text).ok()?.parse::<IpAddr>() {
         return Some(addr.to_canonical());
     }
@@ -32,4 +36,30 @@ pub(super) fn read(text: &[u8]) -> Option<IpAddr> {
     let addr: Ipv6Addr = std::str::from_utf8(addr).ok()?.parse().ok()?;
     // Only such addresses have a zone.
     addr.is_unicast_link_local().then_some(IpAddr::V6(addr))
+}
+
+/// As the standard library reads it, without its check for UTF-8.
+fn v4(text: &[u8]) -> Option<Ipv4Addr> {
+    let mut parts = text.split(|byte| *byte == b'.');
+    let mut octets = [0; 4];
+    for octet in &mut octets {
+        let part = parts.next().filter(|part| part.len() <= 3)?;
+        let leading_zero = part.len() > 1 && part.starts_with(b"0");
+        *octet = u8::try_from(number(part).filter(|_| !leading_zero)?).ok()?;
+    }
+    parts.next().is_none().then(|| octets.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn ipv4_is_read_as_the_standard_library_reads_it(text in "([0-2]?[0-9]{0,2}\\.?){3,5}") {
+            prop_assert_eq!(v4(text.as_bytes()), text.parse().ok());
+        }
+    }
 }

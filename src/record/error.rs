@@ -111,11 +111,13 @@ fn bracketed(text: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((inside.get(..end)?, rest))
 }
 
-fn number(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
+/// Digits alone.
+pub(super) fn number(text: &[u8]) -> Option<u64> {
+    let next = |number: u64, byte: &u8| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        number.checked_mul(10)?.checked_add(u64::from(digit))
+    };
+    (!text.is_empty()).then(|| text.iter().try_fold(0, next))?
 }
 
 /// Skips `file.c(123): ` and `(36)File name too long: `, once each, in either order.

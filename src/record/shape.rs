@@ -293,6 +293,14 @@ fn error_time(text: &[u8], times: &mut Times) -> Option<usize> {
     Some(text.len() - rest.len())
 }
 
+/// What follows a literal of a format. Most are one byte, which needs no call of `memcmp`.
+pub(super) fn behind<'a>(literal: &[u8], text: &'a [u8]) -> Option<&'a [u8]> {
+    match (literal, text) {
+        ([byte], [first, rest @ ..]) => (byte == first).then_some(rest),
+        _ => text.strip_prefix(literal),
+    }
+}
+
 /// What the times in a line say.
 #[derive(Debug, Clone, Default)]
 struct Times {
@@ -333,7 +341,7 @@ impl<'a> Reading<'a> {
         let mut rest = text;
         for item in items {
             rest = match item {
-                Item::Literal(literal) => rest.strip_prefix(literal.as_slice())?,
+                Item::Literal(literal) => behind(literal, rest)?,
                 Item::Field(field) => self.field(field, rest)?,
             };
         }
@@ -364,7 +372,8 @@ impl<'a> Reading<'a> {
             Role::Vhost => self.record.vhost = Some(value).filter(|value| *value != b"-"),
             Role::Time => self.put_time(field, value),
             Role::Status => {
-                self.record.status = number(value);
+                let number = error::number(value);
+                self.record.status = number.and_then(|number| u16::try_from(number).ok());
                 self.record.rest.status = Some(value);
             }
             Role::Request => self.record.request = Some(value),
@@ -373,12 +382,12 @@ impl<'a> Reading<'a> {
             Role::User => self.record.user = Some(value),
             // Apache writes `-` for no bytes.
             Role::Bytes => {
-                self.record.bytes = number(value).or(Some(0));
+                self.record.bytes = error::number(value).or(Some(0));
                 self.record.rest.bytes = Some(value);
             }
             Role::Module => self.record.module = Some(value),
             Role::Level => self.record.level = Some(value),
-            Role::Pid => self.record.pid = number(value),
+            Role::Pid => self.record.pid = error::number(value),
             Role::Ident => self.record.rest.ident = Some(value),
             Role::Port => self.record.rest.port = Some(value),
             Role::Method => self.record.rest.method = Some(value),
@@ -409,21 +418,15 @@ impl<'a> Reading<'a> {
     }
 
     /// The record; `from` is the field that names the client.
-    pub(super) fn record(self, from: Option<Role>) -> Record<'a> {
-        Record {
-            client: match from {
-                Some(Role::Client) => self.client,
-                Some(Role::Remote) => self.remote,
-                Some(Role::Peer) => self.peer,
-                _ => None,
-            },
-            peer: self.peer.map(|peer| peer.addr),
-            stamp: self.times.stamp.or_else(|| self.times.partial.stamp()),
-            ..self.record
-        }
+    pub(super) fn record(mut self, from: Option<Role>) -> Record<'a> {
+        self.record.client = match from {
+            Some(Role::Client) => self.client,
+            Some(Role::Remote) => self.remote,
+            Some(Role::Peer) => self.peer,
+            _ => None,
+        };
+        self.record.peer = self.peer.map(|peer| peer.addr);
+        self.record.stamp = self.times.stamp.or_else(|| self.times.partial.stamp());
+        self.record
     }
-}
-
-fn number<N: std::str::FromStr>(value: &[u8]) -> Option<N> {
-    std::str::from_utf8(value).ok()?.parse().ok()
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::super::format::{Format, Step};
-use super::super::shape::{Field, Item};
+use super::super::shape::{Field, Item, Reading};
 use super::super::{Kind, Parser, access, unescape};
 use super::text;
 use super::{escaped, hostile};
@@ -198,7 +198,8 @@ proptest! {
     #[test]
     fn what_apache_renders_in_any_format_is_read_as_it_was_meant(line in any_line()) {
         let format = Format::compile(&line.format).unwrap();
-        let read = access::read(&format, line.line.as_bytes());
+        let mut reading = Reading::new(line.line.as_bytes());
+        let read = access::read(&format, line.line.as_bytes(), &mut reading).map(|()| reading);
         if is_certain(&format) {
             let read = read.as_ref().expect("a certain format is read");
             let fields = fields(&format);
