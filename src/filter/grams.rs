@@ -22,6 +22,7 @@ pub(super) struct Grams {
     by_gram: HashMap<u32, Vec<(usize, usize)>>,
     /// For each byte the texts of less than [`GRAM`] bytes that begin with it.
     short: Vec<Vec<usize>>,
+    any_short: bool,
 }
 
 impl Grams {
@@ -31,6 +32,7 @@ impl Grams {
             by_gram: HashMap::new(),
             short: vec![Vec::new(); 256],
             texts: Vec::new(),
+            any_short: false,
         };
         for (index, text) in texts.iter().enumerate() {
             let at = rarest_at(text, GRAM);
@@ -38,6 +40,7 @@ impl Grams {
                 let first = text.first().map_or(0, |byte| usize::from(*byte));
                 if let Some(short) = grams.short.get_mut(first) {
                     short.push(index);
+                    grams.any_short = true;
                 }
                 continue;
             };
@@ -64,8 +67,10 @@ impl Grams {
         let mut gram = 0;
         for (at, byte) in line.iter().enumerate() {
             let byte = byte.to_ascii_lowercase();
-            for index in self.short.get(usize::from(byte)).into_iter().flatten() {
-                is_at(at, *index);
+            if self.any_short {
+                for index in self.short.get(usize::from(byte)).into_iter().flatten() {
+                    is_at(at, *index);
+                }
             }
             gram = next(gram, byte);
             let (word, bit) = place(gram);

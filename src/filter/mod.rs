@@ -16,6 +16,7 @@ pub mod rules;
 mod scan;
 mod shortened;
 mod subject;
+mod texthash;
 
 pub use compile::{Filter, Outcome};
 pub use definition::{Definition, PatternAt, PatternText, RuleText};

@@ -10,7 +10,6 @@ mod vhost;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +22,7 @@ use super::definition::{Definition, PatternAt};
 use super::near::Reason;
 use super::rules::{self, RuleSet, Scratch, claim_pattern};
 use super::subject::{Subject, Views};
+use super::texthash::text_hash;
 use crate::jail_name::JailName;
 use crate::record::{Kind, Parser, Record, display, time};
 use candidates::{Candidates, Owner};
@@ -35,6 +35,9 @@ pub use trust::Vouch;
 
 /// Bytes of a virtual host's name at most; DNS allows 253.
 const LONGEST_NAME: usize = 255;
+
+/// Bytes of a line, more or less.
+const ORDINARY_LINE: usize = 200;
 
 /// How lines are read.
 #[derive(Debug)]
@@ -261,6 +264,7 @@ impl Matcher {
     /// the last of a stream.
     pub fn examine(&self, block: &[u8]) -> BlockResult {
         let mut result = BlockResult::default();
+        result.good.reserve(block.len() / ORDINARY_LINE);
         let scratches = || {
             self.scratches
                 .lock()
@@ -427,9 +431,8 @@ impl Matcher {
         if spoofed {
             result.spoofed += 1;
         } else if matches!(record.status, Some(200..=399)) {
-            let mut hasher = DefaultHasher::new();
-            record.agent.hash(&mut hasher);
-            result.good.push((client.addr, hasher.finish()));
+            let agent = text_hash(record.agent.unwrap_or_default());
+            result.good.push((client.addr, agent));
         }
     }
 }

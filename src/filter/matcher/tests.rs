@@ -352,9 +352,8 @@ fn naive(
         } else if spoofed {
             result.spoofed += 1;
         } else if (200..400).contains(&record.status.unwrap()) {
-            let mut hasher = DefaultHasher::new();
-            record.agent.hash(&mut hasher);
-            result.good.push((client, hasher.finish()));
+            let agent = text_hash(record.agent.unwrap_or_default());
+            result.good.push((client, agent));
         }
     }
     result

@@ -1,7 +1,7 @@
 //! The fields of a record as rules see them.
 
 use super::rule::{Family, Field};
-use super::scratch::Buffers;
+use super::scratch::{Buffers, PARTS};
 use crate::decode::{Buffer, Form, canonical, without_shell_quotes};
 use crate::record::Record;
 
@@ -51,14 +51,14 @@ impl<'a> Texts<'a> {
 
 impl<'a> Fields<'a> {
     pub(super) fn of(record: &Record<'a>, buffers: &'a mut Buffers) -> Fields<'a> {
-        Fields::of_parts(record, buffers, [true; 2])
+        Fields::of_parts(record, buffers, [true; PARTS])
     }
 
     /// As [`Fields::of`], with only the texts of some of [`Part::of`]; the others are empty.
     pub(super) fn of_parts(
         record: &Record<'a>,
         buffers: &'a mut Buffers,
-        [target, sender]: [bool; 2],
+        [target, by_referer, by_agent, by_user]: [bool; PARTS],
     ) -> Fields<'a> {
         let wanted = |wanted: bool, text: &'a [u8]| if wanted { text } else { b"" };
         let [url, referer, user_agent, user, message] = &mut buffers.texts;
@@ -72,9 +72,9 @@ impl<'a> Fields<'a> {
             (parts.path, parts.target, parts.message) = (b"", b"", b"");
         }
         let sent_referer = record.referer.or(parts.referer).unwrap_or_default();
-        let sent_referer = wanted(sender, sent_referer);
-        let agent = wanted(sender, record.agent.unwrap_or_default());
-        let sent_user = wanted(sender, record.user.unwrap_or_default());
+        let sent_referer = wanted(by_referer, sent_referer);
+        let agent = wanted(by_agent, record.agent.unwrap_or_default());
+        let sent_user = wanted(by_user, record.user.unwrap_or_default());
         let path = canonical(parts.path, Form::Path, &mut buffers.path);
         let url = Texts::of(
             without_sql(parts.target, &mut buffers.target),
@@ -265,9 +265,7 @@ impl<'a> Parts<'a> {
     }
 
     fn of_error(message: &'a [u8]) -> Parts<'a> {
-        let code = message
-            .get(..7)
-            .filter(|code| code.starts_with(b"AH") && message.get(7..9) == Some(b": "));
+        let code = code(message);
         let behind_code = code.and_then(|_| message.get(9..)).unwrap_or(message);
         let (text, referer) = match memchr::memmem::rfind(behind_code, b", referer: ") {
             Some(at) => (behind_code.get(..at), behind_code.get(at + 11..)),
@@ -297,6 +295,12 @@ impl<'a> Parts<'a> {
             ..Parts::default()
         }
     }
+}
+
+/// The number with which a message of Apache's begins.
+pub(super) fn code(message: &[u8]) -> Option<&[u8]> {
+    let code = message.get(..7).filter(|code| code.starts_with(b"AH"));
+    code.filter(|_| message.get(7..9) == Some(b": "))
 }
 
 /// The target without the first parameter that is in a query language by design: of database

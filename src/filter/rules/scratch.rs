@@ -1,9 +1,9 @@
-//! What is kept from line to line: buffers, marks, and which texts are harmless.
+//! What is kept from line to line: buffers, marks, and the rules that texts may hit.
 
-use std::hash::{BuildHasher, RandomState};
-
+use super::fields::code;
 use super::rule::Family;
 use crate::decode::Buffer;
+use crate::filter::texthash::text_hash;
 use crate::record::Record;
 
 /// Buffers and marks, to be used again for the next line.
@@ -12,12 +12,12 @@ pub struct Scratch {
     buffers: Buffers,
     candidates: Candidates,
     triggered: Candidates,
-    harmless: Harmless,
+    known: [Known; PARTS],
     quiet: Vec<Begin>,
 }
 
-/// What the rules without literals see first: whether it is an access line, its status and its
-/// method.
+/// What the rules without literals see first: whether it is an access line, its status, and its
+/// method or the code of its message.
 pub(super) type Begin = (bool, Option<u16>, Vec<u8>);
 
 /// [`Begin`]s remembered at most. Longer methods are not.
@@ -29,17 +29,21 @@ impl Scratch {
     /// `holds` says whether one may.
     pub(super) fn is_quiet(&mut self, record: &Record<'_>, holds: impl FnOnce() -> bool) -> bool {
         let request = record.request.unwrap_or_default();
-        let method = memchr::memchr(b' ', request).and_then(|at| request.get(..at));
-        let begin = (record.message.is_none(), record.status, method);
+        let method = || memchr::memchr(b' ', request).and_then(|at| request.get(..at));
+        let word = match record.message {
+            Some(message) => Some(code(message).unwrap_or_default()),
+            None => method(),
+        };
+        let begin = (record.message.is_none(), record.status, word);
         let is =
-            |(access, status, method): &Begin| (*access, *status, Some(method.as_slice())) == begin;
+            |(access, status, word): &Begin| (*access, *status, Some(word.as_slice())) == begin;
         if self.quiet.iter().any(is) {
             return true;
         }
         let quiet = !holds();
-        if let Some(method) = method.filter(|method| quiet && method.len() <= LONGEST_METHOD) {
+        if let Some(word) = word.filter(|word| quiet && word.len() <= LONGEST_METHOD) {
             self.quiet.truncate(MOST_QUIET - 1);
-            self.quiet.insert(0, (begin.0, begin.1, method.to_vec()));
+            self.quiet.insert(0, (begin.0, begin.1, word.to_vec()));
         }
         quiet
     }
@@ -51,7 +55,7 @@ impl Scratch {
         &mut Buffers,
         &mut Candidates,
         &mut Candidates,
-        &mut Harmless,
+        &mut [Known; PARTS],
     ) {
         self.candidates.marked.resize(rules, false);
         self.triggered.marked.resize(rules, false);
@@ -59,76 +63,98 @@ impl Scratch {
             &mut self.buffers,
             &mut self.candidates,
             &mut self.triggered,
-            &mut self.harmless,
+            &mut self.known,
         )
     }
 }
 
-/// What of a record is searched together, and remembered when no rule can hit it.
+/// What of a record is searched together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part<'a> {
     pub(super) families: &'static [Family],
     /// All that the families' texts are made of.
-    pub(super) text: (u8, [&'a [u8]; 4]),
+    pub(super) text: [&'a [u8]; 2],
 }
 
+/// Parts of a record.
+pub(super) const PARTS: usize = 4;
+
 impl<'a> Part<'a> {
-    pub(super) fn of(record: &Record<'a>) -> [Part<'a>; 2] {
-        let all = |field: Option<&'a [u8]>| field.unwrap_or_default();
-        let [referer, agent, user] = [record.referer, record.agent, record.user].map(all);
-        let (first, message) = match record.message {
-            Some(message) => (2, message),
-            None => (0, &[][..]),
+    pub(super) fn of(record: &Record<'a>) -> [Part<'a>; PARTS] {
+        let part = |families, texts: [Option<&'a [u8]>; 2]| Part {
+            families,
+            text: texts.map(Option::unwrap_or_default),
         };
+        let message = record.message;
         [
-            Part {
-                families: &[Family::Target, Family::Message],
-                text: (first, [message, all(record.request), &[], &[]]),
-            },
-            Part {
-                families: &[Family::Referer, Family::Agent, Family::Behind, Family::User],
-                text: (first + 1, [message, referer, agent, user]),
-            },
+            part(
+                &[Family::Target, Family::Message],
+                [message, record.request],
+            ),
+            part(&[Family::Referer], [message, record.referer]),
+            part(&[Family::Agent, Family::Behind], [None, record.agent]),
+            part(&[Family::User], [None, record.user]),
         ]
     }
 }
 
-/// Texts that no rule can hit, by a hash whose key no client knows. A newer one replaces an older.
-#[derive(Debug)]
-pub(super) struct Harmless {
-    hasher: RandomState,
-    hashes: Vec<u64>,
+/// The rules that texts may hit. A newer text replaces an older one.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    texts: Vec<KnownText>,
 }
 
-/// Harmless texts remembered at most.
-const MOST_HARMLESS: usize = 1 << 14;
+#[derive(Debug, Clone, Default)]
+struct KnownText {
+    /// Of the text, which is elsewhere in memory.
+    hash: u64,
+    text: Vec<u8>,
+    /// Length of the first of two.
+    first: usize,
+    /// `None`: no text is here.
+    rules: Option<Vec<usize>>,
+}
 
-impl Default for Harmless {
-    fn default() -> Harmless {
-        Harmless {
-            hasher: RandomState::new(),
-            hashes: Vec::new(),
+/// Texts of a part remembered at most. Longer texts are not, nor those that hit more rules.
+const MOST_KNOWN: usize = 1 << 11;
+const LONGEST_KNOWN: usize = 256;
+const MOST_RULES: usize = 32;
+
+impl Known {
+    pub(super) fn get(&self, texts: [&[u8]; 2]) -> Option<&[usize]> {
+        let hash = hash(texts);
+        let known = self.texts.get(place(hash))?;
+        let rules = known.rules.as_deref().filter(|_| known.hash == hash)?;
+        let [first, second] = texts;
+        let is = known.text.split_at_checked(known.first) == Some((first, second));
+        is.then_some(rules)
+    }
+
+    pub(super) fn insert(&mut self, texts: [&[u8]; 2], rules: &[usize]) {
+        let [first, second] = texts;
+        if first.len() + second.len() > LONGEST_KNOWN || rules.len() > MOST_RULES {
+            return;
+        }
+        self.texts.resize_with(MOST_KNOWN, KnownText::default);
+        let hash = hash(texts);
+        if let Some(known) = self.texts.get_mut(place(hash)) {
+            known.hash = hash;
+            known.text.clear();
+            known.text.extend_from_slice(first);
+            known.text.extend_from_slice(second);
+            known.first = first.len();
+            known.rules = Some(rules.to_vec());
         }
     }
 }
 
-impl Harmless {
-    pub(super) fn contains(&self, text: (u8, [&[u8]; 4])) -> bool {
-        let hash = self.hasher.hash_one(text);
-        self.hashes.get(place(hash)) == Some(&hash)
-    }
-
-    pub(super) fn insert(&mut self, text: (u8, [&[u8]; 4])) {
-        let hash = self.hasher.hash_one(text);
-        self.hashes.resize(MOST_HARMLESS, 0);
-        if let Some(known) = self.hashes.get_mut(place(hash)) {
-            *known = hash;
-        }
-    }
+fn hash(texts: [&[u8]; 2]) -> u64 {
+    let [first, second] = texts.map(text_hash);
+    first.rotate_left(1) ^ second
 }
 
 fn place(hash: u64) -> usize {
-    usize::try_from(hash).unwrap_or(0) % MOST_HARMLESS
+    usize::try_from(hash).unwrap_or(0) % MOST_KNOWN
 }
 
 #[derive(Debug, Default)]
@@ -171,5 +197,31 @@ impl Candidates {
         }
         found.sort_unstable();
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::texthash::FACTOR;
+
+    #[test]
+    fn texts_with_the_same_hash_are_not_mistaken_for_each_other() {
+        let begun = |word: u64| (16_u64.rotate_left(23) ^ word).wrapping_mul(FACTOR);
+        let (harmless, attack) = (1, 2);
+        let end = begun(harmless).rotate_left(23) ^ begun(attack).rotate_left(23);
+        let text = |words: [u64; 2]| words.map(u64::to_le_bytes).concat();
+        let (harmless, attack) = (text([harmless, 0]), text([attack, end]));
+        assert_eq!(text_hash(&harmless), text_hash(&attack));
+        let mut known = Known::default();
+        known.insert([b"", &harmless], &[]);
+        assert_eq!(known.get([b"", &harmless]), Some(&[][..]));
+        assert_eq!(known.get([b"", &attack]), None);
+        // Where the first text ends counts, too.
+        known.insert([b"", b"\0"], &[3]);
+        assert_eq!(known.get([b"\0", b""]), None);
+        known.insert([b"", &attack], &[7]);
+        assert_eq!(known.get([b"", &attack]), Some(&[7][..]));
+        assert_eq!(known.get([b"", &harmless]), None);
     }
 }

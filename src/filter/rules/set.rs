@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use regex::bytes::Regex;
 
-use super::fields::Fields;
+use super::fields::{Fields, code};
 use super::file::{self, read};
 use super::holds::rests_on_free_text;
 use super::needed::{needed, worth};
 use super::rule::{Confidence, Family, Field, Rule, Rules, Test};
-use super::scratch::{Candidates, Part, Scratch};
+use super::scratch::{Candidates, PARTS, Part, Scratch};
 use crate::filter::definition::Definition;
 use crate::filter::grams::Grams;
 use crate::jail::household;
@@ -49,6 +49,8 @@ pub struct RuleSet {
     gates: Vec<Gate>,
     /// Rules without literals, tried on every line.
     always: Vec<usize>,
+    /// The `distinct` of rules, by filter and number.
+    distinct: Vec<((usize, u32), Field)>,
     /// What rules with `distinct` have counted, and clients that failed, by hash; empty without
     /// `distinct` and `[[clear]]`.
     seen: Vec<AtomicU64>,
@@ -137,6 +139,12 @@ impl RuleSet {
         {
             set.seen.resize_with(MOST_SEEN, AtomicU64::default);
         }
+        for compiled in set.rules.iter().filter(|c| !c.rule.excepts) {
+            let field = compiled.rule.distinct.into_iter();
+            let of_owners =
+                field.flat_map(|field| compiled.owners.iter().map(move |at| (*at, field)));
+            set.distinct.extend(of_owners);
+        }
         set.build_search();
         set
     }
@@ -196,55 +204,61 @@ impl RuleSet {
     /// The rules that `record` hits, in the order of the filters' files. `scratch` is of this set
     /// alone.
     pub fn evaluate(&self, record: &Record<'_>, scratch: &mut Scratch) -> Vec<RuleHit> {
+        let kind = kind(record);
         let may_hold = |index: &&usize| {
             let rule = self.rules.get(**index);
-            rule.is_some_and(|compiled| compiled.rule.may_hold(record))
+            rule.is_some_and(|compiled| {
+                compiled.log.is_none_or(|log| log == kind) && compiled.rule.may_hold(record)
+            })
         };
         let quiet = scratch.is_quiet(record, || self.always.iter().any(|index| may_hold(&index)));
-        let (buffers, candidates, triggered, harmless) = scratch.parts(self.rules.len());
-        let parts = Part::of(record);
-        let unknown = parts.map(|part| (!harmless.contains(part.text)).then_some(part));
+        let (buffers, candidates, triggered, known) = scratch.parts(self.rules.len());
         if !quiet {
             for index in self.always.iter().filter(may_hold) {
                 candidates.extend(&[*index]);
             }
         }
-        if candidates.is_empty() && unknown.iter().all(Option::is_none) {
+        let parts = Part::of(record);
+        let mut searched = [false; PARTS];
+        for ((part, known), searched) in parts.iter().zip(known.iter()).zip(&mut searched) {
+            match known.get(part.text) {
+                Some(rules) => candidates.extend(rules),
+                None => *searched = true,
+            }
+        }
+        if candidates.is_empty() && !searched.contains(&true) {
             return Vec::new();
         }
-        let searched = unknown.map(|part| part.is_some());
         let fields = Fields::of_parts(record, buffers, searched);
-        for part in unknown.into_iter().flatten() {
-            let mut found = false;
+        for ((part, known), _) in parts.iter().zip(known).zip(searched).filter(|(_, s)| *s) {
+            let mut found = Vec::new();
             for family in part.families {
-                found |= self.search(*family, &fields, candidates, triggered);
+                self.search(*family, &fields, triggered, &mut found);
             }
-            if !found {
-                harmless.insert(part.text);
-            }
+            candidates.extend(&found);
+            known.insert(part.text, &found);
         }
         let mut hits = Vec::new();
+        let mut candidates = candidates.take();
+        candidates.retain(|index| may_hold(&index));
         if candidates.is_empty() {
             return hits;
         }
-        let fields = match searched {
-            [true, true] => fields,
-            _ => Fields::of(record, buffers),
-        };
-        for index in candidates.take() {
+        let fields = Fields::of(record, buffers);
+        for index in candidates {
             self.try_rule(index, record, &fields, &mut hits);
         }
         hits
     }
 
-    /// Adds the rules that the texts of a family may hit; whether there are any.
+    /// Adds the rules that the texts of a family may hit.
     fn search(
         &self,
         family: Family,
         fields: &Fields<'_>,
-        candidates: &mut Candidates,
         triggered: &mut Candidates,
-    ) -> bool {
+        found: &mut Vec<usize>,
+    ) {
         for literals in self.literals.iter().filter(|l| l.family == family) {
             fields.each(family, None, |text| {
                 literals.texts.each(text, |_, text| {
@@ -253,24 +267,17 @@ impl RuleSet {
                 });
             });
         }
-        let mut found = false;
-        for index in triggered.take() {
-            if self.is_triggered(index, family, fields) {
-                candidates.extend(&[index]);
-                found = true;
-            }
-        }
+        let of_texts = triggered.take().into_iter();
+        found.extend(of_texts.filter(|index| self.is_triggered(*index, family, fields)));
         for gate in self.gates.iter().filter(|gate| gate.family == family) {
             let mut open = false;
             fields.each(family, Some(gate.field), |text| {
                 open |= gate.any.is_match(text)
             });
             if open {
-                candidates.extend(&gate.rules);
-                found = true;
+                found.extend(&gate.rules);
             }
         }
-        found
     }
 
     /// Whether a text of the family satisfies the condition whose literals it holds.
@@ -323,11 +330,7 @@ impl RuleSet {
         else {
             return;
         };
-        let kind = match record.message {
-            Some(_) => Kind::Error,
-            None => Kind::Access,
-        };
-        if log.is_some_and(|log| log != kind) || !rule.holds(record, fields) {
+        if log.is_some_and(|log| log != kind(record)) || !rule.holds(record, fields) {
             return;
         }
         let (mut confidence, mut weight) = (rule.confidence, rule.weight);
@@ -355,18 +358,20 @@ impl RuleSet {
         client: IpAddr,
         record: &Record<'_>,
     ) -> bool {
-        if self.seen.is_empty() {
-            return false;
-        }
-        let rule = self.of_filter(filter).find(|(found, _)| *found == number);
-        let Some(field) = rule.and_then(|(_, rule)| rule.distinct) else {
+        let mut distinct = self.distinct.iter();
+        let Some((_, field)) = distinct.find(|(at, _)| *at == (filter, number)) else {
             return false;
         };
+        let families = field.families();
+        let wanted = Part::of(record).map(|part| {
+            let mut of_part = part.families.iter();
+            families.is_empty() || of_part.any(|family| families.contains(family))
+        });
         let mut scratch = Scratch::default();
         let (buffers, ..) = scratch.parts(0);
         let mut hasher = self.hasher.build_hasher();
         (jail, household(client)).hash(&mut hasher);
-        Fields::of(record, buffers).any(field, |text| {
+        Fields::of_parts(record, buffers, wanted).any(*field, |text| {
             text.hash(&mut hasher);
             true
         });
@@ -405,12 +410,20 @@ impl RuleSet {
     }
 }
 
+fn kind(record: &Record<'_>) -> Kind {
+    match record.message {
+        Some(_) => Kind::Error,
+        None => Kind::Access,
+    }
+}
+
 impl Rule {
-    /// False if the status, the method or the kind of log alone rules it out.
+    /// False if the status, the method or the code of the message alone rules it out.
     fn may_hold(&self, record: &Record<'_>) -> bool {
         let request = record.request.unwrap_or_default();
         let method = request.split(|byte| *byte == b' ').next();
         let is_access = record.message.is_none();
+        let code = record.message.and_then(code).unwrap_or_default();
         self.conditions.iter().all(|condition| {
             let holds = match (&condition.test, condition.field, record.status) {
                 (Test::Numbers(ranges), Field::Status, Some(status)) => {
@@ -420,7 +433,8 @@ impl Rule {
                 (Test::Text(regex), Field::Method, _) if is_access && request.contains(&b' ') => {
                     regex.is_match(method.unwrap_or_default())
                 }
-                (Test::Text(regex), Field::Code, _) if is_access => regex.is_match(b""),
+                (Test::Text(regex), Field::Method, _) if !is_access => regex.is_match(b""),
+                (Test::Text(regex), Field::Code, _) => regex.is_match(code),
                 _ => return true,
             };
             holds != condition.negated
