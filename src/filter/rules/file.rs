@@ -3,16 +3,13 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::rule::{Condition, Confidence, Field, Pattern, Rule, Rules, Sample, Test};
+use super::pattern::{Pattern, syntax};
+use super::rule::{Condition, Confidence, Field, Rule, Rules, Sample, Test};
 use crate::problem::Problem;
 use crate::record::Kind;
-
-/// A larger compiled pattern is refused.
-pub(super) const MOST_BYTES: usize = 4 << 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -123,28 +120,6 @@ enum Numbers {
     One(u64),
     Range(String),
     List(Vec<Numbers>),
-}
-
-/// The syntax of patterns: ignores case, `.` also matches a newline, ASCII classes.
-pub(super) fn syntax() -> regex_syntax::ParserBuilder {
-    let mut builder = regex_syntax::ParserBuilder::new();
-    builder
-        .case_insensitive(true)
-        .dot_matches_new_line(true)
-        .unicode(false)
-        .utf8(false);
-    builder
-}
-
-/// Compiles a pattern, to `most` bytes.
-pub(super) fn regex(pattern: &str, most: usize) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(pattern)
-        .case_insensitive(true)
-        .dot_matches_new_line(true)
-        .unicode(false)
-        .size_limit(most)
-        .dfa_size_limit(16 << 20)
-        .build()
 }
 
 /// Reads the text of a native filter; [`Rules::compile`] finds what is wrong with it beyond that.

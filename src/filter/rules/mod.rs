@@ -9,6 +9,7 @@ mod file;
 mod holds;
 mod near;
 mod needed;
+mod pattern;
 mod rule;
 mod scratch;
 mod set;
@@ -95,7 +96,7 @@ pub fn is_claims(definition: &Definition) -> bool {
 
 /// Compiles a pattern as native filters do.
 pub(super) fn regex(pattern: &str) -> Result<regex::bytes::Regex, regex::Error> {
-    file::regex(pattern, file::MOST_BYTES)
+    pattern::regex(pattern, pattern::MOST_BYTES)
 }
 
 /// A user agent with one of these words, which is the first group.

@@ -1,12 +1,10 @@
 //! What a native filter consists of.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 
-use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::file;
+use super::pattern::Pattern;
 use crate::problem::Problem;
 use crate::record::Kind;
 
@@ -105,40 +103,6 @@ pub(super) enum Test {
     Text(Pattern),
     /// Inclusive ranges.
     Numbers(Vec<(u64, u64)>),
-}
-
-/// A regex, compiled when the first text comes: of the shipped rules a worker needs few.
-#[derive(Debug, Clone)]
-pub(super) struct Pattern {
-    text: String,
-    /// Line and column.
-    pub(super) place: (usize, usize),
-    regex: Arc<OnceLock<Option<Regex>>>,
-}
-
-impl Pattern {
-    /// `text` is correct, but may be too large: see [`Pattern::regex`].
-    pub(super) fn new(text: &str, place: (usize, usize)) -> Pattern {
-        Pattern {
-            text: text.to_owned(),
-            place,
-            regex: Arc::default(),
-        }
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// `None`: it is too large.
-    pub(super) fn regex(&self) -> Option<&Regex> {
-        let compile = || file::regex(&self.text, file::MOST_BYTES).ok();
-        self.regex.get_or_init(compile).as_ref()
-    }
-
-    pub(super) fn is_match(&self, text: &[u8]) -> bool {
-        self.regex().is_some_and(|regex| regex.is_match(text))
-    }
 }
 
 /// What a condition looks at.

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use regex::bytes::Regex;
 
 use super::fields::{Fields, code};
-use super::file::{self, read};
+use super::file::read;
 use super::holds::rests_on_free_text;
 use super::needed::{needed, worth};
+use super::pattern;
 use super::rule::{Confidence, Family, Field, Rule, Rules, Test};
 use super::scratch::{Candidates, PARTS, Part, Scratch};
 use crate::filter::definition::Definition;
@@ -180,7 +181,7 @@ impl RuleSet {
             });
         }
         for (field, (patterns, rules)) in gates {
-            match file::regex(&patterns.join("|"), MOST_GATE) {
+            match pattern::regex(&patterns.join("|"), MOST_GATE) {
                 Ok(any) => self
                     .gates
                     .extend(field.families().iter().map(|family| Gate {
@@ -454,7 +455,7 @@ impl Rule {
                 }
             });
         let found = texts.clone().filter_map(|(index, field, _, pattern)| {
-            let hir = file::syntax().build().parse(pattern).ok()?;
+            let hir = pattern::syntax().build().parse(pattern).ok()?;
             Some((index, field, needed(&hir)?))
         });
         let rank = |literals: &Vec<Vec<u8>>| (worth(literals).min(8), usize::MAX - literals.len());
