@@ -40,7 +40,7 @@ const UFW_CONF: &str = "/etc/ufw/ufw.conf";
 /// `IPV6=`
 const DEFAULTS: &str = "/etc/default/ufw";
 /// How often ufw's files are checked when there is nothing else to do.
-const IDLE: Duration = Duration::from_secs(2);
+const IDLE: Duration = Duration::from_secs(1);
 /// Between two checks whether another program may have emptied ufw's chains.
 const RECHECK: Duration = Duration::from_secs(5);
 /// The same where no generation of the ruleset says that it has changed.
