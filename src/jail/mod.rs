@@ -38,7 +38,7 @@ pub use netset::NetSet;
 pub use network::{
     WIDEST_V4, WIDEST_V6, canonical, household, is_too_wide, overlap, show_net, single, unmap,
 };
-pub use observe::{ONE_ATTACK, SHARED_RETRIES, SURGE_BANTIME};
+pub use observe::{SHARED_RETRIES, SURGE_BANTIME};
 pub use restore::ADOPTED_FOR;
 pub use shared::{SHARED_MEMORY, Shared};
 pub use transfer::{Offer, OfferedEnd, Taken};

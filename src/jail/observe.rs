@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::bans::{Ban, Mode};
 use super::cause::Cause;
 use super::confirmations::UNCONFIRMED_BANTIME;
-use super::counter::{Counted, JailIndex};
+use super::counter::JailIndex;
 use super::decision::{Action, Claim, Hit, Observed};
 use super::escalation;
 use super::exempt::{Exempt, Reason, Why};
@@ -40,10 +40,6 @@ const MAX_SHARED: usize = 100_000;
 /// The longest ban while one worker makes too many of them.
 pub const SURGE_BANTIME: Duration = Duration::from_secs(600);
 
-/// Bans of one client that begin within this time are of one attack, which several logs and jails
-/// may see.
-pub const ONE_ATTACK: Duration = Duration::from_secs(60);
-
 impl Jails {
     /// Decides about one hit; a ban that follows is a hit for the jails that count bans.
     pub fn observe(&mut self, hit: &Hit<'_>, now: Now, exempt: &Exempt) -> Observed {
@@ -71,9 +67,7 @@ impl Jails {
             }
             _ => false,
         };
-        if observed.actions.iter().any(counts)
-            && !self.is_same_attack(hit.jail, client, now, exempt)
-        {
+        if observed.actions.iter().any(counts) {
             // A ban counts once, whatever the line counts.
             let ban = Hit {
                 weight: 1,
@@ -86,20 +80,6 @@ impl Jails {
                 observed.changed.extend(more.changed);
             }
         }
-    }
-
-    /// Whether a ban of this client by another jail has counted for the same attack.
-    fn is_same_attack(&self, jail: &JailName, client: IpAddr, now: Now, exempt: &Exempt) -> bool {
-        self.slots.iter().zip(0..).any(|(slot, index)| {
-            let other = |settings: &&Arc<Jail>| slot.name != *jail && settings.log != Log::Bans;
-            slot.settings
-                .as_ref()
-                .filter(other)
-                .is_some_and(|settings| {
-                    let bans = self.repeats.hits(&(index, exempt.target(settings, client)));
-                    bans.iter().any(|(at, _)| now.boot.since(*at) < ONE_ATTACK)
-                })
-        })
     }
 
     /// Counts a hit in the jail's total only: what the engine does during the emergency stop.
@@ -328,20 +308,18 @@ impl Jails {
             return settings.bantime;
         };
         let bans = if increment.overalljails {
-            let mut times = Vec::new();
-            for (slot, index) in self.slots.iter().zip(0..) {
-                let net = match &slot.settings {
-                    Some(settings) => exempt.target(settings, client),
-                    None => net,
-                };
-                let bans = self.bans_within(&(index, net), now, increment.memory);
-                times.extend(bans.into_iter().map(|(at, _)| at));
-            }
-            attacks(times)
+            let slots = self.slots.iter().zip(0..);
+            slots
+                .map(|(slot, index)| {
+                    let net = match &slot.settings {
+                        Some(settings) => exempt.target(settings, client),
+                        None => net,
+                    };
+                    self.bans_within(&(index, net), now, increment.memory)
+                })
+                .fold(0u32, u32::saturating_add)
         } else {
-            let bans = self.bans_within(&(index, net), now, increment.memory);
-            let bans = bans.into_iter().map(|(_, bans)| bans);
-            bans.fold(0u32, u32::saturating_add)
+            self.bans_within(&(index, net), now, increment.memory)
         };
         let earlier = bans.saturating_sub(1);
         Some(escalation::bantime(
@@ -352,10 +330,10 @@ impl Jails {
         ))
     }
 
-    fn bans_within(&self, key: &(JailIndex, IpNet), now: Now, memory: Duration) -> Vec<Counted> {
-        let mut bans = self.repeats.hits(key);
-        bans.retain(|(at, _)| now.boot.since(*at) < memory);
-        bans
+    fn bans_within(&self, key: &(JailIndex, IpNet), now: Now, memory: Duration) -> u32 {
+        let bans = self.repeats.hits(key);
+        let known = bans.iter().filter(|(at, _)| now.boot.since(*at) < memory);
+        known.fold(0, |sum, (_, bans)| sum.saturating_add(*bans))
     }
 
     pub(super) fn settings_of(&self, jail: &JailName) -> Option<(JailIndex, Arc<Jail>)> {
@@ -369,13 +347,6 @@ impl Jails {
             slot.totals.failed = slot.totals.failed.saturating_add(hits);
         }
     }
-}
-
-/// The number of attacks that led to bans at these times.
-fn attacks(mut times: Vec<Moment>) -> u32 {
-    times.sort_unstable();
-    times.dedup_by(|later, first| later.since(*first) < ONE_ATTACK);
-    u32::try_from(times.len()).unwrap_or(u32::MAX)
 }
 
 /// `net`, or the household that it is part of.

@@ -404,44 +404,6 @@ fn a_claim_that_is_open_counts_without_a_ban_and_a_confirmed_one_does_not_count(
 }
 
 #[test]
-fn an_attack_that_two_jails_ban_counts_once() {
-    let overall = || Jail {
-        increment: Some(Increment {
-            overalljails: true,
-            ..doubling()
-        }),
-        ..at_once()
-    };
-    let recidive = Jail {
-        log: Log::Bans,
-        maxretry: 2,
-        findtime: Duration::from_secs(100_000),
-        ..jail()
-    };
-    let jails = [("access", overall()), ("error", overall()), ("r", recidive)];
-    let mut jails = Jails::new(&config(&jails));
-    let mut hit = |jail: &str, second| -> Vec<String> {
-        jails.expire(at(second));
-        let jail = jail.parse().unwrap();
-        let observed = jails.observe(
-            &plain_hit(&jail, "203.0.113.1", second),
-            at(second),
-            &exempt(),
-        );
-        observed.actions.iter().skip(1).map(short).collect()
-    };
-    let ban = |seconds: u64| format!("ban 203.0.113.1/32 {seconds}");
-    assert_eq!(hit("access", 0), [ban(3_600), "found 1".into()]);
-    assert_eq!(hit("error", 1), [ban(3_600)]);
-    // The next attack.
-    assert_eq!(
-        hit("error", 4_000),
-        [ban(7_200), "found 2".into(), ban(3_600)]
-    );
-    assert_eq!(hit("access", 4_002), [ban(7_200)]);
-}
-
-#[test]
 fn a_line_that_a_script_may_have_written_bans_for_ten_minutes_until_its_client_is_confirmed() {
     let often = || Jail {
         maxretry: 1,

@@ -7,10 +7,13 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::labels::Set;
-use crate::jail;
 
 /// The end of a ban that is for ever, in milliseconds.
 const FOR_EVER: i64 = i64::MAX;
+
+/// Bans of one client that begin within so many milliseconds are of one attack, which several logs
+/// and jails may see.
+const ONE_ATTACK: u64 = 60_000;
 
 /// A banned client or network.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +43,7 @@ impl Client {
 
     /// Whether it has bans of more than one attack.
     pub fn is_repeated(&self) -> bool {
-        u128::from(self.last.abs_diff(self.first)) >= jail::ONE_ATTACK.as_millis()
+        self.last.abs_diff(self.first) >= ONE_ATTACK
     }
 
     /// When its last ban began.

@@ -410,9 +410,7 @@ fn attack(world: &World, case: &Case) -> Vec<&'static str> {
             (client(9), attack.hits),
         ] {
             for hit in 0..hits {
-                // Bans within a minute are of one attack to pipeban's `recidive`.
-                let later = 90 * (case.attacks.len() - 1 - number) as i64;
-                let seconds = 240 + later - 20 * hit as i64;
+                let seconds = 240 - 20 * hit as i64;
                 let time = now - SignedDuration::from_secs(seconds);
                 lines.push((attack.log, attack.line(&client, time)));
             }

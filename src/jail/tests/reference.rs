@@ -182,22 +182,9 @@ impl Naive {
 
     fn hit(&mut self, name: &'static str, client: IpAddr, at: i64) {
         let log = self.jail(name).map(|jail| jail.log);
-        if self.count(name, client, at)
-            && log != Some(Log::Bans)
-            && !self.is_same_attack(name, client)
-        {
+        if self.count(name, client, at) && log != Some(Log::Bans) {
             self.count("c", client, at);
         }
-    }
-
-    /// Whether another jail has banned the client in the last minute.
-    fn is_same_attack(&self, name: &str, client: IpAddr) -> bool {
-        self.earlier.iter().any(|(by, of, at)| {
-            let other = self
-                .jail(by)
-                .filter(|jail| *by != name && jail.log != Log::Bans);
-            other.is_some_and(|jail| *of == self.target(jail, client)) && self.now - at < 60
-        })
     }
 
     /// Whether it led to a ban that counts.
@@ -280,17 +267,7 @@ impl Naive {
             };
             same && self.now - at < MEMORY
         });
-        let mut times: Vec<i64> = recent.map(|(.., at)| *at).collect();
-        times.sort();
-        if increment.overalljails {
-            let mut attack = i64::MIN;
-            times.retain(|at| {
-                let new = attack == i64::MIN || at - attack >= 60;
-                attack = if new { *at } else { attack };
-                new
-            });
-        }
-        let n = times.len() - 1;
+        let n = recent.count() - 1;
         let times = match increment.multipliers.len() {
             0 => 1 << n.min(40),
             len if n > 0 => u64::from(increment.multipliers[n.min(len - 1)]),
