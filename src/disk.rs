@@ -46,17 +46,10 @@ fn text_of(file: fs::File) -> io::Result<String> {
         return Err(io::Error::other("larger than 4 MiB"));
     }
     let mut text = String::from_utf8(bytes).map_err(|error| {
-        let is_utf16 = [b"\xff\xfe", b"\xfe\xff"]
-            .iter()
-            .any(|mark| error.as_bytes().starts_with(*mark));
-        let line = 1 + memchr::memchr_iter(
-            b'\n',
-            error
-                .as_bytes()
-                .get(..error.utf8_error().valid_up_to())
-                .unwrap_or_default(),
-        )
-        .count();
+        let bytes = error.as_bytes();
+        let is_utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+        let valid = bytes.get(..error.utf8_error().valid_up_to());
+        let line = 1 + memchr::memchr_iter(b'\n', valid.unwrap_or_default()).count();
         io::Error::other(match is_utf16 {
             true => "it is UTF-16: save it as UTF-8".to_owned(),
             false => format!("line {line} is not UTF-8: save the file as UTF-8"),

@@ -221,21 +221,10 @@ fn known(scan: &Result<Scan, ScanError>, begun: Instant) -> Option<Known> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::evidence::tests::hit;
 
     fn line_of(source: ClientSource) -> LineHit {
-        LineHit {
-            offset: 0,
-            arrived: 0,
-            client: [192, 0, 2, 1].into(),
-            peer: None,
-            source,
-            claim: None,
-            vhost: None,
-            answered: false,
-            jails: Vec::new(),
-            config: String::new(),
-            evidence: String::new(),
-        }
+        LineHit { source, ..hit("") }
     }
 
     #[test]

@@ -245,23 +245,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::engine::evidence::tests::hit;
     use crate::engine::run::now;
 
     const CLIENT: &str = "203.0.113.9";
 
     fn line(client: &str, claim: Option<&str>) -> LineHit {
         LineHit {
-            offset: 0,
-            arrived: 0,
             client: client.parse().unwrap(),
-            peer: None,
-            source: Default::default(),
-            answered: false,
             claim: claim.map(str::to_owned),
-            vhost: None,
-            jails: Vec::new(),
-            config: String::new(),
-            evidence: String::new(),
+            ..hit("")
         }
     }
 

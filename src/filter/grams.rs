@@ -20,9 +20,8 @@ pub(super) struct Grams {
     seen: Vec<u64>,
     /// By gram, the texts that hold it and where.
     by_gram: HashMap<u32, Vec<(usize, usize)>>,
-    /// For each byte the texts of less than [`GRAM`] bytes that begin with it.
+    /// For each byte the texts of less than [`GRAM`] bytes that begin with it; empty without such.
     short: Vec<Vec<usize>>,
-    any_short: bool,
 }
 
 impl Grams {
@@ -30,17 +29,16 @@ impl Grams {
         let mut grams = Grams {
             seen: vec![0; 1 << (BITS - 6)],
             by_gram: HashMap::new(),
-            short: vec![Vec::new(); 256],
+            short: Vec::new(),
             texts: Vec::new(),
-            any_short: false,
         };
         for (index, text) in texts.iter().enumerate() {
             let at = rarest_at(text, GRAM);
             let Some(rarest) = text.get(at..at + GRAM) else {
+                grams.short.resize(256, Vec::new());
                 let first = text.first().map_or(0, |byte| usize::from(*byte));
                 if let Some(short) = grams.short.get_mut(first) {
                     short.push(index);
-                    grams.any_short = true;
                 }
                 continue;
             };
@@ -67,10 +65,8 @@ impl Grams {
         let mut gram = 0;
         for (at, byte) in line.iter().enumerate() {
             let byte = byte.to_ascii_lowercase();
-            if self.any_short {
-                for index in self.short.get(usize::from(byte)).into_iter().flatten() {
-                    is_at(at, *index);
-                }
+            for index in self.short.get(usize::from(byte)).into_iter().flatten() {
+                is_at(at, *index);
             }
             gram = next(gram, byte);
             let (word, bit) = place(gram);

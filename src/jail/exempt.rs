@@ -213,17 +213,18 @@ impl Exempt {
 
     /// Whether it is an address of this host, or loopback.
     pub(super) fn is_of_this_host(&self, addr: IpAddr) -> bool {
-        let net = single(addr);
+        self.has_own(&single(addr))
+    }
+
+    fn has_own(&self, net: &IpNet) -> bool {
         let mut own = self.sets.iter().filter(|(why, _)| *why == Why::Own);
-        LOOPBACK.iter().any(|entry| overlap(entry, &net))
-            || own.any(|(_, set)| set.overlapping(&net).is_some())
+        LOOPBACK.iter().any(|entry| overlap(entry, net))
+            || own.any(|(_, set)| set.overlapping(net).is_some())
     }
 
     /// Whether all of a network is elsewhere. A container of this host may be in a private range.
     pub fn is_elsewhere(&self, net: &IpNet) -> bool {
-        let mut own = self.sets.iter().filter(|(why, _)| *why == Why::Own);
-        let mut near = LOOPBACK.iter().chain(&PRIVATE);
-        !(near.any(|near| overlap(near, net)) || own.any(|(_, set)| set.overlapping(net).is_some()))
+        !(self.has_own(net) || PRIVATE.iter().any(|range| overlap(range, net)))
     }
 
     fn by_entry(&self, jail: &Jail, net: &IpNet) -> Option<Reason> {
