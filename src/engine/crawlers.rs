@@ -1,8 +1,10 @@
 //! Clients whose user agent names a search engine, and what reverse DNS says about them.
 //!
-//! Only a hit with such a user agent makes a look-up. While there is no verdict a hit counts, and the
-//! ban that it leads to waits, for [`PATIENCE`] at most. Bans are not made and lifted again: that
-//! would cut a crawler's connections and run hooks that report it to others. The count is stored
+//! A hit with such a user agent makes a look-up. While there is no verdict a hit counts, and the
+//! ban that it leads to waits, for [`PATIENCE`] at most. Such bans are not made and lifted again: that
+//! would cut a crawler's connections and run hooks that report it to others. The error log has no user
+//! agents: a ban from it waits for nothing, makes a look-up and is lifted if that confirms the client.
+//! The count is stored
 //! before the hit is acknowledged, so an engine that is killed meanwhile bans at the next hit.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -44,8 +46,8 @@ pub(super) struct Held {
 
 #[derive(Debug)]
 struct Client {
-    /// The search engine that its user agent named, or that it is.
-    engine: String,
+    /// The search engine that its user agent named, or that it is; `None`: no user agent named one.
+    engine: Option<String>,
     /// `None`: the first look-up is not over.
     verdict: Option<Verdict>,
     /// When it was looked up first, and when the verdict came.
@@ -111,19 +113,27 @@ impl Crawlers {
         let Some(engine) = self.engines.iter().find(named) else {
             return;
         };
-        let known = self.clients.get(&addr);
-        if known.is_some_and(|known| !known.is_stale(boot)) {
+        let name = Some(engine.name.clone());
+        if let Some(known) = self.clients.get_mut(&addr)
+            && !known.is_stale(boot)
+        {
+            known.engine = known.engine.take().or(name);
             return;
         }
+        self.look_up(addr, name, now);
+    }
+
+    fn look_up(&mut self, addr: IpAddr, engine: Option<String>, now: Now) {
+        let boot = now.boot;
         let home = household(addr);
         let neighbours = self.clients.range(home.network()..=home.broadcast());
-        if known.is_none() && neighbours.count() >= MAX_OF_HOUSEHOLD
+        if !self.clients.contains_key(&addr) && neighbours.count() >= MAX_OF_HOUSEHOLD
             || !self.check.ask(addr, &self.engines)
         {
             return;
         }
         let client = Client {
-            engine: engine.name.clone(),
+            engine,
             verdict: None,
             asked: boot,
             answered: now,
@@ -150,7 +160,7 @@ impl Crawlers {
         now: Moment,
     ) -> Claim {
         let known = self.clients.get(&unmap(client));
-        let known = known.filter(|client| !client.is_stale(now));
+        let known = known.filter(|client| client.engine.is_some() && !client.is_stale(now));
         let patient = known
             .is_some_and(|client| client.verdict.is_none() && now.since(client.asked) < PATIENCE);
         match (policy, known.and_then(|client| client.verdict.as_ref())) {
@@ -173,9 +183,17 @@ impl Crawlers {
         }
     }
 
-    /// Notes a ban of a client that may be a search engine.
-    pub(super) fn note_ban(&mut self, client: IpAddr, ban: BanId) {
-        let client = self.clients.get_mut(&unmap(client));
+    /// Notes a ban of a client that may be a search engine. `unnamed`: it is from the error log.
+    pub(super) fn note_ban(&mut self, client: IpAddr, ban: BanId, unnamed: bool, now: Now) {
+        let addr = unmap(client);
+        let known = self.clients.get(&addr);
+        if unnamed
+            && !self.engines.is_empty()
+            && known.is_none_or(|client| client.is_stale(now.boot))
+        {
+            self.look_up(addr, None, now);
+        }
+        let client = self.clients.get_mut(&addr);
         let open = |client: &&mut Client| {
             !matches!(client.verdict, Some(Verdict::Yes(..) | Verdict::No(_)))
         };
@@ -194,7 +212,7 @@ impl Crawlers {
                 continue;
             };
             if let Verdict::Yes(engine, _) = &verdict {
-                client.engine.clone_from(engine);
+                client.engine = Some(engine.clone());
             }
             client.verdict = Some(verdict);
             client.answered = now;
@@ -225,6 +243,7 @@ impl Crawlers {
     /// For `pipeban explain`.
     pub(super) fn known(&self, client: IpAddr) -> Option<KnownCrawler> {
         let known = self.clients.get(&unmap(client))?;
+        let engine = known.engine.clone()?;
         let (confirmed, text) = match &known.verdict {
             Some(Verdict::Yes(_, name)) => (Some(true), name.clone()),
             Some(Verdict::No(why)) => (Some(false), why.clone()),
@@ -232,7 +251,7 @@ impl Crawlers {
             None => (None, "the look-up has no answer yet".to_owned()),
         };
         Some(KnownCrawler {
-            engine: known.engine.clone(),
+            engine,
             confirmed,
             text,
             at: known.answered.wall,
@@ -417,7 +436,7 @@ mod tests {
         let unknown = Verdict::Unknown("time-out".to_owned());
         dns.answer(dns.asked().unwrap(), unknown);
         let _ = crawlers.poll(start);
-        crawlers.note_ban(client, BanId::new(7));
+        crawlers.note_ban(client, BanId::new(7), false, start);
         for minute in 1..60 {
             crawlers.each_minute(later(start, minute * 60).boot);
             assert_eq!(dns.asked(), Some(client), "{minute}");
@@ -430,5 +449,33 @@ mod tests {
             (known.confirmed, known.text.as_str()),
             (Some(true), "crawl.googlebot.com")
         );
+    }
+
+    #[test]
+    fn a_ban_from_the_error_log_makes_a_look_up_that_delays_nothing() {
+        let ((mut crawlers, dns), start) = (crawlers(), now());
+        let client: IpAddr = CLIENT.parse().unwrap();
+        crawlers.note_ban(client, BanId::new(6), false, start);
+        assert_eq!(dns.asked(), None, "the access log names a search engine");
+        crawlers.note_ban(client, BanId::new(7), true, start);
+        crawlers.note_ban(client, BanId::new(8), true, start);
+        assert_eq!((dns.asked(), dns.asked()), (Some(client), None));
+        let claim = |crawlers: &Crawlers, policy| crawlers.claim(client, policy, false, start.boot);
+        assert_eq!(claim(&crawlers, SearchEngines::Spare), Claim::None);
+        assert!(crawlers.known(client).is_none());
+        dns.answer(client, yes());
+        let (_, bans) = crawlers.poll(start);
+        assert_eq!(bans, [7, 8].map(|ban| (client, BanId::new(ban))));
+        assert_eq!(claim(&crawlers, SearchEngines::Spare), Claim::Confirmed);
+        // Who has claimed nothing is not false.
+        let other: IpAddr = "203.0.113.10".parse().unwrap();
+        crawlers.note_ban(other, BanId::new(9), true, start);
+        dns.answer(other, Verdict::No(String::new()));
+        let _ = crawlers.poll(start);
+        let fake =
+            |crawlers: &Crawlers| crawlers.claim(other, SearchEngines::BanFake, false, start.boot);
+        assert_eq!(fake(&crawlers), Claim::Open);
+        crawlers.note(&line("203.0.113.10", Some("googlebot")), start);
+        assert_eq!(fake(&crawlers), Claim::None);
     }
 }

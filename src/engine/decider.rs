@@ -216,10 +216,10 @@ impl Decider {
     ) -> Vec<(JailName, IpNet)> {
         let rule = self.config.rule(jail, pattern);
         let class = rule.and_then(|rule| rule.class.clone());
-        let spares = self.jails.settings(jail).map(|jail| jail.search_engines);
-        let spares = spares.unwrap_or(SearchEngines::Ban);
-        let certain = rule.and_then(|rule| rule.certain);
-        let certain = certain.is_some_and(|certain| weight >= certain);
+        let settings = self.jails.settings(jail);
+        let unnamed = settings.is_some_and(|jail| jail.log == Kind::Error);
+        let spares = settings.map_or(SearchEngines::Ban, |jail| jail.search_engines);
+        let certain = rule.is_some_and(|rule| rule.certain.is_some_and(|least| weight >= least));
         let claim = match from.is_held {
             true => Claim::Decided,
             false => self.crawlers.claim(line.client, spares, certain, now.boot),
@@ -276,7 +276,7 @@ impl Decider {
             if let Action::Ban(ban) = action {
                 self.new_bans.note(from.stream, ban, now.boot);
                 if spares == SearchEngines::Spare && !certain {
-                    self.crawlers.note_ban(line.client, ban.id);
+                    self.crawlers.note_ban(line.client, ban.id, unnamed, now);
                 }
             }
         }

@@ -11,6 +11,10 @@ const CRAWLER_JAILS: &str = "
 log = \"error\"
 filter = \"f\"
 maxretry = 1
+[jails.late]
+log = \"error\"
+filter = \"f\"
+maxretry = 1
 [jails.fake]
 log = \"error\"
 filter = \"f\"
@@ -31,7 +35,7 @@ setpriv --pdeathsig KILL perl -MSocket -e '
 ' </dev/null >/dev/null 2>&1 &
 setpriv --pdeathsig KILL dnsmasq --no-daemon --no-hosts --no-resolv --listen-address=127.0.0.1 \
     --bind-interfaces --cache-size=0 --local=/googlebot.com/evil.example/113.0.203.in-addr.arpa/ \
-    --host-record=crawl-1.googlebot.com,203.0.113.1 \
+    --host-record=crawl-1.googlebot.com,203.0.113.1 --host-record=crawl-10.googlebot.com,203.0.113.10 \
     --ptr-record=2.113.0.203.in-addr.arpa,host.evil.example --host-record=host.evil.example,203.0.113.2 \
     --ptr-record=3.113.0.203.in-addr.arpa,crawl-3.googlebot.com --address=/crawl-3.googlebot.com/203.0.113.99 \
     --ptr-record=4.113.0.203.in-addr.arpa,crawl-4.googlebot.com \
@@ -136,8 +140,25 @@ fn reverse_dns_decides_who_is_a_search_engine() {
     let ignored = "[spare] Ignore 203.0.113.1 by search-engine\n\
                    [fake] Ignore 203.0.113.1 by search-engine";
     assert_eq!(logged, ignored);
+    // The error log names no search engine: a ban waits for nothing, and ends when DNS confirms one.
+    let unnamed = ["203.0.113.10", "203.0.113.2"];
+    for (offset, client) in (30..).zip(unnamed) {
+        worker
+            .send(&Request::Hits(vec![hit(offset, client, &["late"])]))
+            .unwrap();
+        let logged = worker.ack().unwrap().1.join("\n");
+        assert!(
+            logged.contains(&format!("[late] Ban {client} for 1h")),
+            "{logged}"
+        );
+    }
+    until("the search engine is unbanned", || {
+        lab.log().contains("[late] Unban 203.0.113.10")
+    });
+    let banned: Vec<String> = lab.banned("late").into_keys().collect();
+    assert_eq!(banned, unnamed[1..]);
     // What no honest client sends bans a search engine, too.
-    let mut sure = hit(21, "203.0.113.1", &["sure"]);
+    let mut sure = hit(40, "203.0.113.1", &["sure"]);
     sure.jails[0].2 = 10;
     worker.send(&Request::Hits(vec![sure])).unwrap();
     let logged = worker.ack().unwrap().1.join("\n");
