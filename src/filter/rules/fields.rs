@@ -303,33 +303,40 @@ pub(super) fn code(message: &[u8]) -> Option<&[u8]> {
     code.filter(|_| message.get(7..9) == Some(b": "))
 }
 
-/// The target without the first parameter that is in a query language by design: of database
+/// The target without the values of parameters that are in a query language by design: of database
 /// tools, maps and trackers.
 fn without_sql<'a>(target: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
-    const NAMES: [&[u8]; 6] = [
+    const NAMES: [&[u8]; 7] = [
         b"sql_query=",
+        b"where_clause=",
         b"sql=",
         b"where=",
         b"jql=",
         b"cql=",
         b"cql_filter=",
     ];
-    let begins = |at: usize| {
-        let name = target.get(at..).unwrap_or_default();
-        NAMES.iter().any(|known| begins_with(name, known))
+    let query = memchr::memchr(b'?', target).map_or(target.len(), |at| at + 1);
+    let (head, parameters) = target.split_at_checked(query).unwrap_or_default();
+    let parameters = || parameters.split(|byte| *byte == b'&');
+    let kept = |parameter: &'a [u8]| {
+        let name = NAMES.iter().find(|name| begins_with(parameter, name));
+        let parts = name.and_then(|name| parameter.split_at_checked(name.len()));
+        parts.map_or(parameter, |(name, value)| match is_typed(value) {
+            true => name,
+            false => parameter,
+        })
     };
-    let Some(start) = memchr::memchr2_iter(b'?', b'&', target).find(|at| begins(at + 1)) else {
-        return target;
-    };
-    let start = start + 1;
-    let rest = target.get(start..).unwrap_or_default();
-    let value = rest.split(|byte| *byte == b'&').next().unwrap_or_default();
-    if !is_typed(value) {
+    if parameters().all(|parameter| kept(parameter).len() == parameter.len()) {
         return target;
     }
     buffer.clear();
-    buffer.extend_from_slice(target.get(..start).unwrap_or_default());
-    buffer.extend_from_slice(rest.get(value.len()..).unwrap_or_default());
+    buffer.extend_from_slice(head);
+    for (index, parameter) in parameters().enumerate() {
+        if index > 0 {
+            buffer.push(b'&');
+        }
+        buffer.extend_from_slice(kept(parameter));
+    }
     buffer
 }
 
@@ -365,40 +372,36 @@ fn without_link(parameter: &[u8]) -> &[u8] {
     }
 }
 
-/// Parameters that hold what a visitor typed.
-const FREE_TEXT: [&[u8]; 31] = [
+/// Names of parameters that hold what a visitor typed.
+const FREE_TEXT: [&[u8]; 18] = [
     b"q",
     b"s",
-    b"search",
-    b"_search",
     b"query",
-    b"keyword",
-    b"keywords",
     b"term",
+    b"terms",
     b"text",
     b"comment",
     b"words",
     b"phrase",
-    b"terms",
-    b"search_query",
-    b"searchterm",
-    b"searchword",
-    b"searchphrase",
-    b"suche",
-    b"suchbegriff",
-    b"recherche",
-    b"buscar",
-    b"busca",
+    b"title",
     b"titles",
     b"subject",
     b"action_name",
     b"dt",
-    b"title",
     b"utm_source",
     b"utm_campaign",
     b"utm_content",
     b"utm_term",
 ];
+
+/// Words in such names.
+const FREE_WORDS: [&[u8]; 5] = [b"search", b"keyword", b"such", b"recherche", b"busca"];
+
+fn is_free_text(name: &[u8]) -> bool {
+    let name = name.to_ascii_lowercase();
+    let holds = |word: &&[u8]| memchr::memmem::find(&name, word).is_some();
+    FREE_TEXT.contains(&name.as_slice()) || FREE_WORDS.iter().any(holds)
+}
 
 /// The request without the values of search parameters; `None` where it has none.
 pub(super) fn without_free_text(request: &[u8]) -> Option<Vec<u8>> {
@@ -426,8 +429,7 @@ pub(super) fn without_free_text(request: &[u8]) -> Option<Vec<u8>> {
             .split(|byte| *byte == b'=')
             .next()
             .unwrap_or_default();
-        let free =
-            FREE_TEXT.iter().any(|free| free.eq_ignore_ascii_case(name)) && is_typed(parameter);
+        let free = is_free_text(name) && is_typed(parameter);
         let part = if free { name } else { without_link(parameter) };
         found |= part.len() < parameter.len();
         kept.extend_from_slice(part);

@@ -1,7 +1,9 @@
 //! Whether the conditions of a rule hold.
 
+use std::borrow::Cow;
+
 use super::fields::{Fields, without_free_text};
-use super::rule::{Condition, Rule, Test};
+use super::rule::{Condition, Field, Rule, Test};
 use super::scratch::Scratch;
 use crate::record::Record;
 
@@ -12,10 +14,30 @@ impl Condition {
                 let mut ranges = ranges.iter();
                 ranges.any(|(low, high)| (*low..=*high).contains(&number))
             }),
+            Test::Text(regex) if self.negated && self.field == Field::Path => {
+                fields.any(self.field, |path| regex.is_match(&resolved(path)))
+            }
             Test::Text(regex) => fields.any(self.field, |text| regex.is_match(text)),
         };
         holds != self.negated
     }
+}
+
+/// The path that Apache serves: a part and `..` behind it are nothing. So `/wiki/../.env` is not
+/// spared with the pages of a wiki.
+fn resolved(path: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memmem::find(path, b"/..").is_none() {
+        return Cow::Borrowed(path);
+    }
+    let mut kept: Vec<&[u8]> = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b".." if kept.len() > 1 => drop(kept.pop()),
+            b".." => {}
+            _ => kept.push(part),
+        }
+    }
+    Cow::Owned(kept.join(&b'/'))
 }
 
 impl Rule {
