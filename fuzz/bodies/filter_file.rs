@@ -1,75 +1,23 @@
-//! fail2ban's files read and expanded. The input is the text of `f.conf`; a line `@@ name` begins
-//! another file, `@@ options` the jail's options, one `name=value` a line.
+//! fail2ban's files read and expanded. The input is the text of `f.conf`, then further files; the
+//! file `options` has the jail's options, one `name=value` a line.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use pipeban::filter::{Definition, Filter, FilterFiles, PatternText, read};
+use pipeban::filter::{Definition, Filter, PatternText, read};
+
+use super::files::Files;
 
 /// Longer than what a pattern may grow to, of which there are a thousand at most.
 const LONGEST: usize = 2 << 20;
 
-struct Files {
-    texts: BTreeMap<PathBuf, String>,
-    read: RefCell<usize>,
-}
-
-impl FilterFiles for Files {
-    fn read(&self, file: &Path) -> io::Result<String> {
-        *self.read.borrow_mut() += 1;
-        let text = self.texts.get(file).cloned();
-        text.ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
-        let inside = |file: &&PathBuf| file.parent() == Some(directory);
-        Ok(self.texts.keys().filter(inside).cloned().collect())
-    }
-}
-
-impl Files {
-    /// Fails where a place is in no file, or outside of it.
-    fn assert_place(&self, file: &Path, line: usize, column: usize) {
-        let text = self
-            .texts
-            .get(file)
-            .unwrap_or_else(|| panic!("{file:?} is no file"));
-        let found = text
-            .lines()
-            .nth(line.checked_sub(1).expect("lines count from 1"));
-        // An option of the jail has the place of the first line.
-        let found = found.unwrap_or_else(|| {
-            assert!(line == 1, "{file:?} has no line {line}");
-            ""
-        });
-        assert!(
-            (1..=found.len() + 1).contains(&column),
-            "{file:?}:{line} has no column {column}"
-        );
-    }
-}
-
 pub(super) fn check(data: &[u8]) {
-    let input = String::from_utf8_lossy(data);
-    let mut files = Files {
-        texts: BTreeMap::new(),
-        read: RefCell::new(0),
-    };
-    let mut options = BTreeMap::new();
-    let mut name = "f.conf";
-    files.texts.insert("f.conf".into(), String::new());
-    for line in input.split_inclusive('\n') {
-        if let Some(next) = line.strip_prefix("@@ ") {
-            name = next.trim();
-        } else if name == "options" {
-            let pair = line.trim_end().split_once('=');
-            options.extend(pair.map(|(name, value)| (name.to_lowercase(), value.to_owned())));
-        } else {
-            files.texts.entry(name.into()).or_default().push_str(line);
-        }
-    }
+    let mut files = Files::of("f.conf", data);
+    let options = files.texts.remove(Path::new("options")).unwrap_or_default();
+    let pairs = options.lines().filter_map(|line| line.split_once('='));
+    let options: BTreeMap<String, String> = pairs
+        .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+        .collect();
     let file = Path::new("f.conf");
     let definition = read("f", file, &options, &files);
     assert!(*files.read.borrow() <= 1000, "includes without end");

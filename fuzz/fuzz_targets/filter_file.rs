@@ -1,5 +1,7 @@
 #![no_main]
 
+#[path = "../bodies/files.rs"]
+mod files;
 #[path = "../bodies/filter_file.rs"]
 mod filter_file;
 

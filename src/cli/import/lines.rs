@@ -217,3 +217,55 @@ fn offered(written: Written, jail: Option<&JailName>) -> Result<Offered, String>
         behind: written.behind,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn piece() -> impl Strategy<Value = Vec<u8>> {
+        let known = [
+            "203.0.113.9",
+            "2001:db8::/32",
+            "-",
+            "/",
+            ",",
+            " ; ",
+            "\n",
+            "ban,1,Ip,",
+            "12h3m",
+            "{\"host\":\"203.0.113.9\",",
+            "\"until\":null}",
+            "\"cidr\":\"10.0.0.0/8\"}",
+            "add set ",
+            " timeout 600",
+            "\"since\":\"2026-11-22T11:00:33Z\"",
+            "\"reason\":\"\u{202e}x\"}",
+        ];
+        let known = prop::sample::select(known.to_vec()).prop_map(|text| text.as_bytes().to_vec());
+        prop_oneof![4 => known, 1 => prop::collection::vec(any::<u8>(), 0..9)]
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_bans_or_malformed_lines(pieces in prop::collection::vec(piece(), 0..30)) {
+            let (text, jail) = (pieces.concat(), "a".parse().unwrap());
+            let lines = 1 + memchr::memchr_iter(b'\n', &text).count() as u64;
+            let mut reader = Reader::new(Box::new(io::Cursor::new(text)));
+            // An error: the first line is of another program's JSON.
+            while let Ok(line) = reader.next(Some(&jail)) {
+                match line {
+                    Line::End => break,
+                    Line::Ban(ban) => {
+                        prop_assert_eq!(ban.net, ban.net.trunc());
+                        let reason = ban.reason.unwrap_or_default();
+                        prop_assert!(reason.chars().count() <= MAX_REASON + 1);
+                    }
+                    Line::Malformed { why, .. } => prop_assert!(!why.is_empty()),
+                    Line::Empty => {}
+                }
+                prop_assert!(reader.number() <= lines);
+            }
+        }
+    }
+}

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::control;
 use crate::pipe::layout::MAX_BLOCK;
@@ -124,6 +126,28 @@ fn what_the_worker_claims_is_bounded() {
         let tail = ring.books().tail;
         assert!(now.done <= tail && now.counted <= tail && now.acked <= tail);
         assert!(now.lines <= ring.books().lines);
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_worker_writes_the_keeper_goes_on(
+        claims in prop::collection::vec((any::<[u64; Progress::LEN]>(), any::<[u64; 2]>()), 1..30),
+    ) {
+        let (ring, mut view) = ring(1000);
+        for (progress, in_hand) in claims {
+            view.part = part(ring.books().workers);
+            view.set_progress(Progress::from_array(progress));
+            view.set_in_hand(0, Some(in_hand[0] % 40));
+            view.set_in_hand(1, Some(in_hand[1]));
+            let _ = (ring.pending(), ring.has_room(400), ring.beats());
+            let known = ring.books().kept..ring.books().tail;
+            prop_assert!(ring.in_hand().iter().all(|(block, _)| known.contains(block)));
+            line(&ring, 2 + (progress[0] % 300) as usize, b'a');
+            let (now, books) = (next_worker(&ring), ring.books());
+            prop_assert!(now.done <= books.tail && now.counted <= books.tail && now.acked <= books.tail);
+            prop_assert!(now.lines <= books.lines);
+        }
     }
 }
 
