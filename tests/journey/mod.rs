@@ -15,6 +15,8 @@ mod force; // measurements, by `make bench`: each back end, fail2ban beside
 mod forged; // lines that are not Apache's own, or not whole
 mod hands; // the engine led by commands alone, and what it puts back
 mod headers; // a header that any client may send, and who is banned for it
+#[cfg(feature = "measure")]
+mod injections; // measurements, by `make bench`: kills at system calls, and calls that fail
 mod long; // lines as long as clients can make them
 #[cfg(feature = "measure")]
 mod matrix; // measurements, by `make bench`: lines lost at reloads and ends, rotatelogs beside
