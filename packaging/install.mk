@@ -22,7 +22,9 @@ PROGRAM    := $(D)$(BINDIR)/pipeban
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)-1
 DEB     = target/deb/pipeban_$(VERSION)_$$(dpkg --print-architecture).deb
 
-# The Debian package, with the files that `make install` installs.
+# The Debian package, with the files that `make install` installs. The program names no directory of the
+# machine that built it, so that every machine builds the same.
+deb: export RUSTFLAGS = --remap-path-prefix=$(CURDIR)=/pipeban --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
 deb: build
 	@tests/prepare.sh dpkg-shlibdeps=dpkg-dev
 	packaging/deb.sh $(BIN) $(VERSION) target/deb
@@ -32,7 +34,7 @@ install:
 	@test -x $(BIN) || { echo "$(BIN) does not exist: run 'make build' first" >&2; exit 1; }
 	install -d $(D)$(BINDIR) $(D)$(CONFDIR)/conf.d $(D)$(CONFDIR)/filters.d $(D)$(UNITDIR) $(D)$(MANDIR)/man5 $(D)$(MANDIR)/man8 \
 	    $(D)$(SHAREDIR)/jails.d $(D)$(SHAREDIR)/filters.d $(D)$(SHAREDIR)/proxies.d \
-	    $(D)$(SHAREDIR)/examples/filters.d $(D)$(SHAREDIR)/examples/hooks $(D)$(CONFDIR)/proxies.d \
+	    $(D)$(SHAREDIR)/examples/filters.d $(D)$(SHAREDIR)/examples/hooks $(D)$(SHAREDIR)/examples/systemd $(D)$(CONFDIR)/proxies.d \
 	    $(D)$(SHAREDIR)/grafana \
 	    $(D)$(APACHEDIR)/conf-available $(D)/etc/logrotate.d $(D)$(SYSUSERS) $(D)$(NEEDRESTART)
 	install -m 0755 $(BIN) $(PROGRAM).new
@@ -45,6 +47,7 @@ install:
 	install -m 0644 config/grafana/pipeban.json $(D)$(SHAREDIR)/grafana/
 	install -m 0644 config/examples/filters.d/*.conf $(D)$(SHAREDIR)/examples/filters.d/
 	install -m 0755 config/examples/hooks/* $(D)$(SHAREDIR)/examples/hooks/
+	install -m 0644 config/examples/systemd/*.conf $(D)$(SHAREDIR)/examples/systemd/
 	test -e $(D)$(CONFDIR)/pipeban.toml || install -m 0644 config/pipeban.toml $(D)$(CONFDIR)/pipeban.toml
 	install -m 0644 apache-conf/*.conf $(D)$(APACHEDIR)/conf-available/
 	install -m 0644 config/systemd/pipeban.service $(D)$(UNITDIR)/pipeban.service

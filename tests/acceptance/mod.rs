@@ -5,3 +5,4 @@ mod crs; // ModSecurity with the OWASP Core Rule Set, on the labelled lines
 mod modsecurity; // what ModSecurity refuses
 mod page; // the HTML report in Chromium
 mod pictures; // the pictures of the README
+mod systemd; // the unit and its drop-in under a real systemd

@@ -106,8 +106,7 @@ pub(super) fn socket(host: &Host) -> Vec<Outcome> {
         let fix = format!("rm {shown} && {}", host.restart_engine());
         return vec![broken(format!("{shown} is not a socket"), Some(fix))];
     }
-    let ours = nix::unistd::geteuid().as_raw();
-    if host.is_root && found.uid() != ours {
+    if host.is_root && !host.engine_uids.contains(&found.uid()) {
         let text = format!(
             "{shown} belongs to uid {}, not to the engine's",
             found.uid()

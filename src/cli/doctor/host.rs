@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::{Uid, User};
+
 use super::super::global::Global;
 use super::super::setup;
 use super::processes::{self, Process};
@@ -18,9 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The address that is banned for a moment: TEST-NET-1 (RFC 5737) belongs to no client.
 pub(super) const PROOF: [u8; 4] = [192, 0, 2, 222];
 
+/// The engine's user where the unit has the drop-in `nftables-only.conf`.
+const ENGINE_USER: &str = "pipeban-engine";
+
 pub(super) struct Host {
     pub(super) config_file: PathBuf,
     pub(super) is_root: bool,
+    /// Whose the engine's directories and its socket are.
+    pub(super) engine_uids: Vec<u32>,
     pub(super) paths: Paths,
     /// The files.
     pub(super) files: Result<Config, Vec<Problem>>,
@@ -43,6 +50,13 @@ pub(super) enum Silence {
     NoAnswer(String),
 }
 
+fn engine_uids() -> Vec<u32> {
+    let user = User::from_name(ENGINE_USER).ok().flatten();
+    let own = nix::unistd::geteuid();
+    let uids = user.map(|user| user.uid).into_iter().chain([own]);
+    uids.map(Uid::as_raw).collect()
+}
+
 impl Host {
     /// # Errors
     /// The configuration of pipeban or of Apache cannot be read.
@@ -56,6 +70,7 @@ impl Host {
         let host = Host {
             config_file: file.clone(),
             is_root: nix::unistd::geteuid().is_root(),
+            engine_uids: engine_uids(),
             paths: disk::paths_of(file),
             config: in_use
                 .or_else(|| files.as_ref().ok().cloned())

@@ -30,13 +30,15 @@ impl Socket {
     fn bind(path: &Path, group: Option<u32>) -> io::Result<Socket> {
         let listener = UnixListener::bind(path)?;
         listener.set_nonblocking(true)?;
-        let owned = lchown(path, None, group);
-        let mode = match (group, owned) {
-            (Some(_), Ok(())) => 0o660,
-            _ => 0o600,
+        let there = std::fs::symlink_metadata(path)?;
+        // An engine of this group need not change it, and may not be permitted to.
+        let is_groups = |group| there.gid() == group || lchown(path, None, Some(group)).is_ok();
+        let mode = if group.is_some_and(is_groups) {
+            0o660
+        } else {
+            0o600
         };
         std::fs::set_permissions(path, Permissions::from_mode(mode))?;
-        let there = std::fs::symlink_metadata(path)?;
         Ok(Socket {
             listener,
             path: path.to_owned(),
