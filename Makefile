@@ -11,6 +11,7 @@ include packaging/install.mk
 .DEFAULT_GOAL := build
 
 .PHONY: build rust demo try check lint test test-package detect acceptance pictures bench fuzz
+.PHONY: static reproducible sbom
 
 # Where cargo is not in the PATH (as under sudo), a program that is already built is used.
 build:
@@ -106,7 +107,7 @@ bench:
 # Each target of fuzz/ for so many seconds; fuzz/README.md says what they search for. The corpus that
 # grows is kept beside the seeds, in fuzz/corpus.
 SECONDS ?= 600
-TARGETS ?= filter_file pattern access_line error_line
+TARGETS ?= access_line error_line decoding pattern rules filter_file configuration migration message
 fuzz:
 	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz" >&2; exit 1; }
 	@set -e; for target in $(TARGETS); do \
@@ -114,3 +115,18 @@ fuzz:
 	    RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
 	        -max_total_time=$(SECONDS) -timeout=20 -max_len=2048; \
 	done
+
+# A program without shared libraries, for distributions with an older C library: needs the target
+# (`rustup target add x86_64-unknown-linux-musl`) and musl-gcc (musl-tools).
+STATIC := $(shell uname -m)-unknown-linux-musl
+static:
+	CC_$(subst -,_,$(STATIC))=musl-gcc $(CARGO) build --release --locked --target $(STATIC)
+
+# Builds the Debian package of HEAD in two directories, and compares every byte.
+reproducible:
+	packaging/reproducible.sh
+
+# What the program is built from, as CycloneDX: pipeban.cdx.json.
+sbom:
+	@command -v cargo-cyclonedx >/dev/null || { echo "cargo-cyclonedx is missing: cargo install cargo-cyclonedx" >&2; exit 1; }
+	$(CARGO) cyclonedx --format json --target $(shell uname -m)-unknown-linux-gnu --override-filename pipeban.cdx
