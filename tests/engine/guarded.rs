@@ -147,8 +147,9 @@ fn a_user_checks_his_own_file() {
         return;
     };
     chown(lab.path("pipeban.toml"), Some(STRANGER), None).unwrap();
+    let program = for_every_user(Path::new(PIPEBAN));
     let output = lab
-        .command(&["check", "--apache-config", "/dev/null"])
+        .command_of(&program, &["check", "--apache-config", "/dev/null"])
         .uid(STRANGER)
         .gid(STRANGER)
         .output()

@@ -25,6 +25,7 @@ mod weight;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::IntoRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -114,7 +115,11 @@ impl Lab {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(PIPEBAN);
+        self.command_of(Path::new(PIPEBAN), args)
+    }
+
+    fn command_of(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .arg("--config")
             .arg(self.path("pipeban.toml"))
@@ -899,9 +904,18 @@ fn status_shows_a_workers_counters() {
     });
 }
 
+/// A program by a name for users who may not enter its directory, as one below /root.
+fn for_every_user(program: &Path) -> PathBuf {
+    // It stays open.
+    let open = std::fs::File::open(program).unwrap().into_raw_fd();
+    format!("/proc/self/fd/{open}").into()
+}
+
 /// Runs a command as another user; `None` where that is not possible.
 fn as_user(lab: &Lab, uid: u32, gid: u32, args: &[&str]) -> Option<i32> {
-    match lab.command(args).uid(uid).gid(gid).output() {
+    let program = for_every_user(Path::new(PIPEBAN));
+    let mut command = lab.command_of(&program, args);
+    match command.uid(uid).gid(gid).output() {
         Ok(output) => output.status.code(),
         Err(error) => {
             skip(&format!(
@@ -960,7 +974,7 @@ fn helper(lab: &Lab, task: &str, uid: u32, gid: u32) -> std::process::ExitStatus
 }
 
 fn spawn_helper(lab: &Lab, task: &str, uid: u32, gid: u32) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    Command::new(for_every_user(&std::env::current_exe().unwrap()))
         .args(["--exact", "engine::helps_another_test"])
         .env("PIPEBAN_TEST_SOCKET", lab.socket())
         .env("PIPEBAN_TEST_TASK", task)
