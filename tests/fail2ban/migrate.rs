@@ -72,6 +72,11 @@ struct Case {
 
 /// The tutorial's jail, with its comments, on Debian's stock fail2ban.
 fn tutorial() -> Case {
+    let debian = std::fs::read_to_string("/etc/fail2ban/jail.d/defaults-debian.conf").unwrap();
+    let sshd = match debian.contains("backend = systemd") {
+        true => "sshd: it reads the journal, which Apache does not write",
+        false => "sshd: it reads /var/log/auth.log",
+    };
     Case {
         files: vec![
             (
@@ -97,7 +102,7 @@ fn tutorial() -> Case {
             "bantime = \"365d\"",
             "it has banned no client",
             "built-in maxretry 3 and bantime 10m",
-            "sshd: it reads /var/log/auth.log",
+            sshd,
             "[apache-cgitraversal] enabled = false END",
             "filter = \"fail2ban-apache-cgitraversal\"",
         ],
