@@ -45,7 +45,7 @@ fn text_of(file: fs::File) -> io::Result<String> {
     if bytes.len() as u64 > MOST_BYTES {
         return Err(io::Error::other("larger than 4 MiB"));
     }
-    let mut text = String::from_utf8(bytes).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         let bytes = error.as_bytes();
         let is_utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
         let valid = bytes.get(..error.utf8_error().valid_up_to());
@@ -55,11 +55,8 @@ fn text_of(file: fs::File) -> io::Result<String> {
             false => format!("line {line} is not UTF-8: save the file as UTF-8"),
         })
     })?;
-    // As editors of Windows save it.
-    if text.starts_with('\u{feff}') {
-        text.remove(0);
-    }
-    Ok(text)
+    // As editors of Windows save it, one of them more than once.
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
 /// The same, and notes each file and directory that another user can change.

@@ -137,7 +137,7 @@ fn times_side_by_side_are_one_time() {
 #[test]
 fn a_filter_saved_with_a_byte_order_mark_is_read() {
     let host = Host::new("");
-    let filter = "\u{feff}[Definition]\r\nfailregex = ^<HOST> .*PUT\r\nignoreregex =\r\n";
+    let filter = "\u{feff}\u{feff}[Definition]\r\nfailregex = ^<HOST> .*PUT\r\nignoreregex =\r\n";
     host.write("f.conf", filter);
     let (status, said) = host.says(&["check", "--filter", "./f.conf"]);
     assert_eq!(status, 0, "{said}");
