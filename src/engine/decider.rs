@@ -225,12 +225,11 @@ impl Decider {
             false => self.crawlers.claim(line.client, spares, certain, now.boot),
         };
         let proxies = &self.config.trusted_proxies;
-        let forgeable = self.namings.is_forgeable(line, proxies);
         let hit = Hit {
+            forgeable: self.namings.is_forgeable(line, proxies),
             jail,
             client: line.client,
             peer: self.namings.peer(line, exempt, &self.config.firewall),
-            forgeable,
             unproven: from.unproven,
             claim,
             weight,
@@ -263,8 +262,9 @@ impl Decider {
         let evidence_of_bans = self.evidence_of(&observed.actions);
         for action in &observed.actions {
             let is_shared = || self.jails.is_shared(&single(line.client), now);
-            self.shared_addresses
-                .note(action, line.client, is_shared, now.boot);
+            let bans = (!self.stop.is_on()).then(|| self.jails.bans());
+            let alarm = &mut self.shared_addresses;
+            alarm.note(action, line, bans, is_shared, now.boot);
             if *action == Action::NoSuchJail {
                 self.unknown_jails += 1;
             }

@@ -4,10 +4,15 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::jail::{Action, Cause, Mode, Moment, Reason, Why, unmap};
+use crate::control::LineHit;
+use crate::jail::{Action, Bans, Cause, Mode, Moment, Reason, Why, unmap};
+use crate::record::ClientSource;
 
 /// How long an address is named after its last attack.
 const REMEMBERED: Duration = Duration::from_secs(3_600);
+
+/// A ban stops a client within seconds, also on connections that are open.
+const STOPPED: Duration = Duration::from_secs(60);
 
 /// Addresses remembered; more would not change the text.
 const MAX_ADDRESSES: usize = 100;
@@ -21,8 +26,8 @@ pub(super) struct SharedAddressAlarm {
     attackers: Vec<(IpAddr, Moment)>,
     /// The last attacker of this host or its network.
     near: Option<Near>,
-    /// The proxy of the last ban that no firewall on this host can enforce.
-    behind: Option<(IpAddr, Moment)>,
+    /// The last attack by way of a proxy that no firewall on this host stops, in words.
+    behind: Option<(String, Moment)>,
 }
 
 #[derive(Debug)]
@@ -36,14 +41,16 @@ struct Near {
 
 impl SharedAddressAlarm {
     /// Remembers the client if the jail decided otherwise because its address is shared, or is of
-    /// this host or its network. `is_shared`: many browsers use it.
+    /// this host or its network. `bans`: those in force. `is_shared`: many browsers use it.
     pub(super) fn note(
         &mut self,
         action: &Action,
-        client: IpAddr,
+        line: &LineHit,
+        bans: Option<&Bans>,
         is_shared: impl FnOnce() -> bool,
         now: Moment,
     ) {
+        let client = line.client;
         if let Action::Ignore { reason, .. } = action
             && is_near(*reason)
         {
@@ -59,7 +66,19 @@ impl SharedAddressAlarm {
         if let Action::Ban(ban) = action
             && let Mode::Behind(proxy) = ban.mode
         {
-            self.behind = Some((proxy, now));
+            let what = format!("clients behind the proxy {proxy} attack, and");
+            self.behind = Some((what, now));
+        }
+        if let Action::AlreadyBanned { jail, net } = action
+            && line.source == ClientSource::Header
+            && let Some(ban) = bans.and_then(|bans| bans.get(jail, net))
+            && ban.mode == Mode::Enforced
+            && Moment::from_nanos(line.arrived.try_into().unwrap_or(0)).since(ban.since) > STOPPED
+        {
+            let what = format!(
+                "{client} still attacks, a minute after its ban: if its proxy is on another host,"
+            );
+            self.behind = Some((what, now));
         }
         let shared = match action {
             Action::Spared { .. } => true,
@@ -100,14 +119,13 @@ impl SharedAddressAlarm {
 
     /// About bans that are not in force, because Apache does not refuse the clients of a proxy.
     pub(super) fn behind_text(&mut self, now: Moment) -> Option<String> {
-        self.behind = self
-            .behind
-            .filter(|(_, last)| now.since(*last) < REMEMBERED);
-        let (proxy, _) = self.behind?;
+        self.behind
+            .take_if(|(_, last)| now.since(*last) >= REMEMBERED);
+        let (what, _) = self.behind.as_ref()?;
         Some(format!(
-            "clients behind the proxy {proxy} attack, and no firewall on this host can block them: \
-             set `backend = [\"auto\", \"apache\"]` and restart the engine, then run `pipeban setup \
-             --write` and reload Apache, so that Apache refuses them"
+            "{what} no firewall on this host can block them: set `backend = [\"auto\", \"apache\"]` \
+             and restart the engine, then run `pipeban setup --write` and reload Apache, so that \
+             Apache refuses them"
         ))
     }
 
@@ -155,6 +173,12 @@ fn is_near(reason: Reason) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::evidence::tests::hit;
+    use crate::jail::Ban;
+
+    fn line_of(client: IpAddr) -> LineHit {
+        LineHit { client, ..hit("") }
+    }
 
     #[test]
     fn three_addresses_are_named_for_an_hour() {
@@ -166,7 +190,7 @@ mod tests {
             maxretry: 15,
         };
         let note = |alarm: &mut SharedAddressAlarm, action, addr, now| {
-            alarm.note(action, addr, || false, now);
+            alarm.note(action, &line_of(addr), None, || false, now);
         };
         note(
             &mut alarm,
@@ -226,7 +250,7 @@ mod tests {
                 client,
                 reason,
             };
-            alarm.note(&action, client, || shared, at(0));
+            alarm.note(&action, &line_of(client), None, || shared, at(0));
             let text = alarm.near_text(at(1));
             match word {
                 "" => assert_eq!(text, None),
@@ -234,6 +258,51 @@ mod tests {
             }
             assert_eq!(alarm.text(at(1)), None);
             assert_eq!(alarm.near_text(at(3_600)), None);
+        }
+    }
+
+    #[test]
+    fn a_client_behind_a_proxy_that_its_ban_does_not_stop_is_named() {
+        let at = |seconds: i64| Moment::from_nanos(seconds * 1_000_000_000);
+        let client = IpAddr::from([203, 0, 113, 7]);
+        let ban = |mode| Ban {
+            id: crate::jail::BanId::default(),
+            jail: "a".parse().unwrap(),
+            net: client.into(),
+            ports: crate::config::Ports::All,
+            mode,
+            since: at(100),
+            since_wall: jiff::Timestamp::UNIX_EPOCH,
+            until: None,
+            failures: 1,
+            within: Duration::ZERO,
+            cause: Cause::Jail,
+        };
+        for (source, mode, seconds, is_named) in [
+            (ClientSource::Header, Mode::Enforced, 161, true),
+            // What waited in the pipe.
+            (ClientSource::Header, Mode::Enforced, 160, false),
+            (ClientSource::Peer, Mode::Enforced, 161, false),
+            (ClientSource::Header, Mode::Observed, 161, false),
+        ] {
+            let mut bans = Bans::default();
+            bans.insert(ban(mode));
+            let mut alarm = SharedAddressAlarm::default();
+            let (jail, net) = ("a".parse().unwrap(), client.into());
+            let line = LineHit {
+                source,
+                arrived: seconds * 1_000_000_000,
+                ..line_of(client)
+            };
+            let action = Action::AlreadyBanned { jail, net };
+            alarm.note(&action, &line, Some(&bans), || false, at(1_000));
+            let text = alarm.behind_text(at(1_001)).unwrap_or_default();
+            assert_eq!(
+                text.contains("203.0.113.7 still attacks"),
+                is_named,
+                "{text}"
+            );
+            assert_eq!(alarm.behind_text(at(1_000 + 3_600)), None);
         }
     }
 }
