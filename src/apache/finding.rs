@@ -115,6 +115,8 @@ pub enum Code {
     Arguments,
     /// A file that pipeban does not open.
     Refused,
+    /// `--owner` with a user or group that does not exist.
+    Owner,
     /// Another format than pipeban expects, or one that can ban no client.
     Format,
     /// `HostnameLookups`: a name instead of the client's address.

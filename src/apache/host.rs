@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{User, geteuid};
+use nix::unistd::geteuid;
 
 use super::finding::{Code, Finding};
 use super::target::Target;
@@ -35,14 +35,13 @@ impl Host {
         for log in layout.servers.iter().flat_map(|server| &server.logs) {
             let user = match &log.target {
                 Target::Pipeban(pipe) if pipe.dated => continue,
-                Target::Pipeban(pipe) => pipe.user.as_deref(),
+                Target::Pipeban(pipe) => pipe.owner.0.as_deref(),
                 _ => None,
             };
-            let user = user.and_then(|name| User::from_name(name).ok().flatten());
             let Some(file) = log.target.file().filter(|file| file.is_absolute()) else {
                 continue;
             };
-            match pipe::would_open(file, user.map(|user| user.uid)) {
+            match pipe::would_open(file, user.and_then(pipe::user_id)) {
                 Ok(true) => {}
                 Ok(false) => {
                     host.of_users.insert(file.to_owned());
@@ -55,7 +54,7 @@ impl Host {
         host
     }
 
-    /// Pipes whose file cannot be opened.
+    /// Pipes whose file cannot be opened, or cannot get its owner.
     pub(super) fn findings(&self, layout: &Layout) -> Vec<Finding> {
         let logs = layout.servers.iter().flat_map(|server| &server.logs);
         let found = logs.filter(|log| log.pipes()).filter_map(|log| {
@@ -64,6 +63,21 @@ impl Host {
             let text = format!("the lines of this {name} are lost: {why}");
             Some(Finding::at(&log.place, Code::Refused, text).without(&log.place, name))
         });
-        found.collect()
+        let owners = layout.servers.iter().flat_map(|server| &server.logs);
+        let owners = owners.filter_map(|log| {
+            let Target::Pipeban(pipe) = &log.target else {
+                return None;
+            };
+            let (user, group) = &pipe.owner;
+            let user = user.iter().filter(|name| pipe::user_id(name).is_none());
+            let group = group.iter().filter(|name| pipe::group_id(name).is_none());
+            let user = user.map(|name| ("user", name));
+            let (what, name) = user.chain(group.map(|name| ("group", name))).next()?;
+            let text = format!(
+                "no {what} `{name}` exists, so new log files do not get it: correct `--owner`"
+            );
+            Some(Finding::at(&log.place, Code::Owner, text))
+        });
+        found.chain(owners).collect()
     }
 }

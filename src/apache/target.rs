@@ -37,8 +37,8 @@ pub struct Pipe {
     pub path: Option<PathBuf>,
     /// `--format`
     pub format: Option<String>,
-    /// The user in `--owner`.
-    pub(super) user: Option<String>,
+    /// User and group in `--owner`.
+    pub(super) owner: pipe::Owner,
     /// The facility in `--syslog`.
     pub(super) syslog: Option<String>,
     /// The file's name has strftime fields.
@@ -92,7 +92,7 @@ impl Target {
             dated: names.is_some() && fixed.is_none(),
             path: fixed.or_else(|| Some(names?.path().to_owned())),
             format: directive.format,
-            user: directive.user,
+            owner: directive.owner,
             syslog: directive.syslog,
             wrong: directive.wrong,
         })
@@ -138,7 +138,7 @@ mod tests {
                 shell,
                 kind,
                 path: path.map(PathBuf::from),
-                user: None,
+                owner: Default::default(),
                 syslog: None,
                 format: format.map(str::to_owned),
                 dated: path.is_some_and(|path| path.starts_with("/dated")),
@@ -227,7 +227,7 @@ mod tests {
                 let wrong = word.contains("86400") || pipe.kind.is_none();
                 assert_eq!(pipe.wrong.len(), usize::from(wrong), "{word}: {pipe:?}");
                 pipe.wrong.clear();
-                pipe.user = None;
+                pipe.owner = Default::default();
             }
             assert_eq!(target, expected, "{word}");
         }

@@ -129,8 +129,8 @@ pub struct Directive {
     pub path: Option<PathBuf>,
     /// `--format`, if it is given.
     pub format: Option<String>,
-    /// The user in `--owner`.
-    pub user: Option<String>,
+    /// User and group in `--owner`.
+    pub owner: Owner,
     /// `--syslog`
     pub syslog: Option<String>,
     /// What is wrong with the arguments; lines are then not matched.
@@ -162,7 +162,7 @@ pub fn directive(words: &[String]) -> Option<Directive> {
                     kind,
                     path: None,
                     format: None,
-                    user: None,
+                    owner: Owner::default(),
                     syslog: None,
                     wrong: vec![format!(
                         "{why}; until this is corrected, its lines are neither written nor matched"
@@ -180,7 +180,10 @@ pub fn directive(words: &[String]) -> Option<Directive> {
         kind,
         path,
         format,
-        user: log.output.and_then(|output| output.user),
+        owner: log
+            .output
+            .map(|output| (output.user, output.group))
+            .unwrap_or_default(),
         syslog,
         wrong: log.refused,
     })
@@ -427,7 +430,7 @@ fn mode(text: &str) -> Result<u32, String> {
 }
 
 /// User and group; `None`: the default.
-type Owner = (Option<String>, Option<String>);
+pub type Owner = (Option<String>, Option<String>);
 
 fn owner(text: &str) -> Result<Owner, String> {
     let (user, group) = text.split_once(':').unwrap_or((text, ""));

@@ -285,28 +285,34 @@ fn made(output: &Output, report: &Report) -> Made {
         );
     };
     let uid = output.user.as_deref().and_then(|name| {
-        let found = by_number_or(name, |name| Some(User::from_name(name).ok()??.uid.as_raw()));
+        let found = user_id(name);
         if found.is_none() {
             unknown("user", name);
         }
-        found.map(Uid::from_raw)
+        found
     });
     let group = output.group.as_deref();
-    let gid = by_number_or(group.unwrap_or("adm"), |name| {
-        Some(Group::from_name(name).ok()??.gid.as_raw())
-    });
+    let gid = group_id(group.unwrap_or("adm"));
     if let (Some(name), None) = (group, gid) {
         unknown("group", name);
     }
     Made {
         uid,
-        gid: gid.map(Gid::from_raw),
+        gid,
         mode: Mode::from_bits_truncate(output.mode),
     }
 }
 
-fn by_number_or(name: &str, look_up: impl Fn(&str) -> Option<u32>) -> Option<u32> {
-    name.parse().ok().or_else(|| look_up(name))
+/// By its number or its name.
+pub(crate) fn user_id(name: &str) -> Option<Uid> {
+    let by_name = || Some(User::from_name(name).ok()??.uid);
+    name.parse().ok().map(Uid::from_raw).or_else(by_name)
+}
+
+/// By its number or its name.
+pub(crate) fn group_id(name: &str) -> Option<Gid> {
+    let by_name = || Some(Group::from_name(name).ok()??.gid);
+    name.parse().ok().map(Gid::from_raw).or_else(by_name)
 }
 
 #[cfg(test)]

@@ -81,8 +81,9 @@ mod tests;
 
 use std::path::PathBuf;
 
-pub use arguments::{Arguments, Directive, corrected, directive, salvage};
+pub use arguments::{Arguments, Directive, Owner, corrected, directive, salvage};
 pub use log::{Log, WORKER};
+pub(crate) use logfile::{group_id, user_id};
 pub(crate) use matching::MAX_LINE;
 pub use names::{FIELDS, Names};
 pub(crate) use opening::would_open;

@@ -578,6 +578,27 @@ fn a_command_line_of_pipebans_that_loses_lines_is_an_error_of_check() {
 }
 
 #[test]
+fn an_owner_that_does_not_exist_is_named_by_check() {
+    let host = Host::new("");
+    for (owner, missing) in [
+        ("wwwdata:adm", "user `wwwdata`"),
+        ("root:amd", "group `amd`"),
+        ("www-data:adm", ""),
+        ("4711:4711", ""),
+    ] {
+        let line = format!("ErrorLog \"|/bin/pipeban log error --owner {owner} /var/log/e\"\n");
+        host.write("apache2.conf", &line);
+        let (_, said) = check(&host);
+        assert_eq!(
+            said.contains("new log files"),
+            !missing.is_empty(),
+            "{said}"
+        );
+        assert!(said.contains(missing), "{said}");
+    }
+}
+
+#[test]
 fn an_apache_without_conf_available_gets_its_lines_in_the_first_file() {
     if !Path::new("/usr/sbin/apache2").exists() {
         return crate::support::skip_without("apache2");
