@@ -213,14 +213,19 @@ fn the_ignorecommand_of_apache_fakegooglebot_is_served_and_others_are_refused() 
     };
     let (spared, warned) = policy(jail).unwrap();
     assert_eq!((spared, warned.as_str()), (SearchEngines::Spare, ""));
-    let command =
-        "ignorecommand = \"/etc/fail2ban/filter.d/ignorecommands/apache-fakegooglebot <ip>\"\n";
-    let (served, warned) = policy(&(jail.to_owned() + command)).unwrap();
-    assert_eq!(served, SearchEngines::BanFake);
-    assert!(
-        warned.contains("enable the shipped jail `apache-fake-bot`"),
-        "{warned}"
-    );
+    for command in [
+        "/etc/fail2ban/filter.d/ignorecommands/apache-fakegooglebot <ip>",
+        "%(ignorecommands_dir)s/apache-fakegooglebot <ip>",
+        "/usr/local/etc/fail2ban/filter.d/ignorecommands/apache-fakegooglebot <F-ID>",
+        "python3 /opt/f2b/apache-fakegooglebot '<ip>'",
+    ] {
+        let (served, warned) = policy(&format!("{jail}ignorecommand = \"{command}\"\n")).unwrap();
+        assert_eq!(served, SearchEngines::BanFake);
+        assert!(
+            warned.contains("enable the shipped jail `apache-fake-bot`"),
+            "{warned}"
+        );
+    }
     let problems = policy(&(jail.to_owned() + "ignorecommand = \"/bin/x <ip>\"\n")).unwrap_err();
     assert!(
         problems[0].message.contains("runs no such program"),

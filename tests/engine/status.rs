@@ -261,6 +261,10 @@ fn attacks_through_a_proxy_of_this_network_are_an_alarm_with_the_remedy() {
         (1, "10.1.2.3", false),
         (2, "172.17.0.1", true),
         (3, "127.0.0.1", true),
+        (4, "::1", true),
+        (5, "fd00::7", true),
+        (6, "100.64.3.4", true),
+        (7, "169.254.7.7", false),
     ] {
         if shared {
             let addr = client.parse().unwrap();
