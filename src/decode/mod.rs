@@ -101,13 +101,14 @@ pub fn without_shell_quotes<'a>(text: &[u8], buffer: &'a mut Buffer) -> Option<&
 fn needs_decoding(field: &[u8], form: Form) -> bool {
     let text = |byte: &u8| matches!(byte, b'%' | b'\\' | b'$' | b'&' | b'*' | 0..b' ' | 0x7f..);
     let query = |byte: &u8| text(byte) | matches!(byte, b'+' | b';');
-    // Without an early end these loops take many bytes at once.
+    let behind_slash = |at| matches!(field.get(at + 1), Some(b'/' | b'.'));
+    // Without an early end the loops over all bytes take many at once.
     let suspect = match form {
-        // Every path has a slash.
-        Form::Path => true,
         Form::Query => field.iter().fold(false, |any, byte| any | query(byte)),
-        Form::Text => field.iter().fold(false, |any, byte| any | text(byte)),
+        _ => field.iter().fold(false, |any, byte| any | text(byte)),
     };
+    let suspect =
+        suspect || form == Form::Path && memchr::memchr_iter(b'/', field).any(behind_slash);
     suspect && holds_encoding(field, form)
 }
 

@@ -12,42 +12,52 @@ const GRAM: usize = 3;
 /// Of [`Grams::seen`], as a power of two: enough that few texts lead to a useless look-up.
 const BITS: u32 = 18;
 
+/// Keys of [`Grams::by_gram`] for texts of two bytes and of one.
+const TWO: u32 = 1 << 24;
+const ONE: u32 = 1 << 25;
+
 /// Texts in lower case, found in any case.
 #[derive(Debug)]
 pub(super) struct Grams {
     texts: Vec<Vec<u8>>,
     /// A bit for the hash of each gram.
     seen: Vec<u64>,
-    /// By gram, the texts that hold it and where.
+    /// A bit for each two bytes with which a text shorter than a gram may end; empty without such.
+    short: Vec<u64>,
+    /// By gram or short text, the texts that hold it, and how many of their bytes are read then.
     by_gram: HashMap<u32, Vec<(usize, usize)>>,
-    /// For each byte the texts of less than [`GRAM`] bytes that begin with it; empty without such.
-    short: Vec<Vec<usize>>,
 }
 
 impl Grams {
     pub(super) fn new(texts: Vec<Vec<u8>>) -> Grams {
         let mut grams = Grams {
             seen: vec![0; 1 << (BITS - 6)],
-            by_gram: HashMap::new(),
             short: Vec::new(),
+            by_gram: HashMap::new(),
             texts: Vec::new(),
         };
         for (index, text) in texts.iter().enumerate() {
             let at = rarest_at(text, GRAM);
-            let Some(rarest) = text.get(at..at + GRAM) else {
-                grams.short.resize(256, Vec::new());
-                let first = text.first().map_or(0, |byte| usize::from(*byte));
-                if let Some(short) = grams.short.get_mut(first) {
-                    short.push(index);
-                }
-                continue;
-            };
+            let rarest = text.get(at..at + GRAM).unwrap_or(text);
             let gram = rarest.iter().fold(0, |gram, byte| next(gram, *byte));
-            let (word, bit) = place(gram);
-            if let Some(word) = grams.seen.get_mut(word) {
-                *word |= bit;
+            let key = match rarest.len() {
+                GRAM => gram,
+                2 => TWO | gram,
+                1 => ONE | gram,
+                _ => continue,
+            };
+            let behind = (at + GRAM).min(text.len());
+            grams.by_gram.entry(key).or_default().push((index, behind));
+            if key == gram {
+                mark(&mut grams.seen, place(gram));
+                continue;
             }
-            grams.by_gram.entry(gram).or_default().push((index, at));
+            grams.short.resize(1 << 10, 0);
+            let firsts = match key & ONE {
+                0 => gram >> 8..=gram >> 8,
+                _ => 0..=0xff,
+            };
+            firsts.for_each(|first| mark(&mut grams.short, pair(first << 8 | gram)));
         }
         grams.texts = texts;
         grams
@@ -55,27 +65,27 @@ impl Grams {
 
     /// Calls `found` with each place of each text, and its number.
     pub(super) fn each(&self, line: &[u8], mut found: impl FnMut(usize, usize)) {
-        let mut is_at = |start: usize, index: usize| {
-            let text = self.texts.get(index).map_or(&[][..], Vec::as_slice);
-            let there = line.get(start..start + text.len());
-            if there.is_some_and(|there| there.eq_ignore_ascii_case(text)) {
-                found(start, index);
+        let mut look_up = |read: usize, key: u32| {
+            for (index, behind) in self.by_gram.get(&key).into_iter().flatten() {
+                let Some(start) = read.checked_sub(*behind) else {
+                    continue;
+                };
+                let text = self.texts.get(*index).map_or(&[][..], Vec::as_slice);
+                let there = line.get(start..start + text.len());
+                if there.is_some_and(|there| there.eq_ignore_ascii_case(text)) {
+                    found(start, *index);
+                }
             }
         };
         let mut gram = 0;
-        for (at, byte) in line.iter().enumerate() {
-            let byte = byte.to_ascii_lowercase();
-            for index in self.short.get(usize::from(byte)).into_iter().flatten() {
-                is_at(at, *index);
+        for (read, byte) in (1..).zip(line) {
+            gram = next(gram, byte.to_ascii_lowercase());
+            if marked(&self.seen, place(gram)) {
+                look_up(read, gram);
             }
-            gram = next(gram, byte);
-            let (word, bit) = place(gram);
-            if self.seen.get(word).is_some_and(|word| word & bit != 0) {
-                for (index, offset) in self.by_gram.get(&gram).into_iter().flatten() {
-                    if let Some(start) = (at + 1).checked_sub(GRAM + offset) {
-                        is_at(start, *index);
-                    }
-                }
+            if marked(&self.short, pair(gram)) {
+                look_up(read, TWO | gram & 0xffff);
+                look_up(read, ONE | gram & 0xff);
             }
         }
     }
@@ -90,6 +100,21 @@ fn next(gram: u32, byte: u8) -> u32 {
 fn place(gram: u32) -> (usize, u64) {
     let hash = gram.wrapping_mul(0x9e37_79b1) >> (32 - BITS);
     ((hash >> 6) as usize, 1 << (hash & 63))
+}
+
+/// The word and the bit of the last two bytes.
+fn pair(gram: u32) -> (usize, u64) {
+    ((gram as u16 >> 6).into(), 1 << (gram & 63))
+}
+
+fn mark(bits: &mut [u64], (word, bit): (usize, u64)) {
+    if let Some(word) = bits.get_mut(word) {
+        *word |= bit;
+    }
+}
+
+fn marked(bits: &[u64], (word, bit): (usize, u64)) -> bool {
+    bits.get(word).is_some_and(|word| word & bit != 0)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The fields of a record as rules see them.
 
+use super::part::PARTS;
 use super::rule::{Family, Field};
-use super::scratch::{Buffers, PARTS};
+use super::scratch::Buffers;
 use crate::decode::{Buffer, Form, canonical, without_shell_quotes};
 use crate::record::Record;
 
@@ -250,7 +251,8 @@ impl<'a> Parts<'a> {
         };
         let (method, rest) = request.split_at_checked(blank).unwrap_or_default();
         let rest = rest.get(1..).unwrap_or_default();
-        let protocol = memchr::memmem::rfind(rest, b" HTTP/");
+        let begins = |at: &usize| rest.get(*at..).is_some_and(|r| r.starts_with(b" HTTP/"));
+        let protocol = memchr::memrchr_iter(b' ', rest).find(begins);
         let (target, protocol) = protocol.map_or((rest, &[][..]), |at| {
             rest.split_at_checked(at).unwrap_or_default()
         });

@@ -9,6 +9,7 @@ mod file;
 mod holds;
 mod near;
 mod needed;
+mod part;
 mod pattern;
 mod rule;
 mod scratch;

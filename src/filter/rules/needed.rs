@@ -6,17 +6,24 @@
 use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
 
 /// Most texts for one pattern.
-const MOST: usize = 200;
+const MOST: usize = 800;
+/// Most texts of which each is two parts joined.
+const MOST_JOINED: usize = 200;
 /// Most texts that a part is expanded to.
 const MOST_EXACT: usize = 64;
 /// Most bytes of a class that is expanded.
 const MOST_CLASS: usize = 12;
 /// Texts worth less are in too many requests.
-const LEAST_WORTH: usize = 3;
-/// Parts of ordinary requests and user agents.
-const COMMON: [&str; 12] = [
-    "://", "http", "webkit", "windows", "html", "php", "www", ".com", "index", "android", "chrome",
-    "http/1",
+const LEAST_WORTH: usize = 2;
+/// Ordinary requests, referrers and user agents hold these and each part of them.
+const COMMON: [&str; 7] = [
+    "https://www.",
+    "http://www.",
+    ".com/index.html",
+    "/index.php",
+    " http/1.1",
+    "(windows nt applewebkit/537.36",
+    "android chrome/",
 ];
 
 type Set = Vec<Vec<u8>>;
@@ -57,14 +64,13 @@ fn worth_of(text: &[u8]) -> usize {
         | b'~'
         | 0..=0x1f
         | 0x7f.. => 3,
+        b'(' | b')' | b'%' => 2,
         _ => 1,
     };
-    let common = COMMON.iter().map(|word| {
-        let times = memchr::memmem::find_iter(text, word.as_bytes()).count();
-        times * word.len()
-    });
+    let part_of = |word: &&str| memchr::memmem::find(word.as_bytes(), text).is_some();
+    let is_common = text.len() > 1 && COMMON.iter().any(part_of);
     let all: usize = text.iter().map(of_byte).sum();
-    all.saturating_sub(common.max().unwrap_or(0))
+    if is_common { 0 } else { all }
 }
 
 /// What is known of the matches of a part of a pattern.
@@ -218,7 +224,7 @@ fn alternation(branches: &[Hir]) -> Found {
 
 /// Each of `left` followed by each of `right`, if that stays small.
 fn joined(left: &Set, right: &Set) -> Option<Set> {
-    if left.len() * right.len() > MOST {
+    if left.len() * right.len() > MOST_JOINED {
         return None;
     }
     let pair = |l: &Vec<u8>, r: &Vec<u8>| [l.as_slice(), r.as_slice()].concat();

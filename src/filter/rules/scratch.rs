@@ -1,7 +1,7 @@
 //! What is kept from line to line: buffers, marks, and the rules that texts may hit.
 
 use super::fields::code;
-use super::rule::Family;
+use super::part::PARTS;
 use crate::decode::Buffer;
 use crate::filter::texthash::text_hash;
 use crate::record::Record;
@@ -65,36 +65,6 @@ impl Scratch {
             &mut self.triggered,
             &mut self.known,
         )
-    }
-}
-
-/// What of a record is searched together.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Part<'a> {
-    pub(super) families: &'static [Family],
-    /// All that the families' texts are made of.
-    pub(super) text: [&'a [u8]; 2],
-}
-
-/// Parts of a record.
-pub(super) const PARTS: usize = 4;
-
-impl<'a> Part<'a> {
-    pub(super) fn of(record: &Record<'a>) -> [Part<'a>; PARTS] {
-        let part = |families, texts: [Option<&'a [u8]>; 2]| Part {
-            families,
-            text: texts.map(Option::unwrap_or_default),
-        };
-        let message = record.message;
-        [
-            part(
-                &[Family::Target, Family::Message],
-                [message, record.request],
-            ),
-            part(&[Family::Referer], [message, record.referer]),
-            part(&[Family::Agent, Family::Behind], [None, record.agent]),
-            part(&[Family::User], [None, record.user]),
-        ]
     }
 }
 

@@ -12,9 +12,10 @@ use super::fields::{Fields, code};
 use super::file::read;
 use super::holds::rests_on_free_text;
 use super::needed::{needed, worth};
+use super::part::{PARTS, Part, parts};
 use super::pattern;
 use super::rule::{Confidence, Family, Field, Rule, Rules, Test};
-use super::scratch::{Candidates, PARTS, Part, Scratch};
+use super::scratch::{Candidates, Scratch};
 use crate::filter::definition::Definition;
 use crate::filter::grams::Grams;
 use crate::jail::household;
@@ -66,6 +67,8 @@ struct Compiled {
     log: Option<Kind>,
     /// The condition whose literals are searched for.
     trigger: Option<usize>,
+    /// Of [`Part::of`], the parts that its conditions look at.
+    parts: [bool; PARTS],
     /// Filters that have the rule, and its number in each.
     owners: Vec<(usize, u32)>,
 }
@@ -124,6 +127,7 @@ impl RuleSet {
                         rule: rule.clone(),
                         log: file.log,
                         trigger: None,
+                        parts: rule.parts(),
                         owners: Vec::new(),
                     });
                     set.rules.len() - 1
@@ -245,7 +249,12 @@ impl RuleSet {
         if candidates.is_empty() {
             return hits;
         }
-        let fields = Fields::of(record, buffers);
+        let mut wanted = [false; PARTS];
+        for compiled in candidates.iter().filter_map(|index| self.rules.get(*index)) {
+            let parts = wanted.iter_mut().zip(compiled.parts);
+            parts.for_each(|(wanted, part)| *wanted |= part);
+        }
+        let fields = Fields::of_parts(record, buffers, wanted);
         for index in candidates {
             self.try_rule(index, record, &fields, &mut hits);
         }
@@ -326,7 +335,11 @@ impl RuleSet {
         hits: &mut Vec<RuleHit>,
     ) {
         let Some(Compiled {
-            rule, log, owners, ..
+            rule,
+            log,
+            owners,
+            parts: [looks_at_request, ..],
+            ..
         }) = self.rules.get(index)
         else {
             return;
@@ -335,7 +348,7 @@ impl RuleSet {
             return;
         }
         let (mut confidence, mut weight) = (rule.confidence, rule.weight);
-        if weight > 0 && rests_on_free_text(rule, record) {
+        if weight > 0 && *looks_at_request && rests_on_free_text(rule, record) {
             if confidence < Confidence::Certain && weight == confidence.weight() {
                 return;
             }
@@ -363,11 +376,7 @@ impl RuleSet {
         let Some((_, field)) = distinct.find(|(at, _)| *at == (filter, number)) else {
             return false;
         };
-        let families = field.families();
-        let wanted = Part::of(record).map(|part| {
-            let mut of_part = part.families.iter();
-            families.is_empty() || of_part.any(|family| families.contains(family))
-        });
+        let wanted = parts(*field);
         let mut scratch = Scratch::default();
         let (buffers, ..) = scratch.parts(0);
         let mut hasher = self.hasher.build_hasher();
