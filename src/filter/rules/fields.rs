@@ -375,7 +375,7 @@ fn without_link(parameter: &[u8]) -> &[u8] {
 }
 
 /// Names of parameters that hold what a visitor typed.
-const FREE_TEXT: [&[u8]; 18] = [
+const FREE_TEXT: [&[u8]; 21] = [
     b"q",
     b"s",
     b"query",
@@ -383,6 +383,9 @@ const FREE_TEXT: [&[u8]; 18] = [
     b"terms",
     b"text",
     b"comment",
+    b"stack",
+    b"highlight",
+    b"hilit",
     b"words",
     b"phrase",
     b"title",

@@ -212,6 +212,12 @@ fn not_spares_only_the_parameters_that_it_matches() {
         (in_payload, "GET /wiki/abc?a=b HTTP/1.1", false),
         (in_payload, "GET /wiki/abc?a=abc HTTP/1.1", true),
         (of_request, "GET /wiki/?a=abc HTTP/1.1", false),
+        (of_request, "GET /wiki/../?a=abc HTTP/1.1", true),
+        (
+            of_request,
+            "GET /../x/..%2fwiki/b/../?a=abc HTTP/1.1",
+            false,
+        ),
         (alone, "GET /?a=b HTTP/1.1", true),
         (alone, "GET /?a=b&ok HTTP/1.1", false),
     ] {
@@ -272,6 +278,12 @@ fn weights_follow_the_confidence_and_a_search_is_never_certain() {
             (Confidence::Probe, 1),
         ),
         (
+            "GET /?draw=1&Search%5Bvalue%5D=%3Cscript HTTP/1.1",
+            (Confidence::Probe, 1),
+            (Confidence::Probe, 1),
+        ),
+        ("GET /?password=%3Cscript HTTP/1.1", certain(10), certain(7)),
+        (
             "GET /t.php?url=https%3A%2F%2Fwww.example.org%2F%3Fs%3D%253Cscript HTTP/1.1",
             (Confidence::Probe, 1),
             (Confidence::Probe, 1),
@@ -316,6 +328,13 @@ fn weights_follow_the_confidence_and_a_search_is_never_certain() {
         assert_eq!(hits(text, request), expected, "{request}");
     }
     assert_eq!(hits("[[match]]\npath = '/a'", "GET /a HTTP/1.1")[0].2, 1);
+    // What is SQL by design is not seen, in each of these parameters.
+    let in_sql = "GET /?where_clause=%3Cscript&a=1&sql_query=%3Cscript";
+    assert_eq!(hits(text, &format!("{in_sql} HTTP/1.1")), []);
+    assert_eq!(
+        hits(text, &format!("{in_sql}&id=%3Cscript HTTP/1.1")).len(),
+        3
+    );
     // A filter that states no confidence is about searches, if anything.
     assert_eq!(
         hits("[[match]]\nquery = 'ab'", "GET /?q=ab HTTP/1.1")[0].2,
