@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::world::FILTER;
@@ -136,7 +137,10 @@ impl<'w> Logger<'w> {
 impl Drop for Logger<'_> {
     fn drop(&mut self) {
         drop(self.stdin.take());
-        let _ = self.process.kill();
+        // Not nsenter, which must bury it: the first process of a container may not.
+        let all = self.world.processes().into_iter();
+        all.filter(|process| process.parent == self.process.id())
+            .for_each(|process| process.signal(Signal::SIGKILL));
         let _ = self.process.wait();
     }
 }
