@@ -105,6 +105,9 @@ in_the_root() {
     say "remove refuses while another file names the program"
     install /next.deb
     pipeban setup --write >/dev/null
+    reload_apache
+    until_true "the engine answers" pipeban status
+    request 203.0.113.7 / || die "a ban from before the removal is in force again"
     mkdir /etc/apache2/more
     echo 'CustomLog "|/usr/bin/pipeban log access" combined' >/etc/apache2/more/spare.conf
     ! remove remove || die "the program was removed"
