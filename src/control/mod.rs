@@ -112,6 +112,9 @@ pub struct WorkerHello {
     /// The command line of the Apache that started the logger; empty: not known.
     #[serde(default)]
     pub apache: Vec<String>,
+    /// Bytes of the stream so far: no hit has a larger offset.
+    #[serde(default)]
+    pub bytes: Option<u64>,
 }
 
 /// All hits of one line. Identified by (stream, offset): a line sent twice counts once.

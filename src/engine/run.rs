@@ -144,8 +144,10 @@ impl Engine {
             Event::Worker {
                 connection,
                 stream,
+                bytes,
                 apache,
             } => {
+                self.decider.streams.limit(stream, bytes);
                 // Before its first hit.
                 self.decider.namings.apache(&apache);
                 // What is decided but not committed may still be lost, and is to be sent again.

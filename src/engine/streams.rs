@@ -44,6 +44,16 @@ impl Streams {
         }
     }
 
+    /// A worker connects when its stream has so many bytes. Larger offsets are an invention of an
+    /// earlier one, and would hide every hit of this one.
+    pub(super) fn limit(&mut self, stream: u64, bytes: Option<u64>) {
+        if let Some((known, bytes)) = self.known.get_mut(&stream).zip(bytes) {
+            for offset in [&mut known.decided, &mut known.committed] {
+                *offset = offset.filter(|offset| *offset < bytes);
+            }
+        }
+    }
+
     /// All that are decided about, with their offsets.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
         let known = self.known.iter();

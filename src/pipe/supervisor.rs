@@ -348,6 +348,7 @@ impl Supervisor {
             path: self.log.path().map(shown_path),
             config,
             apache: self.apache.map(command_line).unwrap_or_default(),
+            bytes: Some(self.ring.books().bytes),
         };
         let connect = || engine_link::connect_worker(&self.paths.socket(), hello).ok();
         let engine = permitted.then(connect).flatten();

@@ -220,6 +220,7 @@ fn keep(link: OwnedFd, engine: PathBuf, config: Arc<Mutex<String>>) -> Receiver<
                         path: None,
                         config: (!hash.is_empty()).then(|| hash.clone()),
                         apache: Vec::new(),
+                        bytes: None,
                     };
                     let connection = engine_link::connect_worker(&engine, hello).ok();
                     let _ = link::send_engine(&link, connection.as_ref(), &hash);

@@ -35,6 +35,7 @@ fn a_ban_is_kept_with_classes_and_hosts_until_it_is_purged() {
         path: None,
         config: None,
         apache: Vec::new(),
+        bytes: None,
     });
     let mut worker = Line::connect(&lab.socket()).unwrap();
     worker.send(&hello).unwrap();

@@ -283,8 +283,12 @@ impl Line {
     fn worker(socket: &Path, stream: u64) -> std::io::Result<(Line, Option<u64>)> {
         let mut line = Line::connect(socket)?;
         line.send(&hello(stream, VERSION))?;
-        match line.receive()? {
-            Reply::Welcome { high_water, .. } => Ok((line, high_water)),
+        line.welcome()
+    }
+
+    fn welcome(mut self) -> std::io::Result<(Line, Option<u64>)> {
+        match self.receive()? {
+            Reply::Welcome { high_water, .. } => Ok((self, high_water)),
             other => panic!("{other:?}"),
         }
     }
@@ -318,6 +322,7 @@ fn hello(stream: u64, version: u32) -> Request {
         path: Some("/var/log/apache2/error.log".into()),
         config: Some("0123456789abcdef".into()),
         apache: Vec::new(),
+        bytes: None,
     })
 }
 
@@ -384,6 +389,28 @@ fn hits_lead_to_a_ban_that_is_logged_and_acknowledged_after_its_commit() {
     worker.send(&Request::Hits(again)).unwrap();
     assert_eq!(worker.ack().unwrap(), (400, vec![]));
     assert_eq!(lab.jail("often")["total_failed"], 4);
+}
+
+#[test]
+fn an_offset_that_no_stream_has_blinds_no_later_worker() {
+    let lab = Lab::started();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let forged = hit(u64::MAX, "203.0.113.9", &["often"]);
+    worker.send(&Request::Hits(vec![forged])).unwrap();
+    assert_eq!(worker.ack().unwrap().0, u64::MAX);
+    let Request::Worker(hello) = hello(7, VERSION) else {
+        unreachable!()
+    };
+    let bytes = Some(1000);
+    let mut next = Line::connect(&lab.socket()).unwrap();
+    next.send(&Request::Worker(WorkerHello { bytes, ..hello }))
+        .unwrap();
+    let (mut next, known) = next.welcome().unwrap();
+    assert_eq!(known, None);
+    let hits = vec![hit(900, "203.0.113.9", &["often"])];
+    next.send(&Request::Hits(hits)).unwrap();
+    assert_eq!(next.ack().unwrap().0, 900);
+    assert_eq!(lab.jail("often")["total_failed"], 2);
 }
 
 #[test]

@@ -110,12 +110,13 @@ impl Connections {
                 if self.same_version(connection, hello.version, events) {
                     let stream = hello.stream;
                     self.end_workers_of(stream);
-                    let apache = hello.apache.clone();
+                    let (apache, bytes) = (hello.apache.clone(), hello.bytes);
                     let worker = Role::Worker(Worker::new(hello));
                     self.server.set_role(connection, worker);
                     events.push(Event::Worker {
                         connection,
                         stream,
+                        bytes,
                         apache,
                     });
                 }

@@ -22,6 +22,8 @@ pub(crate) enum Event {
     Worker {
         connection: u64,
         stream: u64,
+        /// See [`WorkerHello::bytes`].
+        bytes: Option<u64>,
         /// The command line of its Apache.
         apache: Vec<String>,
     },
