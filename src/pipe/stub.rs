@@ -18,6 +18,7 @@ use super::output::Streams;
 use super::reader::PrivatePipe;
 use super::ring::Ring;
 use super::{advice, family, source};
+use crate::record::display_lines;
 use crate::sys::{process, signals};
 
 /// A failed attempt to get memory or a process is repeated after this time.
@@ -62,8 +63,7 @@ pub(super) fn run(log: Log, starter: Starter) {
         let lines = read_answers(answers);
         if ended_well(keeper) {
             // Stderr may be closed.
-            let advice = advice::of(&String::from_utf8_lossy(&lines));
-            let _ = io::stderr().write_all(&[&lines, advice.as_bytes()].concat());
+            let _ = io::stderr().write_all(shown(&lines).as_bytes());
             return;
         }
         pause = if began.elapsed() < SHORT_LIFE {
@@ -145,6 +145,13 @@ fn read_answers(answers: OwnedFd) -> Vec<u8> {
     lines
 }
 
+/// The answers, which come through the worker, and what to do about them.
+fn shown(answers: &[u8]) -> String {
+    let lines = display_lines(&String::from_utf8_lossy(answers));
+    let advice = advice::of(&lines);
+    lines + &advice
+}
+
 fn ended_well(keeper: Pid) -> bool {
     loop {
         match waitpid(keeper, None) {
@@ -166,5 +173,15 @@ fn random() -> u64 {
             let now = crate::sys::clock::boottime().as_nanos();
             u64::try_from(now).unwrap_or(0) ^ (u64::from(std::process::id()) << 40)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_cannot_send_commands_to_the_terminal() {
+        assert_eq!(shown(b"\x1b]0;x\x07\xff\n"), "\\x1b]0;x\\x07\u{fffd}\n");
     }
 }
