@@ -1,7 +1,6 @@
 //! The lines of a client in logs, run through the matcher and the jails as `replay` does.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::net::IpAddr;
 use std::path::Path;
@@ -10,7 +9,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use memchr::memmem;
 
-use super::logs::{Source, Text};
+use super::logs::{Source, Text, open_file};
 use super::near::{Closest, Misses};
 use crate::cli::global::Global;
 use crate::cli::replay::input::{Block, Blocks};
@@ -194,18 +193,15 @@ fn candidates(source: &Source, net: &IpNet) -> io::Result<Candidates> {
 
 /// The end of a plain log, or all of a compressed one; and the bytes before it.
 fn open(file: &Path) -> io::Result<(Box<dyn Read>, u64)> {
-    let mut input = File::open(file)?;
-    let meta = input.metadata()?;
-    if !meta.is_file() {
-        return Err(io::Error::other("not a file"));
-    }
+    let mut input = open_file(file)?;
+    let length = input.metadata()?.len();
     let mut front = [0; 6];
     let read = input.read(&mut front)?;
     let front = front.get(..read).unwrap_or_default();
     let compressed = front.starts_with(&[0x1f, 0x8b]) || front.starts_with(b"\xfd7zXZ\0");
     let skipped = match compressed {
         true => 0,
-        false => meta.len().saturating_sub(TAIL),
+        false => length.saturating_sub(TAIL),
     };
     input.seek(SeekFrom::Start(skipped))?;
     Ok((Box::new(input), skipped))
