@@ -209,6 +209,29 @@ fn what_the_configuration_denies_bans_no_client_by_its_code_alone() {
 }
 
 #[test]
+fn what_a_script_says_of_its_files_bans_no_visitor() {
+    let line = |text: &str| {
+        format!(
+            "[Sun Nov 22 11:00:33.366318 2026] [cgi:error] [pid 1:tid 2] [client \
+             203.0.113.1:49108] AH01215: {text}: /usr/lib/cgi-bin/app.pl"
+        )
+    };
+    let said = [
+        "Use of uninitialized value $x at /usr/lib/cgi-bin/../../../lib/Foo.pm line 12.",
+        "loading /srv/shop/.env",
+        "cannot open /srv/git/shop/.git/HEAD",
+        "sh: 1: /bin/sh: /etc/passwd: Permission denied",
+    ];
+    let lines: Vec<String> = said
+        .iter()
+        .cycle()
+        .take(20)
+        .map(|text| line(text))
+        .collect();
+    assert_eq!(bans(&shipped(), &[], &lines), []);
+}
+
+#[test]
 fn the_right_password_clears_the_wrong_ones_but_not_again_and_again() {
     let mut lines = Vec::new();
     for n in 0..30 {

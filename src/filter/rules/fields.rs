@@ -194,6 +194,12 @@ fn is_url(referer: &[u8]) -> bool {
     begins_with(referer, b"http://") || begins_with(referer, b"https://")
 }
 
+/// Where the blank before `HTTP/1.1` is. With `HttpProtocolOptions Unsafe` Apache also takes `http/1.1`.
+pub(super) fn before_protocol(request: &[u8]) -> Option<usize> {
+    memchr::memrchr_iter(b' ', request)
+        .find(|blank| begins_with(request.get(blank + 1..).unwrap_or_default(), b"HTTP/"))
+}
+
 fn begins_with(text: &[u8], word: &[u8]) -> bool {
     text.get(..word.len())
         .is_some_and(|begins| begins.eq_ignore_ascii_case(word))
@@ -219,7 +225,8 @@ struct Parts<'a> {
 }
 
 /// Messages of Apache's that name a path, by their codes, and the status that Apache answers with.
-const PATH_CODES: [(&[u8], u16); 19] = [
+/// Not AH01215: a script's stderr names files of the script, which no visitor chose.
+const PATH_CODES: [(&[u8], u16); 18] = [
     (b"AH00026", 404),
     (b"AH00035", 403),
     (b"AH00036", 403),
@@ -231,7 +238,6 @@ const PATH_CODES: [(&[u8], u16); 19] = [
     (b"AH00128", 404),
     (b"AH00129", 404),
     (b"AH00132", 403),
-    (b"AH01215", 500),
     (b"AH01264", 404),
     (b"AH01276", 403),
     (b"AH01630", 403),
@@ -251,9 +257,7 @@ impl<'a> Parts<'a> {
         };
         let (method, rest) = request.split_at_checked(blank).unwrap_or_default();
         let rest = rest.get(1..).unwrap_or_default();
-        let begins = |at: &usize| rest.get(*at..).is_some_and(|r| r.starts_with(b" HTTP/"));
-        let protocol = memchr::memrchr_iter(b' ', rest).find(begins);
-        let (target, protocol) = protocol.map_or((rest, &[][..]), |at| {
+        let (target, protocol) = before_protocol(rest).map_or((rest, &[][..]), |at| {
             rest.split_at_checked(at).unwrap_or_default()
         });
         let path = memchr::memchr(b'?', target).and_then(|at| target.get(..at));
@@ -410,7 +414,7 @@ fn is_free_text(name: &[u8]) -> bool {
 
 /// The request without the values of search parameters; `None` where it has none.
 pub(super) fn without_free_text(request: &[u8]) -> Option<Vec<u8>> {
-    let end = memchr::memmem::rfind(request, b" HTTP/").unwrap_or(request.len());
+    let end = before_protocol(request).unwrap_or(request.len());
     let (target, tail) = request.split_at_checked(end)?;
     let query = memchr::memchr(b'?', target).map_or(end, |at| at + 1);
     let (head, parameters) = target.split_at_checked(query)?;

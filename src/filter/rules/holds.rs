@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::fields::{Fields, without_free_text};
+use super::fields::{Fields, before_protocol, without_free_text};
 use super::rule::{Condition, Field, Rule, Test};
 use super::scratch::Scratch;
 use crate::record::Record;
@@ -108,7 +108,7 @@ fn without_parts<'a>(
         let request = Some(text);
         takes(&Record { request, ..none() })
     };
-    let end = memchr::memmem::rfind(line, b" HTTP/").unwrap_or(line.len());
+    let end = before_protocol(line).unwrap_or(line.len());
     let (target, protocol) = line.split_at_checked(end).unwrap_or_default();
     let query = memchr::memchr(b'?', target).unwrap_or(end);
     let (path, query) = target.split_at_checked(query).unwrap_or_default();
