@@ -121,7 +121,8 @@ pub enum Code {
     Format,
     /// `HostnameLookups`: a name instead of the client's address.
     Names,
-    /// `RemoteIPHeader` without a list of proxies: any client names its victim.
+    /// `RemoteIPHeader` without a list of proxies, or a log whose client is a header: any client
+    /// names its victim.
     AnyClient,
     /// `RemoteIPProxyProtocol`: whoever connects names the client.
     ProxyProtocol,

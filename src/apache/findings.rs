@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::finding::{Code, Finding, Remedy};
 use super::formats;
-use super::remoteip::client_naming;
+use super::remoteip::ClientNaming;
 use super::target::Target;
 use super::walk::{Layout, LogDirective, LogKind, Server};
 
@@ -69,7 +69,7 @@ pub(super) fn findings(layout: &Layout, exists: &dyn Fn(&Path) -> bool) -> Vec<F
 
 /// A client that others can name.
 fn client_named(layout: &Layout) -> Option<Finding> {
-    let naming = client_naming(layout);
+    let naming = formats::client_naming(layout);
     let problem = naming.problem()?;
     let code = match problem.is_error {
         true => Code::AnyClient,
@@ -77,9 +77,14 @@ fn client_named(layout: &Layout) -> Option<Finding> {
     };
     let finding = Finding::at(problem.place, code, problem.text);
     // `setup` pipes the format with the peer.
-    Some(match problem.is_error {
-        true => finding.without(problem.place, "RemoteIPHeader"),
-        false => finding,
+    Some(match &naming {
+        ClientNaming::AnyClient(place) => finding.without(place, "RemoteIPHeader"),
+        ClientNaming::AnyClientOf(_, place) => {
+            let mut logs = layout.servers.iter().flat_map(|server| &server.logs);
+            let log = logs.find(|log| log.place == *place);
+            finding.without(place, log.map_or("HostnameLookups", |log| log.kind.name()))
+        }
+        _ => finding,
     })
 }
 

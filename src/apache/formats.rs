@@ -1,6 +1,8 @@
 //! The formats of logs: what Apache writes, and what pipeban expects.
 
 use super::finding::{Code, Finding};
+use super::place::Place;
+use super::remoteip::{self, ClientNaming};
 use super::target::Target;
 use super::walk::{Layout, LogDirective, LogKind, Server};
 use crate::record::{Kind, Parser};
@@ -9,8 +11,8 @@ use crate::record::{Kind, Parser};
 pub(super) fn of_access(layout: &Layout, log: &LogDirective) -> Option<String> {
     let word = match log.kind {
         LogKind::Custom | LogKind::Global => log.words.get(1)?,
-        // A TransferLog has the format of the last LogFormat without a nickname.
-        LogKind::Error | LogKind::Transfer => return None,
+        LogKind::Transfer => layout.formats.get("")?,
+        LogKind::Error => return None,
     };
     Some(layout.formats.get(word).unwrap_or(word).clone())
 }
@@ -70,6 +72,43 @@ fn in_quotes(text: &str) -> Option<String> {
         }
     }
     Some(format!("'{word}'"))
+}
+
+/// Who may name the client.
+pub(super) fn client_naming(layout: &Layout) -> ClientNaming {
+    match (forgeable(layout), remoteip::client_naming(layout)) {
+        (None, naming) | (Some((Kind::Access, _)), naming @ ClientNaming::AnyClient(_)) => naming,
+        // Both together name the client in every line.
+        (Some((_, place)), ClientNaming::ProxyProtocol(_)) => {
+            ClientNaming::AnyClientOf(Kind::Error, place)
+        }
+        (Some((kind, place)), _) => ClientNaming::AnyClientOf(kind, place),
+    }
+}
+
+/// The first piped log in which a client of its choice can be read: where pipeban expects the client,
+/// Apache writes a client's words. The place is that of the log, or of `HostnameLookups`.
+fn forgeable(layout: &Layout) -> Option<(Kind, Place)> {
+    let mut logs = layout
+        .servers
+        .iter()
+        .flat_map(|server| server.logs.iter().map(move |log| (server, log)));
+    logs.find_map(|(server, log)| {
+        let kind = log.kind.lines();
+        let Target::Pipeban(pipe) = &log.target else {
+            return None;
+        };
+        let written = match kind {
+            Kind::Error => of_errors(layout, server)?.to_owned(),
+            Kind::Access => of_access(layout, log)?,
+        };
+        let written = Parser::new(kind, &written).ok()?;
+        let expected = Parser::new(kind, pipe.format.as_deref().unwrap_or("auto")).ok()?;
+        let lookups = layout.lookups.as_ref();
+        let lookups = lookups.filter(|_| written.is_client_by_name());
+        let place = written.doubt().map(|_| &log.place).or(lookups)?;
+        expected.doubt().is_none().then(|| (kind, place.clone()))
+    })
 }
 
 /// Piped logs with lines that pipeban cannot read, or that can ban no client.
@@ -248,5 +287,58 @@ mod tests {
         assert_eq!(argument(Kind::Access, "%a '%r'"), None);
         let common = argument(Kind::Access, "%h %l %u %t \"%r\" %s %b");
         assert_eq!(common.as_deref(), Some("common"));
+    }
+
+    #[test]
+    fn a_log_whose_client_is_a_header_lets_any_client_name_the_client() {
+        let rest = r#"%l %u %t \"%r\" %>s %O \"%{Referer}i\" \"%{User-Agent}i\""#;
+        let header = format!("LogFormat \"%{{X-Forwarded-For}}i {rest}\" combined\n");
+        let remote = format!("LogFormat \"%h {rest}\" combined\n");
+        let pipe =
+            |options: &str| format!("CustomLog \"|/usr/bin/pipeban log {options}\" combined\n");
+        let error = "ErrorLogFormat \"[%t] [%m:%l] [pid %P:tid %T] [client\\ %{X-Forwarded-For}i] %M\"\n\
+                     ErrorLog \"|/usr/bin/pipeban log error /e\"\n";
+        let protocol = "RemoteIPProxyProtocol On\n";
+        for (text, expected) in [
+            (format!("{header}{}", pipe("access /a")), "access 2"),
+            (
+                format!("{header}{}", pipe("access --format combined /a")),
+                "access 2",
+            ),
+            // The worker knows that it can believe no client.
+            (
+                "CustomLog \"|/usr/bin/pipeban log access --format '%{X-Forwarded-For}i %t'\" \
+                 \"%{X-Forwarded-For}i %t\""
+                    .to_owned(),
+                "connection",
+            ),
+            (format!("{remote}{}", pipe("access /a")), "connection"),
+            (format!("{header}CustomLog /a combined\n"), "connection"),
+            (
+                format!("HostnameLookups On\n{remote}{}", pipe("access /a")),
+                "access 1",
+            ),
+            (
+                format!(
+                    "{}TransferLog \"|/usr/bin/pipeban log access /a\"\n",
+                    header.replace(" combined", "")
+                ),
+                "access 2",
+            ),
+            (error.to_owned(), "error 2"),
+            (
+                format!("{protocol}{header}{}", pipe("access /a")),
+                "error 3",
+            ),
+        ] {
+            let files = Fake::new(&[("/e/a.conf", &text)]);
+            let layout = walk(&files, Path::new("/e/a.conf"), BTreeMap::new()).unwrap();
+            let naming = match client_naming(&layout) {
+                ClientNaming::Connection => "connection".to_owned(),
+                ClientNaming::AnyClientOf(kind, place) => format!("{kind} {}", place.line),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(naming, expected, "{text}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use super::directive::Directive;
 use super::files::Files;
 use super::place::Place;
 use super::walk::Layout;
+use crate::record::Kind;
 
 /// What one server says of mod_remoteip.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,6 +87,9 @@ pub enum ClientNaming {
     /// Whoever connects, by the PROXY protocol: `RemoteIPProxyProtocol` here. Apache has no list
     /// for it.
     ProxyProtocol(Place),
+    /// Any client, in lines of a log: Apache writes a header, or a name (`HostnameLookups`) where
+    /// pipeban expects the client's address.
+    AnyClientOf(Kind, Place),
 }
 
 /// What is wrong with the way in which clients are named.
@@ -113,6 +117,14 @@ impl ClientNaming {
                        `RemoteIPTrustedProxy` with the addresses of your proxies, or delete the \
                        line",
             }),
+            ClientNaming::AnyClientOf(_, place) => Some(NamingProblem {
+                place,
+                is_error: true,
+                text: "any client can pretend to be another address, because Apache logs what a \
+                       client says (a header, or its name in reverse DNS) where pipeban reads the \
+                       client's address, so pipeban bans no client of such lines: put %a first in \
+                       the format",
+            }),
             ClientNaming::ProxyProtocol(place) => Some(NamingProblem {
                 place,
                 is_error: false,
@@ -124,8 +136,8 @@ impl ClientNaming {
     }
 }
 
-/// Who may name the client, on the server that is least careful: lines do not say which server
-/// wrote them.
+/// Who may name the client by mod_remoteip, on the server that is least careful: lines do not say
+/// which server wrote them.
 pub(super) fn client_naming(layout: &Layout) -> ClientNaming {
     let main = layout.servers.first().map(|server| &server.remoteip);
     let mut naming = ClientNaming::Connection;
@@ -206,6 +218,7 @@ mod tests {
             ClientNaming::ListedProxies(_) => "listed".into(),
             ClientNaming::AnyClient(place) => format!("any client {}", place.line),
             ClientNaming::ProxyProtocol(place) => format!("proxy protocol {}", place.line),
+            ClientNaming::AnyClientOf(..) => unreachable!("of no log"),
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::finding::{Code, Finding, Remedy};
 use super::host::Host;
-use super::remoteip::{self, ClientNaming};
+use super::remoteip::ClientNaming;
 use super::target::Target;
 use super::walk::{self, Layout, LogDirective, LogKind};
 use super::{directive, files, findings, formats};
@@ -45,7 +45,7 @@ impl Scan {
 
     /// Who may name the client of a request.
     pub fn client_naming(&self) -> ClientNaming {
-        remoteip::client_naming(&self.layout)
+        formats::client_naming(&self.layout)
     }
 
     /// What `setup` leaves to the administrator.

@@ -111,7 +111,7 @@ pub struct Server {
 pub struct Layout {
     /// The main server first, then the virtual hosts in order.
     pub servers: Vec<Server>,
-    /// `LogFormat` by nickname.
+    /// `LogFormat` by nickname; the last one without a nickname, of `TransferLog`, by an empty one.
     pub formats: BTreeMap<String, String>,
     /// `BufferedLogs On`.
     pub buffered: Option<Place>,
@@ -446,8 +446,9 @@ impl Walk<'_> {
                 self.layout.listens.entry(port).or_insert(place.clone());
             }
         } else if directive.is("LogFormat") {
-            if let [format, name, ..] = arguments.as_slice() {
-                self.layout.formats.insert(name.clone(), format.clone());
+            if let [format, more @ ..] = arguments.as_slice() {
+                let name = more.first().cloned().unwrap_or_default();
+                self.layout.formats.insert(name, format.clone());
             }
         } else if directive.is("ErrorLogFormat") {
             // Two arguments: further lines for each connection or request.

@@ -14,7 +14,7 @@ use crate::apache::{self, ClientNaming, Scan, ScanError};
 use crate::config::{Backend, Firewall};
 use crate::control::LineHit;
 use crate::jail::Exempt;
-use crate::record::ClientSource;
+use crate::record::{ClientSource, Kind};
 
 /// Apaches known at most; the others count as unreadable.
 const MAX_APACHES: usize = 32;
@@ -119,10 +119,16 @@ impl ClientNamings {
     ) -> bool {
         let namings = || self.known.values().map(|known| &known.naming);
         let by_protocol = || namings().any(|n| matches!(n, Ok(ClientNaming::ProxyProtocol(_))));
-        let by_anyone = || namings().any(|n| matches!(n, Ok(ClientNaming::AnyClient(_))));
+        let by_header = || namings().any(|n| matches!(n, Ok(ClientNaming::AnyClient(_))));
+        let in_log = |kinds: &[Kind]| {
+            namings().any(
+                |n| matches!(n, Ok(ClientNaming::AnyClientOf(kind, _)) if kinds.contains(kind)),
+            )
+        };
+        let by_anyone = || by_header() || in_log(&[Kind::Access, Kind::Error]);
         match source {
             ClientSource::Peer => false,
-            ClientSource::Port => by_protocol(),
+            ClientSource::Port => by_protocol() || in_log(&[Kind::Error]),
             ClientSource::Unsaid => {
                 by_anyone() || by_protocol() || self.overflow || namings().any(Result::is_err)
             }
@@ -303,6 +309,7 @@ mod tests {
             || Ok(ClientNaming::AnyClient(place())),
             || Ok(ClientNaming::ProxyProtocol(place())),
         );
+        let of = |kind| Ok(ClientNaming::AnyClientOf(kind, place()));
         let (listed, plain) = (
             || Ok(ClientNaming::ListedProxies(Vec::new())),
             || Ok(ClientNaming::Connection),
@@ -315,6 +322,9 @@ mod tests {
             (vec![listed()], vec![]),
             (vec![any()], vec![Unsaid, Header]),
             (vec![protocol()], vec![Port, Unsaid, Header]),
+            (vec![of(Kind::Access)], vec![Unsaid, Header]),
+            (vec![of(Kind::Error)], vec![Port, Unsaid, Header]),
+            (vec![of(Kind::Access), listed()], vec![Unsaid, Header]),
             (vec![unread()], vec![Unsaid, Header]),
             (vec![plain(), listed()], vec![]),
             (vec![listed(), any()], vec![Unsaid, Header]),

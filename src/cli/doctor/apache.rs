@@ -139,7 +139,9 @@ pub(super) fn remoteip(host: &Host) -> Vec<Outcome> {
     let codes = [Code::AnyClient, Code::ProxyProtocol];
     vec![match naming {
         None => ok(NONE),
-        Some(ClientNaming::AnyClient(_)) => return findings(host, &codes, Verdict::Broken, ""),
+        Some(ClientNaming::AnyClient(_) | ClientNaming::AnyClientOf(..)) => {
+            return findings(host, &codes, Verdict::Broken, "");
+        }
         Some(ClientNaming::ProxyProtocol(_)) => {
             return findings(host, &codes, Verdict::Warning, "");
         }
