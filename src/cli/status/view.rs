@@ -436,8 +436,10 @@ pub(in crate::cli) fn cause(jail: &JailName, ban: &BanStatus, whole: bool) -> Op
         _ => rule,
     });
     let rule = rule.filter(|rule| *rule != jail.as_str());
-    let by_hand = (ban.cause == "manual").then_some("by hand");
-    let parts = [by_hand, ban.reason.as_deref(), rule];
+    let reason = ban.reason.as_deref();
+    let says_so = reason.is_some_and(|reason| reason.starts_with("by hand"));
+    let by_hand = (ban.cause == "manual" && !says_so).then_some("by hand");
+    let parts = [by_hand, reason, rule];
     let parts: Vec<&str> = parts.into_iter().flatten().collect();
     let request = ban.request.as_deref();
     let request = request.map(|request| match request.rsplit_once(" HTTP/") {

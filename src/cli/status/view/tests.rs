@@ -190,6 +190,26 @@ fn a_client_is_as_well_off_as_its_worst_ban() {
 }
 
 #[test]
+fn a_ban_by_hand_says_so_once() {
+    let name: JailName = "manual".parse().unwrap();
+    for (reason, expected) in [
+        (None, "by hand"),
+        (Some("abuse"), "by hand: abuse"),
+        (Some("by hand"), "by hand"),
+        (Some("by hand: abuse"), "by hand: abuse"),
+    ] {
+        let ban = BanStatus {
+            cause: "manual".into(),
+            reason: reason.map(str::to_owned),
+            rule: None,
+            request: None,
+            ..ban(1, "192.0.2.1")
+        };
+        assert_eq!(cause(&name, &ban, false).unwrap().line(), expected);
+    }
+}
+
+#[test]
 fn times_are_short() {
     let view = view(80, false);
     let at = |text: &str| text.parse::<Timestamp>().unwrap();
