@@ -31,12 +31,12 @@ pub(super) use view::{cause, in_force, left};
 /// How long `status` prints nothing while the engine does not answer.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Bans in the overview: the newest ones.
+/// Clients in the overview: those banned last.
 const IN_OVERVIEW: usize = 50;
 
 /// Show who is banned and why, and what is wrong
 ///
-/// Problems come first, then the newest 50 bans, the workers, and the jails that have counted
+/// Problems come first, then the 50 clients banned last, the workers, and the jails that have counted
 /// something. "In force" says whether the kernel has the ban, whatever ufw says.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \

@@ -168,7 +168,7 @@ pub enum Command {
     Status {
         /// Only this jail.
         jail: Option<JailName>,
-        /// Bans at most, the newest ones.
+        /// Clients at most whose bans are listed, those banned last.
         #[serde(default)]
         newest: usize,
     },

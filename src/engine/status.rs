@@ -34,7 +34,7 @@ pub(super) struct Draft {
     pub(super) keys: Vec<Option<FirewallKey>>,
 }
 
-/// Gathers one jail or all, with at most `newest` bans, and the other bans of their clients.
+/// Gathers one jail or all, with the bans of the `newest` clients at most, those banned last.
 pub(super) fn jails(
     decider: &mut Decider,
     enforcement: &Enforcement,
@@ -60,9 +60,14 @@ pub(super) fn jails(
     // After the last ban of this jail there may be a million bans of other jails.
     let of_jail = jail.map(|jail| counts.get(jail).copied().unwrap_or_default());
     let all = of_jail.map_or(u64::MAX, |count| count.banned + count.observed);
-    let most = newest.min(usize::try_from(all).unwrap_or(usize::MAX));
-    let newest_bans = bans.newest().filter(wanted).take(most);
-    let nets: BTreeSet<IpNet> = newest_bans.map(|(_, net)| net).collect();
+    let all = usize::try_from(all).unwrap_or(usize::MAX);
+    let mut nets = BTreeSet::new();
+    for (_, net) in bans.newest().filter(wanted).take(all) {
+        if nets.len() >= newest {
+            break;
+        }
+        nets.insert(net);
+    }
     let mut by_jail: HashMap<&JailName, Vec<&Ban>> = HashMap::new();
     for ban in nets.iter().flat_map(|net| bans.of(net)).filter(is_shown) {
         by_jail.entry(&ban.jail).or_default().push(ban);

@@ -131,7 +131,9 @@ fn of_many_bans_the_newest_are_shown_and_all_and_json_have_every_one() {
     lab.say(&["ban", "198.51.100.7", "--reason", "abuse"]);
     let (_, text) = lab.say(&["status"]);
     assert!(
-        text.contains("banned now: 2346 bans (the newest 50; `--all` shows every one)"),
+        text.contains(
+            "banned now: 2346 bans (the 50 clients banned last; `--all` shows every one)"
+        ),
         "{text}"
     );
     // The last ones, the ban by hand first.
@@ -160,6 +162,26 @@ fn of_many_bans_the_newest_are_shown_and_all_and_json_have_every_one() {
     };
     assert_eq!((bans("at-once"), bans("manual")), (2_345, 1));
     assert!(status["engine"]["pid"].is_u64() && status["warnings"].is_array());
+}
+
+#[test]
+fn a_client_banned_by_several_jails_counts_once_among_the_newest() {
+    let lab = Lab::started();
+    let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
+    let hits = (0..51).map(|n| {
+        let client = format!("203.0.113.{n}");
+        hit(n + 1, &client, &["at-once", "watch"])
+    });
+    worker.send(&Request::Hits(hits.collect())).unwrap();
+    worker.ack().unwrap();
+    let (_, text) = lab.say(&["status"]);
+    for title in ["banned now", "would be banned (enforce = false)"] {
+        let line =
+            format!("{title}: 51 bans (the 50 clients banned last; `--all` shows every one)");
+        assert!(text.lines().any(|shown| shown == line), "{text}");
+    }
+    let shown = text.lines().filter(|line| line.starts_with("203.0.113."));
+    assert_eq!(shown.count(), 100, "{text}");
 }
 
 #[test]

@@ -78,11 +78,12 @@ impl View {
         // One attack can lead to bans of several jails.
         let mut text = match (bans.len() as u64) < count {
             true => format!(
-                "{title}: {count} bans (the newest {}; `--all` shows every one)",
-                bans.len()
+                "{title}: {count} bans (the {} clients banned last; `--all` shows every one)",
+                clients.len()
             ),
             false => format!("{title}: {}", clients.len()),
         };
+        text = wrap(&text, "", 2, self.width);
         if !bans.is_empty() {
             let mut widths = Widths::default();
             widths.fit(self, &clients);
