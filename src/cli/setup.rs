@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::doctor::has_systemd;
 use super::exit::Exit;
 use super::global::Global;
 use super::status::without_bans;
@@ -214,7 +215,13 @@ fn print_applied(applied: &Applied, plan: &Plan, global: &Global) {
     for line in advice(global) {
         out.text(line);
     }
-    out.text("Apache accepts the change. To apply it: systemctl reload apache2");
+    let reload = match has_systemd() {
+        true => "systemctl reload apache2",
+        false => "apache2ctl graceful",
+    };
+    out.text(format_args!(
+        "Apache accepts the change. To apply it: {reload}"
+    ));
     out.print();
 }
 

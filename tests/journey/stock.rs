@@ -142,6 +142,9 @@ fn start(world: &World, site: &str, setup: &[&str]) {
     world.write("/etc/apache2/sites-available/000-default.conf", site);
     let said = world.pipeban(&[&["setup", "--write"], setup].concat());
     assert_eq!(said.status, 0, "{said:?}");
+    // No systemd runs there.
+    let last = "To apply it: apache2ctl graceful\n";
+    assert!(said.stdout.ends_with(last), "{said:?}");
     world.must(&["apache2ctl", "start"]);
     let clients = world.clients();
     eventually("Apache answers", || {

@@ -199,7 +199,7 @@ fn is_stopped(pid: u32) -> bool {
     processes::read(pid).is_some_and(|process| process.state == 'T')
 }
 
-pub(super) fn has_systemd() -> bool {
+pub(in crate::cli) fn has_systemd() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
