@@ -89,8 +89,7 @@ pub fn canonical<'a>(field: &'a [u8], form: Form, buffer: &'a mut Buffer) -> &'a
 /// The text without the quotes, backslashes and carets that a shell drops inside words
 /// (`c'a't`, `c\at`); `None` where there are none. `text` is a canonical form.
 pub fn without_shell_quotes<'a>(text: &[u8], buffer: &'a mut Buffer) -> Option<&'a [u8]> {
-    let quotes = |byte: &u8| matches!(byte, b'\'' | b'"' | b'\\' | b'^' | b'`' | b'$');
-    if !text.iter().any(quotes) {
+    if signs(text) & QUOTE == 0 {
         return None;
     }
     buffer.text.clear();
@@ -99,17 +98,66 @@ pub fn without_shell_quotes<'a>(text: &[u8], buffer: &'a mut Buffer) -> Option<&
 
 /// The cheap check: whether any byte may be part of an encoding.
 fn needs_decoding(field: &[u8], form: Form) -> bool {
-    let text = |byte: &u8| matches!(byte, b'%' | b'\\' | b'$' | b'&' | b'*' | 0..b' ' | 0x7f..);
-    let query = |byte: &u8| text(byte) | matches!(byte, b'+' | b';');
-    let behind_slash = |at| matches!(field.get(at + 1), Some(b'/' | b'.'));
-    // Without an early end the loops over all bytes take many at once.
-    let suspect = match form {
-        Form::Query => field.iter().fold(false, |any, byte| any | query(byte)),
-        _ => field.iter().fold(false, |any, byte| any | text(byte)),
+    let signs = signs(field);
+    let encoding = match form {
+        Form::Path => ANY | PATH_PAIR | PAIR,
+        Form::Query => ANY | QUERY | PAIR,
+        Form::Text => ANY | PAIR,
     };
-    let suspect =
-        suspect || form == Form::Path && memchr::memchr_iter(b'/', field).any(behind_slash);
+    let entity = || signs & QUERY != 0 && memchr::memchr(b'&', field).is_some();
+    let suspect = signs & encoding != 0 || form == Form::Text && entity();
     suspect && holds_encoding(field, form)
+}
+
+/// Bytes that encodings begin with, in any form and in queries.
+const ANY: u8 = 1;
+const QUERY: u8 = 2;
+/// Bytes that a shell drops.
+const QUOTE: u8 = 4;
+/// First bytes of pairs that begin encodings, and second ones: in paths, and in any form.
+const FIRST: u8 = 8;
+const PATH_SECOND: u8 = FIRST << 1;
+const SECOND: u8 = FIRST << 2;
+/// One behind the other.
+const PATH_PAIR: u8 = FIRST << 3;
+const PAIR: u8 = FIRST << 4;
+
+/// Of each byte.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the compiler runs it, and `get_mut` is not for constants"
+)]
+const SIGNS: [u8; 256] = {
+    let mut signs = [0; 256];
+    let mut byte = 0;
+    while byte < signs.len() {
+        signs[byte] = match byte as u8 {
+            b'\\' => ANY | QUOTE,
+            b'%' | 0..b' ' | 0x7f.. => ANY,
+            b'+' | b';' => QUERY,
+            b'\'' | b'"' | b'^' | b'`' => QUOTE,
+            b'$' => QUOTE | FIRST,
+            b'&' => FIRST,
+            b'/' => FIRST | PATH_SECOND,
+            b'.' => PATH_SECOND,
+            b'#' | b'*' | b'{' | b'I' => SECOND,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    signs
+};
+
+/// What the bytes of a text are, together.
+fn signs(text: &[u8]) -> u8 {
+    let mut last = 0;
+    text.iter().fold(0, |all, byte| {
+        let sign = SIGNS.get(usize::from(*byte)).copied().unwrap_or_default();
+        let first = last & FIRST;
+        last = sign;
+        let pairs = (first << 1 | first << 2) & sign;
+        all | sign | pairs << 2
+    })
 }
 
 fn holds_encoding(field: &[u8], form: Form) -> bool {

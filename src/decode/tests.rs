@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Buffer, Form, canonical, without_shell_quotes};
+use super::{Buffer, Form, canonical, holds_encoding, needs_decoding, without_shell_quotes};
 
 fn decoded(field: &str, form: Form) -> String {
     let mut buffer = Buffer::default();
@@ -81,6 +81,24 @@ fn what_a_shell_drops_is_a_form_of_its_own() {
     ] {
         let found = without_shell_quotes(text.as_bytes(), &mut buffer);
         assert_eq!(found, expected.map(str::as_bytes), "{text}");
+    }
+}
+
+#[test]
+fn the_cheap_check_misses_no_encoding() {
+    let bytes = b"/.&#;*${I+%\\'a\x01\x7f\xe9";
+    let pairs = || {
+        bytes
+            .iter()
+            .flat_map(|first| bytes.iter().map(move |second| [*first, *second]))
+    };
+    for field in pairs().flat_map(|[a, b]| bytes.iter().map(move |c| [a, b, *c])) {
+        for form in [Form::Path, Form::Query, Form::Text] {
+            for field in [&field[..1], &field[..2], &field] {
+                let exact = holds_encoding(field, form);
+                assert_eq!(needs_decoding(field, form), exact, "{field:?} {form:?}");
+            }
+        }
     }
 }
 

@@ -4,8 +4,10 @@
 //! memory that no cache holds. This is a few kilobytes for lines that hold none of the texts.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::rarity::rarest_at;
+use super::texthash::text_hash;
 
 /// Bytes of a text that are looked up.
 const GRAM: usize = 3;
@@ -25,7 +27,7 @@ pub(super) struct Grams {
     /// A bit for each two bytes with which a text shorter than a gram may end; empty without such.
     short: Vec<u64>,
     /// By gram or short text, the texts that hold it, and how many of their bytes are read then.
-    by_gram: HashMap<u32, Vec<(usize, usize)>>,
+    by_gram: HashMap<u32, Vec<(usize, usize)>, BuildHasherDefault<FastHasher>>,
 }
 
 impl Grams {
@@ -33,7 +35,7 @@ impl Grams {
         let mut grams = Grams {
             seen: vec![0; 1 << (BITS - 6)],
             short: Vec::new(),
-            by_gram: HashMap::new(),
+            by_gram: HashMap::default(),
             texts: Vec::new(),
         };
         for (index, text) in texts.iter().enumerate() {
@@ -88,6 +90,20 @@ impl Grams {
                 look_up(read, ONE | gram & 0xff);
             }
         }
+    }
+}
+
+/// Of one key. Filters choose which keys a table has, not clients.
+#[derive(Default)]
+struct FastHasher(u64);
+
+impl Hasher for FastHasher {
+    fn write(&mut self, key: &[u8]) {
+        self.0 = text_hash(key);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

@@ -5,6 +5,8 @@
 
 use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
 
+use super::rule::Field;
+
 /// Most texts for one pattern.
 const MOST: usize = 800;
 /// Most texts of which each is two parts joined.
@@ -15,33 +17,48 @@ const MOST_EXACT: usize = 64;
 const MOST_CLASS: usize = 12;
 /// Texts worth less are in too many requests.
 const LEAST_WORTH: usize = 2;
-/// Ordinary requests, referrers and user agents hold these and each part of them.
-const COMMON: [&str; 7] = [
-    "https://www.",
-    "http://www.",
-    ".com/index.html",
-    "/index.php",
-    " http/1.1",
-    "(windows nt applewebkit/537.36",
-    "android chrome/",
-];
 
 type Set = Vec<Vec<u8>>;
 
-/// The texts; `None` if no useful ones are known.
-pub(super) fn needed(hir: &Hir) -> Option<Set> {
-    let mut set = Found::of(hir).best()?;
+/// Texts that a field ordinarily holds, with each part of them.
+type Common = &'static [&'static str];
+
+/// The texts of one pattern for a field; `None` if no useful ones are known.
+pub(super) fn needed(hir: &Hir, field: Field) -> Option<Set> {
+    let mut set = Found::of(hir, common(field)).best(common(field))?;
     set.sort();
     set.dedup();
-    (worth(&set) >= LEAST_WORTH).then_some(set)
+    (worth(&set, field) >= LEAST_WORTH).then_some(set)
 }
 
 /// How rare the least rare of the texts is in ordinary requests.
-pub(super) fn worth(set: &Set) -> usize {
-    set.iter().map(|text| worth_of(text)).min().unwrap_or(0)
+pub(super) fn worth(set: &Set, field: Field) -> usize {
+    least_worth(set, common(field))
 }
 
-fn worth_of(text: &[u8]) -> usize {
+fn common(field: Field) -> Common {
+    match field {
+        Field::Referer => &[
+            "https://www.",
+            "http://www.",
+            ".com/index.html",
+            "/index.php",
+        ],
+        Field::UserAgent => &[
+            "mozilla/5.0 (windows nt ",
+            " applewebkit/537.36 (khtml, like gecko)",
+            "android chrome/",
+        ],
+        _ => &["get /index.html?id=", " http/1.1"],
+    }
+}
+
+fn least_worth(set: &Set, common: Common) -> usize {
+    let worth = set.iter().map(|text| worth_of(text, common));
+    worth.min().unwrap_or(0)
+}
+
+fn worth_of(text: &[u8], common: Common) -> usize {
     let of_byte = |byte: &u8| match byte {
         b';'
         | b'|'
@@ -68,7 +85,7 @@ fn worth_of(text: &[u8]) -> usize {
         _ => 1,
     };
     let part_of = |word: &&str| memchr::memmem::find(word.as_bytes(), text).is_some();
-    let is_common = text.len() > 1 && COMMON.iter().any(part_of);
+    let is_common = text.len() > 1 && common.iter().any(part_of);
     let all: usize = text.iter().map(of_byte).sum();
     if is_common { 0 } else { all }
 }
@@ -98,26 +115,27 @@ impl Found {
         inner: None,
     };
 
-    fn best(self) -> Option<Set> {
-        better(self.exact, better(self.prefix, self.inner))
+    fn best(self, common: Common) -> Option<Set> {
+        let inexact = better(self.prefix, self.inner, common);
+        better(self.exact, inexact, common)
     }
 
-    fn of(hir: &Hir) -> Found {
+    fn of(hir: &Hir, common: Common) -> Found {
         match hir.kind() {
             HirKind::Empty | HirKind::Look(_) => Found::exactly(vec![Vec::new()]),
             HirKind::Literal(literal) => Found::exactly(vec![literal.0.to_ascii_lowercase()]),
             HirKind::Class(class) => few(class).map_or(Found::UNKNOWN, Found::exactly),
-            HirKind::Capture(capture) => Found::of(&capture.sub),
-            HirKind::Repetition(repetition) => repeated(repetition),
-            HirKind::Concat(parts) => concat(parts),
-            HirKind::Alternation(branches) => alternation(branches),
+            HirKind::Capture(capture) => Found::of(&capture.sub, common),
+            HirKind::Repetition(repetition) => repeated(repetition, common),
+            HirKind::Concat(parts) => concat(parts, common),
+            HirKind::Alternation(branches) => alternation(branches, common),
         }
     }
 }
 
 /// The set that is worth more, beyond 8 the smaller one.
-fn better(a: Option<Set>, b: Option<Set>) -> Option<Set> {
-    let rank = |set: &Set| (worth(set).min(8), usize::MAX - set.len());
+fn better(a: Option<Set>, b: Option<Set>, common: Common) -> Option<Set> {
+    let rank = |set: &Set| (least_worth(set, common).min(8), usize::MAX - set.len());
     match (a, b) {
         (Some(a), Some(b)) if rank(&b) > rank(&a) => Some(b),
         (Some(a), _) => Some(a),
@@ -136,10 +154,10 @@ fn few(class: &Class) -> Option<Set> {
     (texts.len() <= MOST_CLASS).then_some(texts)
 }
 
-fn repeated(repetition: &Repetition) -> Found {
+fn repeated(repetition: &Repetition, common: Common) -> Found {
     /// More copies tell no more.
     const COPIES: u32 = 8;
-    let sub = Found::of(&repetition.sub);
+    let sub = Found::of(&repetition.sub, common);
     let (min, max) = (repetition.min, repetition.max);
     if (min, max) == (0, Some(1))
         && let Some(mut texts) = sub.exact
@@ -164,30 +182,30 @@ fn repeated(repetition: &Repetition) -> Found {
         None => Found {
             exact: None,
             prefix: sub.prefix.clone(),
-            inner: sub.best(),
+            inner: sub.best(common),
         },
     }
 }
 
-fn concat(parts: &[Hir]) -> Found {
+fn concat(parts: &[Hir], common: Common) -> Found {
     // Of the whole; `None` while all is exact.
     let mut prefix = None;
     let mut inner = None;
     let mut run = vec![Vec::new()];
     for part in parts {
-        let found = Found::of(part);
+        let found = Found::of(part, common);
         if let Some(longer) = found.exact.as_ref().and_then(|next| joined(&run, next)) {
             run = longer;
             continue;
         }
         let longer = found.prefix.as_ref().and_then(|next| joined(&run, next));
         let begun = longer.unwrap_or_else(|| run.clone());
-        inner = better(inner, Some(begun.clone()));
+        inner = better(inner, Some(begun.clone()), common);
         prefix.get_or_insert(begun);
         match found.exact {
             Some(texts) => run = texts,
             None => {
-                inner = better(inner, found.inner);
+                inner = better(inner, found.inner, common);
                 run = vec![Vec::new()];
             }
         }
@@ -197,13 +215,14 @@ fn concat(parts: &[Hir]) -> Found {
         Some(prefix) => Found {
             exact: None,
             prefix: Some(prefix),
-            inner: better(inner, Some(run)),
+            inner: better(inner, Some(run), common),
         },
     }
 }
 
-fn alternation(branches: &[Hir]) -> Found {
-    let found: Vec<Found> = branches.iter().map(Found::of).collect();
+fn alternation(branches: &[Hir], common: Common) -> Found {
+    let found = branches.iter().map(|branch| Found::of(branch, common));
+    let found: Vec<Found> = found.collect();
     let all = |texts: fn(&Found) -> Option<&Set>, most: usize| -> Option<Set> {
         let sets: Option<Vec<&Set>> = found.iter().map(texts).collect();
         let set: Set = sets?.into_iter().flatten().cloned().collect();
@@ -213,7 +232,7 @@ fn alternation(branches: &[Hir]) -> Found {
         return Found::exactly(texts);
     }
     let prefix = all(|found| found.prefix.as_ref(), MOST);
-    let inner: Option<Vec<Set>> = found.into_iter().map(Found::best).collect();
+    let inner: Option<Vec<Set>> = found.into_iter().map(|found| found.best(common)).collect();
     let inner = inner.map(|sets| sets.concat());
     Found {
         exact: None,

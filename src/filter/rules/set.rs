@@ -465,10 +465,12 @@ impl Rule {
             });
         let found = texts.clone().filter_map(|(index, field, _, pattern)| {
             let hir = pattern::syntax().build().parse(pattern).ok()?;
-            Some((index, field, needed(&hir)?))
+            Some((index, field, needed(&hir, field)?))
         });
-        let rank = |literals: &Vec<Vec<u8>>| (worth(literals).min(8), usize::MAX - literals.len());
-        if let Some((index, field, literals)) = found.max_by_key(|(.., literals)| rank(literals)) {
+        let rank = |(_, field, literals): &(usize, Field, Vec<Vec<u8>>)| {
+            (worth(literals, *field).min(8), usize::MAX - literals.len())
+        };
+        if let Some((index, field, literals)) = found.max_by_key(rank) {
             return Trigger::Literals(index, field, literals);
         }
         texts
