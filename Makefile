@@ -98,11 +98,12 @@ bench: TESTS = measure
 bench:
 	@tests/prepare.sh apache2=apache2-bin ufw=ufw nft=nftables rsyslogd=rsyslog ip=iproute2 \
 	    rotatelogs=apache2-utils wrk=wrk iptables=iptables fail2ban-server=fail2ban \
-	    conntrack=conntrack perl=perl-base
+	    conntrack=conntrack perl=perl-base rg=ripgrep time=time
 	$(CARGO) test --release --locked --features measure -- --nocapture --test-threads=1 $(TESTS)
 	$(CARGO) bench --locked --bench matching
 	$(CARGO) build --release --locked
 	benches/syn.sh target/release/pipeban
+	benches/lines.sh target/release/pipeban
 
 # Each target of fuzz/ for so many seconds; fuzz/README.md says what they search for. The corpus that
 # grows is kept beside the seeds, in fuzz/corpus.

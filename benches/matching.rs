@@ -22,48 +22,6 @@ const BLOCK: usize = 32 * 1024;
 const LEAST: Duration = Duration::from_secs(1);
 const LINES: u32 = 100_000;
 
-const WORDS: [&str; 40] = [
-    r"/\.env",
-    r"wp-login\.php",
-    r"xmlrpc\.php",
-    r"/etc/passwd",
-    "union.*select",
-    "<script",
-    r"\.git/config",
-    "phpmyadmin",
-    r"eval-stdin\.php",
-    "/cgi-bin/.*/bin/sh",
-    "nikto",
-    "sqlmap",
-    "masscan",
-    "zgrab",
-    r"/boaform/.*username",
-    r"/actuator/.*env",
-    "jndi:.*ldap",
-    r"/solr/.*select",
-    "/hnap1",
-    r"\.aws/credentials",
-    "wget.*chmod",
-    r"/vendor/.*phpunit",
-    r"/manager/html",
-    "/shell.*cmd=",
-    r"base64_decode.*\(",
-    "/owa/.*auth",
-    r"/autodiscover/.*json",
-    "/wp-content/.*upload.*php",
-    r"/server-status",
-    "/config.*bak",
-    r"\.svn/entries",
-    "/cgi-bin/luci",
-    "/goform/.*set",
-    r"/telescope/.*requests",
-    "/ecp/.*export",
-    r"/_ignition/.*execute",
-    "/console/.*login",
-    r"\.ds_store",
-    "/sdk/.*weblanguage",
-    "/debug/.*default",
-];
 const ATTACKS: [&str; 5] = [
     "/.env",
     "/wp-login.php",
@@ -75,7 +33,7 @@ const AGENTS: [&str; 5] = [
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36",
     "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Mobile/15E148 Safari/604.1",
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:132.0) Gecko/20100101 Firefox/132.0",
-    "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)",
+    "Mozilla/5.0 (compatible; UptimeRobot/2.0; http://www.uptimerobot.com/)",
     "curl/8.11.0",
 ];
 
@@ -114,12 +72,18 @@ fn main() {
 
 /// Pattern number `n`, as administrators write them.
 fn pattern(n: usize) -> String {
-    let word = one(&WORDS, n);
-    let more = match n / WORDS.len() {
+    let words = words();
+    let word = one(&words, n);
+    let more = match n / words.len() {
         0 => String::new(),
         round => format!(".*variant{round}"),
     };
     format!("^<HOST> .*(?i:{word}{more})")
+}
+
+/// What forty patterns look for, a line each.
+fn words() -> Vec<&'static str> {
+    include_str!("words.txt").lines().collect()
 }
 
 fn one<'t>(texts: &[&'t str], n: usize) -> &'t str {
