@@ -146,7 +146,14 @@ impl Drop for Strace {
             Pid::from_raw(self.process.id().cast_signed()),
             Signal::SIGINT,
         );
-        let _ = self.process.wait();
+        // It may wait for ever for a thread of a process that was killed, which waits for it.
+        let start = Instant::now();
+        while matches!(self.process.try_wait(), Ok(None)) {
+            if start.elapsed() > Duration::from_secs(2) {
+                let _ = self.process.kill();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
@@ -269,7 +276,11 @@ fn measure_system_calls_that_fail() {
         let strace = Strace::attach(&process, inject);
         // The ban may wait for the end of the fault.
         let meanwhile = trial.attack();
-        std::thread::sleep(Duration::from_secs(2));
+        // Each needs a new connection to the engine.
+        for _ in 0..4 {
+            let _ = world.run(&["timeout", "0.5", "/usr/bin/pipeban", "status"]);
+            std::thread::sleep(Duration::from_millis(250));
+        }
         let injected = strace.injected();
         drop(strace);
         world.until_banned(JAIL, &meanwhile);

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use pipeban::control::{Counters, Reply, Request, VERSION};
 
 use super::{Logger, eventually, is_alive, line};
+use crate::support::{skip, skip_without};
 
 /// An engine that welcomes every worker and notes its counters.
 fn hear(listener: UnixListener) -> Arc<Mutex<Vec<Counters>>> {
@@ -181,4 +183,52 @@ fn a_worker_that_is_stopped_holds_up_no_line_and_is_replaced() {
         logged.iter().any(|line| line.contains("made no progress")),
         "{logged:?}"
     );
+}
+
+/// Shuts both directions of each seqpacket socket of a process, which is its link to the keeper.
+const SHUT: &str = r#"
+my $process = syscall(434, $ARGV[0] + 0, 0);
+my $shut = 0;
+for my $number (3 .. 63) {
+    my $copy = syscall(438, $process, $number + 0, 0);
+    exit 77 if $!{ENOSYS};
+    next if $copy < 0;
+    open(my $file, "+<&=", $copy) or next;
+    my $type = getsockopt($file, 1, 3) or next;
+    $shut += shutdown($file, 2) if unpack("i", $type) == 5;
+}
+exit($shut != 1);
+"#;
+
+#[test]
+fn a_worker_that_closes_its_link_is_replaced_at_once() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("needs root (a descriptor of another process)");
+    }
+    let mut logger = Logger::start("out");
+    let heard = hear(logger.engine.try_clone().unwrap());
+    let matched = |lines: u64| {
+        let heard = heard.lock().unwrap();
+        let done = |c: &Counters| c.lines == lines && c.pending == 0;
+        heard.last().filter(|c| done(c)).map(|_| ())
+    };
+    logger.write(&some_line(6));
+    eventually("matched", || matched(1));
+    // Stopped, it does not end by itself; as no block waits, it does not count as stalled.
+    let worker = logger.worker();
+    kill(worker, Signal::SIGSTOP).unwrap();
+    let shut = Command::new("perl")
+        .args(["-e", SHUT, &worker.to_string()])
+        .status();
+    match shut.map(|status| status.code()) {
+        Err(_) => return skip_without("perl"),
+        Ok(Some(77)) => return skip("needs pidfd_getfd(2)"),
+        Ok(code) => assert_eq!(code, Some(0)),
+    }
+    eventually("its end", || (!is_alive(worker)).then_some(()));
+    logger.worker();
+    logger.write(&some_line(8));
+    eventually("matched by the next worker", || matched(2));
+    logger.end();
+    assert_eq!(logger.output("out"), [some_line(6), some_line(8)].concat());
 }
