@@ -45,11 +45,12 @@ make_log() {
     head -n 20000 log >few
 }
 
+mkdir filters.d
 sed 's/.*/^[0-9.]+ .*(?i:&)/' "$here/words.txt" >patterns
 {
     echo '[Definition]'
     sed 's/.*/^<HOST> .*(?i:&)/; 1s/^/failregex = /; 2,$s/^/    /' "$here/words.txt"
-} >forty.conf
+} >filters.d/forty.conf
 
 # configure LINE...: what the engine does with lines, besides
 configure() {
@@ -77,9 +78,12 @@ pipe() {
     mkdir run state
     "$pipeban" --config pipeban.toml engine &
     engine=$!
-    until "$pipeban" --config pipeban.toml status >/dev/null 2>&1; do sleep 0.05; done
+    until "$pipeban" --config pipeban.toml status >/dev/null 2>&1; do
+        kill -0 $engine
+        sleep 0.05
+    done
     mkfifo pipe
-    command time -o used -f '%U %S %M' "$pipeban" --config pipeban.toml log access out <pipe &
+    command time -o used -f '%U %S %M' "$pipeban" --config pipeban.toml log access out <pipe >answers 2>&1 &
     log=$!
     exec 3>pipe
     sleep 1
@@ -108,13 +112,13 @@ for percent in 0 1 20 100; do
         run of.cat sh -c 'cat log | cat >out'
         run of.rotatelogs sh -c 'rm -f out && cat log | rotatelogs out 86400'
         run of.rg sh -c 'rg -c -f patterns log >out || true'
-        configure '[jails.forty]' 'enabled = true' 'log = "access"' "filter = \"$scratch/forty.conf\"" \
+        configure '[jails.forty]' 'enabled = true' 'log = "access"' 'filter = "forty"' \
             'enforce = false' "$(sed -n 's/^\[\(jails\..*\)\]$/[\1]\nenabled = false/p' "$here"/../config/jails.d/*.toml)"
         pipe 'of.pipeban 40'
         configure '[defaults]' 'enforce = false'
         pipe of.pipeban
     done
-    run of.fail2ban sh -c 'fail2ban-regex few forty.conf >out 2>&1'
+    run of.fail2ban sh -c 'fail2ban-regex few filters.d/forty.conf >out 2>&1'
     printf '\n%s lines, %s %% attacks, %s MB\n' "$lines" $percent $(($(wc -c <log) / 1000000))
     printf '%-12s %8s %10s %8s %8s %9s %9s %8s\n' program MB/s lines/s 'cpu s' MB matched shed 'of cat'
     for name in cat rotatelogs rg 'pipeban 40' pipeban fail2ban; do
