@@ -382,9 +382,20 @@ fn without_link(parameter: &[u8]) -> &[u8] {
     }
 }
 
-/// Names of parameters that hold what a visitor typed.
-const FREE_TEXT: [&[u8]; 21] = [
+/// Names of parameters that hold what a visitor typed, or a condition in a language of queries.
+const FREE_TEXT: [&[u8]; 32] = [
     b"q",
+    b"$filter",
+    b"$where",
+    b"$query",
+    b"$apply",
+    b"filterbyformula",
+    b"_q",
+    b"kw",
+    b"mot",
+    b"mots",
+    b"sok",
+    b"fulltext",
     b"s",
     b"query",
     b"term",
@@ -408,7 +419,19 @@ const FREE_TEXT: [&[u8]; 21] = [
 ];
 
 /// Words in such names.
-const FREE_WORDS: [&[u8]; 5] = [b"search", b"keyword", b"such", b"recherche", b"busca"];
+const FREE_WORDS: [&[u8]; 11] = [
+    b"search",
+    b"keyword",
+    b"such",
+    b"begriff",
+    b"stichwort",
+    b"recherche",
+    b"busca",
+    b"ricerca",
+    b"pesquisa",
+    b"zoek",
+    b"szuka",
+];
 
 fn is_free_text(name: &[u8]) -> bool {
     let name = name.to_ascii_lowercase();

@@ -282,6 +282,16 @@ fn weights_follow_the_confidence_and_a_search_is_never_certain() {
             (Confidence::Probe, 1),
             (Confidence::Probe, 1),
         ),
+        (
+            "GET /suche?begriff=%3Cscript HTTP/1.1",
+            (Confidence::Probe, 1),
+            (Confidence::Probe, 1),
+        ),
+        (
+            "GET /odata/Orders?$top=3&$filter=%3Cscript HTTP/1.1",
+            (Confidence::Probe, 1),
+            (Confidence::Probe, 1),
+        ),
         ("GET /?password=%3Cscript HTTP/1.1", certain(10), certain(7)),
         (
             "GET /t.php?url=https%3A%2F%2Fwww.example.org%2F%3Fs%3D%253Cscript HTTP/1.1",
