@@ -22,6 +22,7 @@ use super::source;
 use super::supervisor::Supervisor;
 use super::wake::Wakes;
 use super::writer::Writer;
+use crate::disk;
 use crate::sys::process;
 
 /// At the end of input, how long writing the rest is tried.
@@ -49,8 +50,9 @@ pub(super) fn run(inherited: Inherited) -> i32 {
     if !inherited.log.refused.is_empty() {
         report.problem("arguments", &inherited.log.refused.join("; "));
     }
-    let pipe = match source::open_and_lock(&report) {
-        Ok(pipe) => pipe,
+    let paths = disk::paths_to_obey(&inherited.starter.config_file);
+    let (pipe, _lock) = match source::open_and_lock(&paths.runtime, &report) {
+        Ok(source) => source,
         Err(error) => {
             report.problem("pipe", &format!("cannot read the pipe: {error}"));
             return FAILED;

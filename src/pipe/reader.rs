@@ -17,6 +17,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use super::layout::MAX_BLOCK;
 use super::ring::{Part, Ring};
+use super::source;
 use super::wake::Wakes;
 use super::writer::Writer;
 use crate::sys::{clock, fds};
@@ -148,6 +149,7 @@ impl Reader {
         let mut last: Option<Instant> = None;
         let mut hung = Hung::default();
         loop {
+            source::keep_large(&self.pipe);
             // In this order: what is counted after the last writer has closed is all there is.
             let closed = self.closed(PollTimeout::ZERO)?;
             let waiting = fds::waiting(&self.pipe)?;

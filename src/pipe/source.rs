@@ -4,18 +4,19 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 use caps::{CapSet, Capability};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{SFlag, fstat};
-use nix::unistd::{dup2_stdin, pipe2};
+use nix::unistd::{dup2_stdin, geteuid, pipe2};
 
 use super::log::IGNORED;
 use super::report::Report;
-use crate::sys::{process, signals};
+use crate::sys::{directory, process, signals};
 
 /// What Apache can write while the pipe is not read.
 const PIPE: i32 = 1024 * 1024;
@@ -63,9 +64,16 @@ fn copy(into: OwnedFd) -> io::Result<()> {
     }
 }
 
+/// Keeps other readers out as long as it exists. `None`: the pipe itself is locked.
+pub(super) type Lock = Option<File>;
+
 /// In the keeper: opens the pipe on stdin again, non-blocking, and locks it. Waits as long as another
 /// reader holds the lock.
-pub(super) fn open_and_lock(report: &Report) -> io::Result<OwnedFd> {
+///
+/// A lock on the pipe itself would not do: a script of Apache's has the pipe as its stderr, and could
+/// hold the lock for ever. So the lock is a byte, the number of the pipe, of a file in `runtime` that
+/// only root can open. Where that file cannot be had the scripts run as this user anyway.
+pub(super) fn open_and_lock(runtime: &Path, report: &Report) -> io::Result<(OwnedFd, Lock)> {
     let opened = File::options()
         .read(true)
         .custom_flags(OFlag::O_NONBLOCK.bits())
@@ -84,16 +92,49 @@ pub(super) fn open_and_lock(report: &Report) -> io::Result<OwnedFd> {
         }
     };
     enlarge(&pipe);
+    let number = i64::try_from(pipe.metadata()?.ino()).unwrap_or_default();
+    let lock = lock_file(runtime).and_then(|file| process::lock_byte(&file, number).map(|()| file));
+    if lock.is_err() {
+        lock_pipe(&pipe)?;
+    }
+    Ok((pipe.into(), lock.ok()))
+}
+
+/// The file whose bytes are the locks of pipes.
+fn lock_file(runtime: &Path) -> io::Result<File> {
+    // As the engine creates it, which may come later.
+    directory::create(runtime, 0o755)?;
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(runtime.join("pipes.lock"))?;
+    let found = file.metadata()?;
+    let is_ours = found.is_file() && found.uid() == geteuid().as_raw() && found.mode() & 0o077 == 0;
+    is_ours
+        .then_some(file)
+        .ok_or(io::ErrorKind::PermissionDenied.into())
+}
+
+fn lock_pipe(pipe: &File) -> io::Result<()> {
     loop {
         match pipe.lock() {
-            Ok(()) => return Ok(pipe.into()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            locked => return locked,
         }
     }
 }
 
-fn enlarge(pipe: &File) {
+/// Makes the pipe large again: a script of Apache's, whose stderr it is, can have made it small.
+pub(super) fn keep_large(pipe: &OwnedFd) {
+    if fcntl(pipe, FcntlArg::F_GETPIPE_SZ).is_ok_and(|size| size < PIPE_WITH_QUOTA) {
+        enlarge(pipe);
+    }
+}
+
+fn enlarge(pipe: impl AsFd) {
     let has = |cap| caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false);
     let free = has(Capability::CAP_SYS_RESOURCE) || has(Capability::CAP_SYS_ADMIN);
     let wanted: &[i32] = if free {
@@ -102,9 +143,9 @@ fn enlarge(pipe: &File) {
         &[PIPE_WITH_QUOTA]
     };
     for size in wanted {
-        let now = fcntl(pipe, FcntlArg::F_GETPIPE_SZ).unwrap_or(0);
+        let now = fcntl(&pipe, FcntlArg::F_GETPIPE_SZ).unwrap_or(0);
         // A smaller pipe loses nothing, it only fills sooner.
-        if now >= *size || fcntl(pipe, FcntlArg::F_SETPIPE_SZ(*size)).is_ok() {
+        if now >= *size || fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(*size)).is_ok() {
             return;
         }
     }

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc::{F_UNLCK, F_WRLCK, SEEK_SET, flock};
 use nix::sys::signal::Signal;
@@ -107,6 +108,23 @@ pub fn holder_of_lock(file: impl AsFd) -> io::Result<Option<i32>> {
     fcntl(file, FcntlArg::F_GETLK(&mut lock))?;
     let free = i32::from(lock.l_type) == F_UNLCK;
     Ok((!free).then_some(lock.l_pid))
+}
+
+/// Waits for the lock of one byte of the file, which is open for writing. The lock belongs to this
+/// open file: it ends with its last descriptor.
+///
+/// # Errors
+/// What the kernel said.
+pub fn lock_byte(file: impl AsFd, at: i64) -> io::Result<()> {
+    let mut lock = whole_file();
+    (lock.l_start, lock.l_len) = (at, 1);
+    loop {
+        match fcntl(&file, FcntlArg::F_OFD_SETLKW(&lock)) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// For writing.

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
 
 use crate::support::apache::{BOTH_PIPES, ERROR_LOG};
@@ -319,4 +320,28 @@ fn settled(world: &World) -> (u64, u64) {
             Err(format!("{lines} lines: {status}"))
         }
     })
+}
+
+#[test]
+fn a_script_that_locks_its_stderr_or_makes_it_small_holds_up_no_keeper() {
+    let Some(world) = World::new() else { return };
+    let apache = start(
+        &world,
+        Mpm::Event,
+        "LoadModule cgid_module /usr/lib/apache2/modules/mod_cgid.so\nScriptSock /run/apache2/cgid\n",
+    );
+    let pipe = apache.pipe("error");
+    let stdin = format!("/proc/{}/fd/0", pipe.stub.pid);
+    let stderr = fs::File::options().write(true).open(stdin).expect("a pipe");
+    let locked = std::thread::spawn(move || stderr.lock().map(|()| stderr));
+    // As long as a lock that keepers wait for would take.
+    std::thread::sleep(Duration::from_millis(500));
+    pipe.keeper.signal(Signal::SIGKILL);
+    let stderr = locked.join().expect("no panic").expect("locked");
+    fcntl(&stderr, FcntlArg::F_SETPIPE_SZ(4096)).expect("smaller");
+    let mut attacker = Connection::open(&world.clients(), ATTACKER, SERVER4).expect("connects");
+    attacker.get(ATTACK, "").expect("answered");
+    hits(&world, 1);
+    let size = fcntl(&stderr, FcntlArg::F_GETPIPE_SZ).expect("a pipe");
+    assert!(size > 65_536, "{size}");
 }
