@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 
 use super::Failure;
 
@@ -64,6 +64,8 @@ fn open(state: &Path) -> Result<File, Failure> {
         .create(true)
         .truncate(false)
         .mode(0o640)
+        // A FIFO in its place waits for no writer.
+        .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(&path);
     let error = match made {
         Ok(file) => return Ok(file),
@@ -91,31 +93,36 @@ fn lock_namespace() -> Result<(Option<Flock<File>>, Option<String>), String> {
     if let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         return Ok((Some(lock), None));
     }
-    let mut warning = None;
+    // Any user can lock it, also by a process that has ended and left the lock to another one; only an
+    // engine can keep an engine from starting.
+    let mut who = "a process that pipeban cannot see".to_owned();
     for pid in holders(inode) {
-        let uid = fs::metadata(format!("/proc/{pid}")).map(|process| process.uid());
-        let own = nix::unistd::geteuid().as_raw();
-        match uid {
-            // Any user can lock it; only root can keep an engine from starting.
-            Ok(uid) if uid == 0 || uid == own => {
-                return Err(format!(
-                    "another engine (pid {pid}) runs in this network namespace; with another state \
-                     directory only `backend = \"dry-run\"` can run beside it"
-                ));
-            }
-            _ => {
-                let who = uid.map_or(String::new(), |uid| format!(" of uid {uid}"));
-                warning = Some(format!(
-                    "process {pid}{who} locks this network namespace: end that process"
-                ));
-            }
+        if is_engine(pid) {
+            return Err(format!(
+                "another engine (pid {pid}) runs in this network namespace; with another state \
+                 directory only `backend = \"dry-run\"` can run beside it"
+            ));
         }
+        let uid = fs::metadata(format!("/proc/{pid}")).map(|process| process.uid());
+        let of = uid.map_or(String::new(), |uid| format!(" of uid {uid}"));
+        who = format!("process {pid}{of}");
     }
-    match warning {
-        Some(_) => Ok((None, warning)),
-        // It cannot be seen from this process namespace.
-        None => Err("another engine runs in this network namespace".to_owned()),
-    }
+    let warning = format!(
+        "{who} locks this network namespace (`fuser -v /proc/self/ns/net`): end that process; if \
+         it is an engine in a container, both change this firewall"
+    );
+    Ok((None, Some(warning)))
+}
+
+/// Whether the process is an engine of root, or of this user. A program that other users run with
+/// root's rights (`su`) may have inherited their lock.
+fn is_engine(pid: u32) -> bool {
+    let process = format!("/proc/{pid}");
+    let own = nix::unistd::geteuid().as_raw();
+    let uid = fs::metadata(&process).map(|process| process.uid());
+    let exe = fs::read_link(format!("{process}/exe")).unwrap_or_default();
+    let name = exe.file_name().unwrap_or_default().as_encoded_bytes();
+    uid.is_ok_and(|uid| uid == 0 || uid == own) && name.starts_with(b"pipeban")
 }
 
 /// The processes that took a lock on the file with this inode, and still have it open where that
@@ -197,7 +204,29 @@ mod tests {
             // an engine without a firewall may run beside it
             drop(take(two.path(), false).unwrap());
             drop(first);
-            assert!(take(two.path(), true).is_ok());
+            assert!(take(two.path(), true).unwrap().warning.is_none());
+        });
+        in_a_namespace.join().unwrap();
+    }
+
+    #[test]
+    fn a_process_that_is_no_engine_keeps_none_from_starting() {
+        let state = tempfile::tempdir().unwrap();
+        let in_a_namespace = std::thread::spawn(move || {
+            if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+                return skip(&format!("no network namespace: {error} (needs root)"));
+            }
+            // The process that takes the lock has ended.
+            let file = File::open(NAMESPACE).unwrap();
+            let flock = |argv: &[&str]| {
+                let mut command = std::process::Command::new("flock");
+                command.args(argv).stdin(file.try_clone().unwrap());
+                command
+            };
+            assert!(flock(&["--nonblock", "0"]).status().unwrap().success());
+            let locks = take(state.path(), true).unwrap();
+            let warning = locks.warning.unwrap();
+            assert!(warning.contains("cannot see"), "{warning}");
         });
         in_a_namespace.join().unwrap();
     }
