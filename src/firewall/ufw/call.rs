@@ -7,8 +7,9 @@
 //! ufw/util.py) changes nothing. Where two meet it is pipeban's rule that is lost, and restored.
 #![forbid(unsafe_code)]
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -63,7 +64,8 @@ fn held_by(holder: i32, argv: &[String]) -> Error {
 }
 
 /// The lock's file; `None` where it cannot be opened, or /usr/sbin/ufw only starts the real ufw:
-/// the first would have the lock, and ufw would wait for it.
+/// the first would have the lock, and ufw would wait for it. ufw creates it so that any user can
+/// open and lock it, and hold up ufw as long as that process runs; from now on only root can.
 fn lock() -> Option<File> {
     let mut begin = Vec::new();
     let ufw = File::open(UFW).ok()?;
@@ -72,8 +74,10 @@ fn lock() -> Option<File> {
     let first = String::from_utf8_lossy(first);
     let is_python = first.starts_with("#!") && first.contains("python");
     let mut options = File::options();
-    options.write(true).create(true).truncate(false);
-    is_python.then(|| options.open(LOCK).ok()).flatten()
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let lock = is_python.then(|| options.open(LOCK).ok()).flatten()?;
+    let _ = lock.set_permissions(Permissions::from_mode(0o600));
+    Some(lock)
 }
 
 /// Whether another ufw is at work: it may be writing its files.
