@@ -4,10 +4,12 @@
 
 use std::fs;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use ipnet::IpNet;
+use nix::fcntl::OFlag;
 
 use crate::config::{self, Config, Origins, Paths};
 use crate::filter::FilterFiles;
@@ -185,4 +187,32 @@ pub fn paths_of(file: &Path) -> Paths {
 /// It cannot be read, or the lines that are something else.
 pub fn networks_in(path: &Path) -> Result<Vec<IpNet>, Vec<Problem>> {
     config::networks_in(path, &OnDisk)
+}
+
+/// Opens a file that may be in a directory of another user: a FIFO there waits for no writer.
+///
+/// # Errors
+/// It cannot be opened, or is no regular file.
+pub fn open_file(file: &Path) -> io::Result<fs::File> {
+    let mut options = fs::File::options();
+    options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let open = options.open(file)?;
+    match open.metadata()?.is_file() {
+        true => Ok(open),
+        false => Err(io::Error::other("not a file")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fifo_in_place_of_a_file_waits_for_no_writer() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("access.log");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(open_file(&fifo).is_err());
+        assert!(open_file(Path::new("/dev/zero")).is_err());
+    }
 }

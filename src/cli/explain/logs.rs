@@ -1,15 +1,11 @@
 //! Which logs have a client's lines: those that workers write, and those of Apache's configuration.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-
-use nix::fcntl::OFlag;
 
 use crate::apache::Scan;
 use crate::control::Known;
+use crate::disk::open_file;
 use crate::record::Kind;
 use crate::report::explain::Origin;
 
@@ -117,29 +113,4 @@ pub(super) fn unpiped(scan: &Scan) -> Vec<String> {
     let logs = unpiped.filter(|log| !log.file.as_ref().is_some_and(searched));
     let words = logs.map(|log| format!("the {} log of {} ({})", log.kind, log.server, log.place));
     words.take(5).collect()
-}
-
-/// A log may be in a directory of another user: a FIFO there waits for no writer.
-pub(super) fn open_file(file: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
-    let input = options.open(file)?;
-    match input.metadata()?.is_file() {
-        true => Ok(input),
-        false => Err(io::Error::other("not a file")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fifo_in_place_of_a_log_waits_for_no_writer() {
-        let directory = tempfile::tempdir().unwrap();
-        let fifo = directory.path().join("access.log");
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(open_file(&fifo).is_err());
-        assert!(open_file(Path::new("/dev/zero")).is_err());
-    }
 }

@@ -9,13 +9,14 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use memchr::memmem;
 
-use super::logs::{Source, Text, open_file};
+use super::logs::{Source, Text};
 use super::near::{Closest, Misses};
 use crate::cli::global::Global;
 use crate::cli::replay::input::{Block, Blocks};
 use crate::cli::replay::timeline::{Event, Timeline};
 use crate::cli::stamp;
 use crate::config::{Config, JailName, Origins, rules};
+use crate::disk;
 use crate::engine::ClientNamings;
 use crate::filter::PatternAt;
 use crate::jail::{Action, Exempt, Now};
@@ -193,7 +194,7 @@ fn candidates(source: &Source, net: &IpNet) -> io::Result<Candidates> {
 
 /// The end of a plain log, or all of a compressed one; and the bytes before it.
 fn open(file: &Path) -> io::Result<(Box<dyn Read>, u64)> {
-    let mut input = open_file(file)?;
+    let mut input = disk::open_file(file)?;
     let length = input.metadata()?.len();
     let mut front = [0; 6];
     let read = input.read(&mut front)?;
