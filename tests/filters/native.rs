@@ -65,6 +65,22 @@ fn request(client: &str, second: u32, request: &str, status: u16) -> String {
 }
 
 #[test]
+fn padding_in_a_tag_hides_no_script() {
+    let padding = "a".repeat(450);
+    let tags = [
+        format!("%3Cimg+{padding}+src=x:y%3E"),
+        format!("%3Cx+{padding}+onload=y%3E"),
+    ];
+    for tag in tags {
+        let lines: Vec<_> = (0..10)
+            .map(|n| request("203.0.113.1", n, &format!("GET /{n}?q={tag}"), 404))
+            .collect();
+        let found = bans(&shipped(), &[], &lines);
+        assert!(!found.is_empty(), "{tag}");
+    }
+}
+
+#[test]
 fn distinct_except_and_spoofable_do_what_the_manual_says() {
     let config = "[paths]\nshare = \"/nonexistent\"\n[jails.sweep]\nlog = \"access\"\nmaxretry = 5\n\
                   [jails.copy]\nlog = \"access\"\nfilter = \"sweep\"\nmaxretry = 5\nbantime = \"2h\"\n\
