@@ -472,6 +472,19 @@ fn check_warns_of_what_works_and_does_nothing() {
         assert!(text.contains(&expected), "{expected}\n---\n{text}");
     }
     assert!(!text.contains("GET /a HTTP"), "{text}");
+    let b = "[jails.b]\nlog = \"access\"\nfilter = \"a\"\nignoreip = [\"::/0\", \"10.0.0.0/8\"]\n";
+    let all = "[proxies]\ntrusted = [\"0.0.0.0/1\"]\n[defaults]\nignoreip = [\"0.0.0.0/0\"]\n";
+    etc.write("conf.d/all.toml", &format!("{all}{b}"));
+    let text = stdout(&etc.check(&[]));
+    for expected in [
+        "warning: no jail bans a client of 0.0.0.0/1: it is in `trusted` of [proxies]\n",
+        "warning: jail `a` never bans a client of 0.0.0.0/0: it is in `ignoreip`\n",
+        "warning: jail `b` never bans a client of ::/0: it is in `ignoreip`\n",
+    ] {
+        assert!(text.contains(expected), "{expected}\n---\n{text}");
+    }
+    assert!(!text.contains("10.0.0.0/8"), "{text}");
+    std::fs::remove_file(etc.path("conf.d/all.toml")).unwrap();
     etc.write("conf.d/off.toml", "[jails.a]\nenabled = false\n");
     let text = stdout(&etc.check(&[]));
     assert!(text.starts_with("warning: no jail is enabled"), "{text}");

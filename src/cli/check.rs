@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
@@ -71,11 +72,14 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
         json: json!({"severity": "warning", "message": &text}),
         text,
     }));
+    let mut idle = exempt_from_all(&config);
     if enabled(&config) == 0 {
-        let text = "no jail is enabled, so pipeban bans no client".to_owned();
-        let json = json!({"severity": "warning", "message": &text});
-        warnings.push(Warning { text, json });
+        idle.push("no jail is enabled, so pipeban bans no client".to_owned());
     }
+    warnings.extend(idle.into_iter().map(|text| Warning {
+        json: json!({"severity": "warning", "message": &text}),
+        text,
+    }));
     warnings.extend(
         disk::changeable_by_others(&global.config)
             .iter()
@@ -397,6 +401,33 @@ fn open_ports(config: &Config, scan: &apache::Scan) -> Vec<String> {
         )
     });
     each.collect()
+}
+
+/// The exempt networks that hold a large part of all addresses, and what bans no client of them.
+fn exempt_from_all(config: &Config) -> Vec<String> {
+    let is_huge = |net: &&IpNet| match net {
+        IpNet::V4(net) => net.prefix_len() < 8,
+        // Private addresses are a /7.
+        IpNet::V6(net) => net.prefix_len() < 7,
+    };
+    let trusted = config.trusted_proxies.iter().filter(is_huge);
+    let mut all: Vec<String> = trusted
+        .map(|net| format!("no jail bans a client of {net}: it is in `trusted` of [proxies]"))
+        .collect();
+    let mut jails: BTreeMap<IpNet, Vec<&str>> = BTreeMap::new();
+    for (name, jail) in config.jails.iter().filter(|(_, jail)| jail.enabled) {
+        for net in jail.ignoreip.iter().filter(is_huge) {
+            jails.entry(*net).or_default().push(name.as_str());
+        }
+    }
+    all.extend(jails.into_iter().map(|(net, jails)| {
+        let which = match jails.len() == enabled(config) {
+            true => "no jail bans".to_owned(),
+            false => format!("jail `{}` never bans", jails.join("`, `")),
+        };
+        format!("{which} a client of {net}: it is in `ignoreip`")
+    }));
+    all
 }
 
 /// Settings that work and are possibly a mistake.
