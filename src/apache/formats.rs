@@ -24,6 +24,18 @@ pub(super) fn of_errors<'a>(layout: &'a Layout, server: &'a Server) -> Option<&'
     own.or_else(|| main.and_then(|main| main.error_format.as_deref()))
 }
 
+/// Why no line of a server's error log can ban a client, whatever pipes it; `None`: lines can.
+pub(super) fn unusable_errors(layout: &Layout, server: &Server) -> Option<String> {
+    match Parser::new(Kind::Error, of_errors(layout, server)?) {
+        Ok(parser) => parser.doubt().map(|doubt| format!("ErrorLog: {doubt}")),
+        Err(error) => Some(cannot_match("ErrorLog", &error)),
+    }
+}
+
+fn cannot_match(name: &str, error: &str) -> String {
+    format!("pipeban cannot match the lines of this {name}: {error}")
+}
+
 /// The name of a format, if it has one.
 pub(super) fn name(kind: Kind, format: &str) -> Option<String> {
     let parser = Parser::new(kind, format).ok()?;
@@ -144,10 +156,7 @@ fn of_log(layout: &Layout, server: &Server, log: &LogDirective) -> Option<(Code,
     }
     let written = match Parser::new(kind, &format) {
         Ok(written) => written,
-        Err(error) => {
-            let text = format!("pipeban cannot match the lines of this {name}: {error}");
-            return Some((Code::Format, text));
-        }
+        Err(error) => return Some((Code::Format, cannot_match(name, &error))),
     };
     if let Some(doubt) = written.doubt() {
         return Some((Code::Format, format!("{name}: {doubt}")));

@@ -1,5 +1,6 @@
 //! Plans the changes to Apache's files; pure.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -120,6 +121,10 @@ pub fn fit(scan: &Scan, wish: &Wish) -> Plan {
             Some(log) if seen.insert(log.place.clone()) => {
                 let format = formats::of_errors(&scan.layout, server)
                     .and_then(|format| formats::argument(Kind::Error, format));
+                let why = formats::unusable_errors(&scan.layout, server);
+                if let Some(why) = why.filter(|_| log.target.file().is_some()) {
+                    plan.notes.push(format!("{}: {why}", log.place));
+                }
                 replace(log, server, scan, wish, format.as_deref(), &mut plan)
             }
             None if server.place.is_none() && logs.error.is_none() => plan.notes.push(format!(
@@ -170,7 +175,17 @@ fn access_to_pipe<'a>(
     if own.iter().any(|log| log.pipes()) {
         return None;
     }
-    own.into_iter().find(|log| is_fit(scan, log))
+    let fit = own.into_iter().filter(|log| is_fit(scan, log));
+    // The first of the best.
+    fit.min_by_key(|log| Reverse(judged_fields(scan, log)))
+}
+
+/// How much of a request the lines of an access log hold; 0: no filter could match them.
+fn judged_fields(scan: &Scan, log: &LogDirective) -> usize {
+    let format = formats::of_access(&scan.layout, log);
+    // A TransferLog without a LogFormat is of the format `common`.
+    let format = format.as_deref().unwrap_or("common");
+    Parser::new(Kind::Access, format).map_or(0, |parser| parser.judged_fields())
 }
 
 fn is_fit(scan: &Scan, log: &LogDirective) -> bool {
@@ -181,7 +196,7 @@ fn is_fit(scan: &Scan, log: &LogDirective) -> bool {
     let file = log.target.file().is_some_and(|file| {
         file != Path::new("/dev/null") && !scan.host.refused.contains_key(file)
     });
-    !log.conditional && believed && file
+    !log.conditional && believed && file && judged_fields(scan, log) > 0
 }
 
 fn is_rotator(program: &Path) -> bool {
@@ -208,7 +223,7 @@ fn unfit(scan: &Scan, server: &Server) -> Option<String> {
         ),
         Some(log) => format!(
             "{}: no access log of {} is a file that gets every request in a format with the client \
-             (%a or %h)",
+             (%a or %h) and the request (%r)",
             log.place, server.name
         ),
         None => format!("{} has no access log", server.name),
@@ -329,6 +344,12 @@ fn replace(
         Target::File(file) => Ok(file),
         Target::Program { program, .. } if is_rotator(program) => Err(format!(
             "pipes into {} (write `{} log {kind} --link LINK PATH` instead, with fields of strftime(3) such as %F in PATH)",
+            program.display(),
+            wish.program.display()
+        )),
+        Target::Program { program, .. } if program.ends_with("logger") => Err(format!(
+            "pipes into {} (write `{} log {kind} --syslog local1 PATH` instead, with its facility, \
+             which also appends its lines to PATH)",
             program.display(),
             wish.program.display()
         )),

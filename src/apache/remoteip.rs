@@ -117,7 +117,15 @@ impl ClientNaming {
                        `RemoteIPTrustedProxy` with the addresses of your proxies, or delete the \
                        line",
             }),
-            ClientNaming::AnyClientOf(_, place) => Some(NamingProblem {
+            ClientNaming::AnyClientOf(Kind::Error, place) => Some(NamingProblem {
+                place,
+                is_error: true,
+                text: "a client or a script can pretend to be another address in this log, because \
+                       its ErrorLogFormat has no %a before the message %M, where pipeban expects \
+                       the client, so pipeban bans no client of such lines: put `[client\\ %a]` \
+                       before %M",
+            }),
+            ClientNaming::AnyClientOf(Kind::Access, place) => Some(NamingProblem {
                 place,
                 is_error: true,
                 text: "any client can pretend to be another address, because Apache logs what a \

@@ -312,7 +312,7 @@ fn ports(value: &Located, faults: &mut Faults<'_>) -> Option<Ports> {
         };
         if port > 0 {
             tcp.insert(port);
-        } else if word.contains([':', '-']) && !word.starts_with('-') {
+        } else if word.contains([':', '-']) && word.starts_with(|c: char| c.is_ascii_digit()) {
             wrong = true;
             let message = format!(
                 "`{}` is a range of ports, which pipeban does not support: name each port, or \"all\"",

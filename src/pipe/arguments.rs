@@ -302,10 +302,11 @@ pub fn salvage(words: &[OsString], error: &clap::Error) -> Option<(Log, Option<P
         _ => None,
     });
     let reason = if words.iter().any(|word| is_rotatelogs(word)) {
+        let path = path.display().to_string();
+        let field = if path.contains('%') { "" } else { ".%F" };
         format!(
             "rotatelogs's and cronolog's arguments are not supported: write `pipeban log {kind} \
-             --link LINK PATH`, with fields of strftime(3) in PATH, such as {}.%F",
-            path.display()
+             --link LINK PATH`, with fields of strftime(3) in PATH, such as {path}{field}"
         )
     } else {
         reason(error)

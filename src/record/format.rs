@@ -107,6 +107,16 @@ impl Format {
             |step: &Step| matches!(step, Step::Item(Item::Field(f)) if f.role == Role::Peer);
         self.steps.iter().any(is_peer)
     }
+
+    /// Whether it holds a field of one of these roles.
+    pub(super) fn has(&self, roles: &[Role]) -> bool {
+        let is_one = |item: &Item| matches!(item, Item::Field(f) if roles.contains(&f.role));
+        self.steps.iter().any(|step| match step {
+            Step::Item(item) => is_one(item),
+            Step::Closed(field, _) => roles.contains(&field.role),
+            Step::Open(open) => open.head.iter().chain(&open.tail).any(is_one),
+        })
+    }
 }
 
 /// Literals and fields as in the text; neighbouring literals joined.

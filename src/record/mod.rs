@@ -28,6 +28,7 @@ pub use fields::{Client, ClientSource, Kind, Record, Rest};
 use format::Format;
 pub use glimpse::glimpse;
 pub use rendered::Rendered;
+use shape::Role;
 pub use unescape::unescape;
 
 /// The formats that have a name, in the order in which `auto` tries them. They cannot be mistaken
@@ -68,15 +69,25 @@ pub struct Parser {
     form: Form,
 }
 
-/// The string of a directive as it is in Apache's configuration.
+/// The string of a directive as it is in Apache's configuration, or with the quotes around it.
 fn pasted(text: &str) -> Option<&str> {
-    let (name, rest) = text.trim().split_once([' ', '\t'])?;
+    let text = text.trim();
+    let inside = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    // As Apache reads it, no quote has a backslash.
+    if let Some(inside) = inside.filter(|inside| inside.contains("\\\"")) {
+        let all_escaped = inside.matches('"').count() == inside.matches("\\\"").count();
+        return all_escaped.then_some(inside);
+    }
+    let (name, rest) = text.split_once([' ', '\t'])?;
     let names = ["LogFormat", "ErrorLogFormat", "CustomLog", "GlobalLog"];
     names
         .iter()
         .find(|known| known.eq_ignore_ascii_case(name))?;
-    let (_, rest) = rest.split_once('"')?;
-    Some(rest.rsplit_once('"')?.0)
+    let at = rest.find(['"', '\''])?;
+    let (quote, rest) = (rest.get(at..=at)?, rest.get(at + 1..)?);
+    Some(rest.rsplit_once(quote)?.0)
 }
 
 #[derive(Debug)]
@@ -169,7 +180,10 @@ impl Parser {
                             // Else `-` for the peer and a user name of two words make one format
                             // look like another.
                             let peer = record.peer.is_some() || !format.has_peer();
-                            peer.then_some((at, record))
+                            // It is of a format with another address before the client's, which may
+                            // be from a header.
+                            let second = record.rest.ident.and_then(address::client).is_some();
+                            (peer && !second).then_some((at, record))
                         })?;
                 if !with_client(&record) {
                     return None;
@@ -212,6 +226,24 @@ impl Parser {
             Form::ErrorFormat { format, .. } => format.doubt.as_deref(),
             Form::Access { format, .. } => format.doubt.as_deref(),
         }
+    }
+
+    /// How many of the fields that filters judge by an access line of this format has: the request,
+    /// its status, the user agent, the referrer. 0 without the request.
+    pub fn judged_fields(&self) -> usize {
+        let Form::Access { format, .. } = &self.form else {
+            return 0;
+        };
+        let fields: [&[Role]; 4] = [
+            &[Role::Request, Role::Path],
+            &[Role::Status, Role::FirstStatus],
+            &[Role::Agent],
+            &[Role::Referer],
+        ];
+        if !format.has(fields[0]) {
+            return 0;
+        }
+        fields.iter().filter(|roles| format.has(roles)).count()
     }
 
     /// Whether the client is the value of `%h`: with `HostnameLookups` a name.

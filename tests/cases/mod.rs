@@ -101,6 +101,30 @@ fn a_log_format_with_an_unreadable_time_is_named_by_check() {
     let root = host.path("apache2.conf");
     let (_, said) = host.says(&["check", "--apache-config", text(&root)]);
     assert!(said.contains("`%{q}t`"), "{said}");
+    // And by setup, which pipes such a log, too.
+    for (format, why) in [
+        (format, "`%{q}t`"),
+        (
+            "ErrorLogFormat \"[%t] %M\"\n",
+            "the client's address %a is not in it",
+        ),
+    ] {
+        host.write("apache2.conf", &format!("{format}ErrorLog /var/log/e\n"));
+        let (_, said) = setup(&host, &[]);
+        let note = said.lines().find(|line| line.starts_with("note:"));
+        assert!(note.is_some_and(|note| note.contains(why)), "{said}");
+    }
+}
+
+#[test]
+fn an_error_log_without_a_client_is_not_said_to_have_a_header() {
+    let host = Host::new("");
+    let pipe = "ErrorLog \"|/bin/pipeban log error /var/log/e\"\n";
+    host.write("apache2.conf", &format!("ErrorLogFormat \"%M\"\n{pipe}"));
+    let (status, said) = check(&host);
+    assert_eq!(status, 78, "{said}");
+    assert!(said.contains("put `[client\\ %a]` before %M"), "{said}");
+    assert!(!said.contains("header"), "{said}");
 }
 
 #[test]
@@ -305,6 +329,11 @@ fn a_typo_in_an_option_or_a_tag_is_an_error() {
             "[Definition]\nfailregex = <HOST> x\nignorregex = x\n",
             "`ignoreregex`",
         ),
+        ("[Defintion]\nfailregex = <HOST> x\n", "`[Definition]`"),
+        (
+            "[Definition]\nfailregex = <HOST> %(pagse)s\npages = x\n",
+            "`%(pages)s`",
+        ),
         (
             "[INCLUDES]\nbefor = x.conf\n[Definition]\nfailregex = <HOST> x\n",
             "`before`",
@@ -317,6 +346,10 @@ fn a_typo_in_an_option_or_a_tag_is_an_error() {
             "{said}"
         );
     }
+    let native = "log = \"access\"\n[[match]]\nmethod = \"PUT\"\npath = '^/x'\n";
+    host.write("n.toml", native);
+    let (status, said) = host.says(&["check", "--filter", "./n.toml[mode=normal]"]);
+    assert!(status == 64 && said.contains("takes no options"), "{said}");
     host.write(
         "t.conf",
         "[Definition]\n_failregex = x\nfailregex = <HOST> %(_failregex)s\n",
@@ -357,9 +390,15 @@ fn a_log_is_read_as_its_format_says(line: &str) {
     let (format, _) = format.split_once('\'').unwrap();
     let (status, said) = test(&["--format", format]);
     assert!(status == 0 && !said.contains("Live:"), "{said}");
-    let pasted = format!("LogFormat \"{format}\" shop");
-    let (status, said) = test(&["--format", &pasted]);
-    assert_eq!(status, 0, "{said}");
+    let single = format.replace("\\\"", "\"");
+    for pasted in [
+        format!("LogFormat \"{format}\" shop"),
+        format!("CustomLog logs/a '{single}'"),
+        format!("\"{format}\""),
+    ] {
+        let (status, said) = test(&["--format", &pasted]);
+        assert_eq!(status, 0, "{said}");
+    }
     let believed = format.replace("%h", "%{X-Forwarded-For}i");
     let (_, said) = test(&["--format", &believed]);
     assert!(
@@ -403,6 +442,22 @@ fn setup_takes_the_log_that_names_a_client_of_every_request() {
             "env=",
             true,
         ),
+        (
+            "CustomLog logs/tls \"%t %h %{SSL_PROTOCOL}x \\\"%r\\\" %b\"\nCustomLog logs/good plain\n".to_owned(),
+            "logs/good",
+            false,
+        ),
+        (
+            "CustomLog logs/plain plain\nCustomLog logs/good \"%h %t \\\"%r\\\" %>s \\\"%{User-Agent}i\\\"\"\n".to_owned(),
+            "logs/good",
+            false,
+        ),
+        (
+            "CustomLog logs/agents \"%h %{User-Agent}i\"\n".to_owned(),
+            "logs/agents",
+            true,
+        ),
+        ("CustomLog logs/x unknown\n".to_owned(), "logs/x", true),
         (bytes.to_owned(), "logs/bytes", true),
         (
             "CustomLog logs/p \"%{X-Real-IP}i %t \\\"%r\\\" %>s\"\n".to_owned(),
@@ -424,7 +479,8 @@ fn setup_takes_the_log_that_names_a_client_of_every_request() {
             assert!(said.contains("GlobalLog \"|"), "{said}");
         } else {
             assert!(changed.iter().any(|line| line.contains(file)), "{said}");
-            assert!(!changed.iter().any(|line| line.contains("bytes")), "{said}");
+            // The main server's and this one.
+            assert_eq!(changed.len(), 2, "{said}");
         }
     }
 }
@@ -638,6 +694,41 @@ fn cronologs_line_is_named_in_pipebans_form() {
         let (_, said) = setup(&host, &["--files"]);
         assert!(said.contains("log access --link LINK PATH"), "{said}");
     }
+    // In a line of pipeban's, a path with fields is shown as it is.
+    for (path, example) in [("/var/%Y/a", "/var/%Y/a;"), ("/var/a", "/var/a.%F;")] {
+        let line = format!("ErrorLog \"|/bin/pipeban log error -S /var/l {path}\"\n");
+        host.write("apache2.conf", &line);
+        let (_, said) = check(&host);
+        assert!(said.contains(&format!("such as {example}")), "{said}");
+    }
+}
+
+#[test]
+fn the_line_in_place_of_logger_is_named() {
+    let host = Host::new("");
+    host.write("apache2.conf", "ErrorLog \"|/usr/bin/logger -t web\"\n");
+    let (_, said) = setup(&host, &[]);
+    assert!(said.contains("log error --syslog local1 PATH"), "{said}");
+}
+
+#[test]
+fn an_address_before_that_of_the_client_decides_nothing() {
+    let host = Host::new("");
+    let line =
+        "198.51.100.7 203.0.113.9 - - [22/Nov/2026:11:00:33 +0000] \"PUT /x HTTP/1.1\" 404 9";
+    let filter = [
+        "test",
+        "--pattern",
+        "^<HOST> .*\"PUT ",
+        "--json",
+        "--line",
+        line,
+    ];
+    let (_, said) = host.says(&[&filter[..], &["--kind", "access"]].concat());
+    assert!(said.contains("\"unparsed\""), "{said}");
+    let format = "%{X-Real-IP}i %h %l %u %t \"%r\" %>s %b";
+    let (_, said) = host.says(&[&filter[..], &["--format", format]].concat());
+    assert!(!said.contains("\"match\""), "{said}");
 }
 
 #[test]

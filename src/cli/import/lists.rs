@@ -33,18 +33,16 @@ pub(super) fn addresses(line: &str) -> Option<Vec<Listed>> {
         .or_else(|| crowdsec(line))
 }
 
-/// Without what follows a `#` or `;` at the front or behind a blank.
+/// Without what follows a `#` or `;`. Not if an address is directly behind it: then it separates.
 fn without_comment(line: &str) -> &str {
-    let begins = |at: &usize| {
-        let before = line
-            .get(..*at)
-            .and_then(|before| before.chars().next_back());
-        before.is_none_or(char::is_whitespace)
+    let comment = |at: &usize| {
+        let word = line.get(at + 1..).unwrap_or_default();
+        let word = word.split([' ', '\t', '#', ';']).next().unwrap_or_default();
+        let (before, _) = line.split_at(*at);
+        before.is_empty() || before.ends_with([' ', '\t']) || ask::network(word).is_err()
     };
-    let end = line
-        .match_indices(['#', ';'])
-        .map(|(at, _)| at)
-        .find(begins);
+    let mut places = line.match_indices(['#', ';']).map(|(at, _)| at);
+    let end = places.find(comment);
     line.get(..end.unwrap_or(line.len())).unwrap_or(line).trim()
 }
 
@@ -78,10 +76,16 @@ fn is_frame(line: &str) -> bool {
         "|  ",
         "`- Actions",
         "   |- ",
+        "`- Jail list:",
+        "chain ",
         "id,source,ip,",
     ];
     let only = |chars: &str| line.chars().all(|c| chars.contains(c));
+    // A rule of nft that names a set.
+    let rule = line.starts_with("ip") && line.contains(" saddr @");
     only("{}")
+        || rule
+        || ["Status", "No active decisions"].contains(&line)
         || only("+-=|─│┌┐└┘├┤┬┴┼╭╮╰╯ ")
         || front.iter().any(|front| line.starts_with(front))
         || (line.contains('│') && line.contains("Scope:Value"))
@@ -113,7 +117,10 @@ fn each<'a>(words: impl Iterator<Item = &'a str>) -> Option<Vec<Listed>> {
 
 /// `192.0.2.1 192.0.2.2`, `192.0.2.1, 192.0.2.2`; with fail2ban's times behind one address.
 fn plain(line: &str) -> Option<Vec<Listed>> {
-    let words = || line.split([' ', '\t', ',']).filter(|word| !word.is_empty());
+    let words = || {
+        line.split([' ', '\t', ',', ';'])
+            .filter(|word| !word.is_empty())
+    };
     // `192.0.2.1 	2026-11-22 11:02:19 + 600 = 2026-11-22 11:12:19`
     let all: Vec<&str> = words().collect();
     if let [host, _, _, "+", seconds, "=", _, _] = all.as_slice() {
@@ -129,12 +136,16 @@ fn fail2ban_status(line: &str) -> Option<Vec<Listed>> {
     each(list.split_whitespace())
 }
 
-/// `[{'sshd': ['192.0.2.1']}, {'x': []}]`, of `fail2ban-client banned`.
+/// `[{'sshd': ['192.0.2.1']}, {'x': []}]`, of `fail2ban-client banned`, and `['192.0.2.1']`, of
+/// `fail2ban-client get JAIL banned`.
 fn fail2ban_banned(line: &str) -> Option<Vec<Listed>> {
-    line.strip_prefix("[{'")?;
+    let names = usize::from(line.starts_with("[{'"));
+    if names == 0 && !line.starts_with("['") && line != "[]" {
+        return None;
+    }
     let lists = line
         .split('[')
-        .skip(2)
+        .skip(1 + names)
         .map(|list| list.split(']').next().unwrap_or_default());
     let words = lists.flat_map(|list| list.split([',', ' ', '\'']));
     each(words.filter(|word| !word.is_empty()))
@@ -155,6 +166,7 @@ fn ipset(line: &str) -> Option<Vec<Listed>> {
                 left = (seconds > 0).then(|| Duration::from_secs(seconds));
             }
             "packets" | "bytes" => _ = words.next()?.parse::<u64>().ok()?,
+            "skbmark" | "skbprio" | "skbqueue" => _ = words.next()?,
             "comment" => break,
             "nomatch" => return Some(Vec::new()),
             _ => return None,
@@ -215,14 +227,19 @@ fn nft_time(text: &str) -> Option<Duration> {
     Some(total)
 }
 
-/// A row of `cscli decisions list`, as CSV or as a table.
+/// A row of `cscli decisions list`, as CSV or as a table. Only bans count: not `captcha`, and not
+/// `(simul)ban`.
 fn crowdsec(line: &str) -> Option<Vec<Listed>> {
-    let cells = line.split([',', '│', '|']).map(str::trim);
-    let mut scoped = cells.filter_map(|cell| {
+    let cells = || line.split([',', '│', '|']).map(str::trim);
+    let mut scoped = cells().filter_map(|cell| {
         cell.strip_prefix("Ip:")
             .or_else(|| cell.strip_prefix("Range:"))
     });
-    listed(scoped.next()?, None)
+    let found = listed(scoped.next()?, None)?;
+    match cells().any(|cell| cell == "ban") {
+        true => Some(found),
+        false => Some(Vec::new()),
+    }
 }
 
 #[cfg(test)]
@@ -253,6 +270,28 @@ mod tests {
             ("192.0.2.0/24 ; SBL1", &["192.0.2.0/24"]),
             ("; Spamhaus DROP List 2026/11/22", &[]),
             ("192.0.2.31 # a neighbour", &["192.0.2.31"]),
+            ("192.0.2.31;SBL2", &["192.0.2.31"]),
+            ("192.0.2.31#a neighbour of 192.0.2.32", &["192.0.2.31"]),
+            (
+                "['192.0.2.31', '192.0.2.32']",
+                &["192.0.2.31", "192.0.2.32"],
+            ),
+            ("[]", &[]),
+            ("192.0.2.31;192.0.2.32", &["192.0.2.31", "192.0.2.32"]),
+            ("Status", &[]),
+            ("`- Jail list:\tapache-auth, sshd", &[]),
+            ("\tchain input { # handle 1", &[]),
+            (
+                "ip saddr @addr-set-x tcp dport { 80, 443 } reject # handle 3",
+                &[],
+            ),
+            ("No active decisions", &[]),
+            ("add bad 192.0.2.31 skbmark 0x1/0xff", &["192.0.2.31"]),
+            (
+                "6,cscli,Ip:192.0.2.31,manual,captcha,,,1,3h58m,false,4",
+                &[],
+            ),
+            ("│ 7  │ cscli  │ Ip:192.0.2.31 │ manual │ (simul)ban │", &[]),
             (
                 "create bad hash:ip family inet hashsize 1024 maxelem 65536 timeout 600",
                 &[],
@@ -313,6 +352,7 @@ mod tests {
         for line in [
             "192.0.2.1 was reported by 198.51.100.1",
             "192.0.2.999",
+            "ip saddr 192.0.2.1 drop",
             "192.0.2.9-192.0.2.1",
             "192.0.2.9-2001:db8::1",
             "192.0.2.9-x",

@@ -203,6 +203,10 @@ pub(in crate::cli) fn named(
     let read = |file: &Path| {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
         if file.extension().is_some_and(|ending| ending == "toml") {
+            if !options.is_empty() {
+                let message = format!("`{name}` is a native filter, which takes no options");
+                return Err(Failure::Usage(message));
+            }
             let beside = file.parent().map(Path::to_owned);
             let find = |name: &str| {
                 let mut directories = beside.iter().chain(&places);

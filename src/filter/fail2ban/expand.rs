@@ -244,6 +244,17 @@ impl Merged {
         value.or_else(|| option_in(&self.sections, "DEFAULT", &option))
     }
 
+    fn unknown_reference(&self, section: &str, name: &str) -> String {
+        let sections = [section, "Init", "DEFAULT"].into_iter();
+        let known = sections.filter_map(|section| self.sections.get(section));
+        let known = known.flat_map(|section| section.options.keys());
+        let message = format!("`%({name})s`: no option `{name}` exists");
+        match nearest(name, known.map(String::as_str)) {
+            Some(near) => format!("{message}: write `%({near})s`"),
+            None => message,
+        }
+    }
+
     /// One line with every reference replaced; several lines if a value has several.
     fn interpolated(&self, section: &str, line: &ValueLine, depth: usize) -> Result<Value, Fault> {
         let mut out = Lines::at(line);
@@ -277,7 +288,7 @@ impl Merged {
             }
             let value = self
                 .reference(section, name)
-                .ok_or_else(|| fault(format!("`%({name})s`: no option `{name}` exists")))?;
+                .ok_or_else(|| fault(self.unknown_reference(section, name)))?;
             if depth == DEEPEST || out.length > LONGEST {
                 return Err(fault(format!(
                     "`%({name})s` refers to itself or nests too deep"

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::expand::Merged;
 use super::layout::{Fault, Place, Value, ValueLine, sections};
 use crate::filter::definition::{Definition, PatternText};
+use crate::nearest::nearest;
 use crate::problem::Problem;
 
 /// More patterns in one filter are a mistake.
@@ -213,9 +214,23 @@ impl Files<'_> {
 
     fn definition(&mut self, name: &str) -> Option<Definition> {
         let Some(at) = self.merged.sections.get("Definition").map(|s| s.at) else {
-            let message = "the filter has no section `[Definition]`: put `failregex = ...` below \
-                           a line `[Definition]`";
-            self.faults.push((Place::default(), message.to_owned()));
+            let names = self.merged.sections.iter();
+            let like = |name: &&str| nearest(name, ["Definition"].into_iter()).is_some();
+            let fault = match names
+                .map(|(name, section)| (name, section.at))
+                .find(|(name, _)| like(&name.as_str()))
+            {
+                Some((name, at)) => (
+                    at,
+                    format!("nothing reads `[{name}]`: write `[Definition]`"),
+                ),
+                None => {
+                    let message = "the filter has no section `[Definition]`: put `failregex = ...` \
+                                   below a line `[Definition]`";
+                    (Place::default(), message.to_owned())
+                }
+            };
+            self.faults.push(fault);
             return None;
         };
         self.refuse_several_lines();
