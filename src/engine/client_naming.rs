@@ -15,6 +15,7 @@ use crate::config::{Backend, Firewall};
 use crate::control::LineHit;
 use crate::jail::Exempt;
 use crate::record::{ClientSource, Kind};
+use crate::sys::clock;
 
 /// Apaches known at most; the others count as unreadable.
 const MAX_APACHES: usize = 32;
@@ -35,7 +36,7 @@ pub(crate) struct ClientNamings {
 #[derive(Debug)]
 struct Known {
     read: Instant,
-    /// How long it took.
+    /// The processor time it took: on a busy host the next reading does not wait longer.
     took: Duration,
     /// To be read again: a worker connected after it was read.
     is_due: bool,
@@ -47,7 +48,7 @@ impl ClientNamings {
     /// Takes the system's Apache configuration, where there is one, until a worker names its
     /// Apache.
     pub(super) fn begin(&mut self, scan: &Result<Scan, ScanError>) {
-        if let Some(naming) = known(scan, Instant::now()) {
+        if let Some(naming) = known(scan, Duration::ZERO) {
             self.known.insert(None, naming);
             self.provisional = true;
         }
@@ -206,11 +207,12 @@ impl ClientNamings {
 
 /// `None`: there is no configuration in a usual place.
 fn read(root: Option<PathBuf>) -> Option<Known> {
-    let begun = Instant::now();
-    known(&apache::scan(root.as_deref()), begun)
+    let begun = clock::thread_time();
+    let scan = apache::scan(root.as_deref());
+    known(&scan, clock::thread_time().saturating_sub(begun))
 }
 
-fn known(scan: &Result<Scan, ScanError>, begun: Instant) -> Option<Known> {
+fn known(scan: &Result<Scan, ScanError>, took: Duration) -> Option<Known> {
     let naming = match scan {
         Ok(scan) => Ok(scan.client_naming()),
         Err(ScanError::None) => return None,
@@ -218,7 +220,7 @@ fn known(scan: &Result<Scan, ScanError>, begun: Instant) -> Option<Known> {
     };
     Some(Known {
         read: Instant::now(),
-        took: begun.elapsed(),
+        took,
         is_due: false,
         naming,
     })

@@ -10,3 +10,11 @@ pub fn boottime() -> Duration {
         Err(_) => Duration::ZERO,
     }
 }
+
+/// The processor time of this thread.
+pub fn thread_time() -> Duration {
+    match nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID) {
+        Ok(time) => Duration::from(time),
+        Err(_) => Duration::ZERO,
+    }
+}
