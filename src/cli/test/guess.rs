@@ -25,6 +25,8 @@ pub(super) fn format(line: &[u8]) -> Option<String> {
                 Some(text) => text.to_owned(),
                 None => format!("\\\"{unknown}\\\""),
             },
+            // The first may be what a client says of itself.
+            _ if client && !request && word.parse::<IpAddr>().is_ok() => return None,
             _ if !client && word.parse::<IpAddr>().is_ok() => {
                 client = true;
                 "%h".to_owned()
@@ -100,7 +102,17 @@ mod tests {
         ] {
             assert!(format(line.as_bytes()).is_some(), "{line}");
         }
-        for line in ["", "login failed: 192.0.2.1", "-", "\"", "[", "\"\u{e9}"] {
+        let two =
+            r#"198.51.100.7 203.0.113.4 - - [20/Jan/2024:11:02:19 +0100] "GET / HTTP/1.1" 200 5"#;
+        for line in [
+            "",
+            "login failed: 192.0.2.1",
+            "-",
+            "\"",
+            "[",
+            "\"\u{e9}",
+            two,
+        ] {
             assert_eq!(format(line.as_bytes()), None, "{line}");
         }
     }
