@@ -269,7 +269,7 @@ fn malformed_lines_are_skipped_and_the_others_imported() {
         b"{\"host\": \"203.0.113.9\", \"jail\": \"often\", \"failures\": -1}",
         b"{\"jail\": \"often\"}",
         b"203.0.113.9/33",
-        b"203.0.113.9; reboot",
+        b"203.0.113.9 && reboot",
         b"fail2ban-client set often banip 203.0.113.9",
         &[b'9'; 5_000],
         &vec![b'['; 1 << 20],
