@@ -2,13 +2,14 @@
 
 use super::test::habit;
 
+const GET: &str = "pipeban status, or pipeban check --show JAIL";
+
 /// The command of pipeban; `None`: an unknown one. `words` are the arguments without options.
 pub(super) fn meant(words: &[String]) -> Option<String> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let command = match words.as_slice() {
-        ["get" | "set" | "start" | "stop" | "add", option, ..] if option.starts_with('-') => {
-            return None;
-        }
+        ["add", option, ..] if option.starts_with('-') => return None,
+        ["set" | "get", option, ..] if option.starts_with('-') => GET.to_owned(),
         ["set", jail, "banip", who @ ..] if !who.is_empty() => {
             each("pipeban ban", who, &format!(" --jail {jail}"))
         }
@@ -40,7 +41,7 @@ pub(super) fn meant(words: &[String]) -> Option<String> {
         ["set", jail, ..] => {
             format!("the keys of [jails.{jail}] in /etc/pipeban/pipeban.toml, then: pipeban reload")
         }
-        ["set" | "get"] => "pipeban status, or pipeban check --show JAIL".to_owned(),
+        ["set" | "get"] => GET.to_owned(),
         ["get", "dbfile" | "dbpurgeage" | "dbmaxmatches", ..] => {
             "state under [paths], and keep under [store], in /etc/pipeban/pipeban.toml".to_owned()
         }
@@ -54,15 +55,17 @@ pub(super) fn meant(words: &[String]) -> Option<String> {
         ["reload", first, ..] if is_reload_word(first) => "pipeban reload".to_owned(),
         ["banip", who @ ..] if !who.is_empty() => each("pipeban ban", who, ""),
         ["unbanip", who @ ..] if !who.is_empty() => each("pipeban unban", who, ""),
-        ["start", jail] => format!(
+        ["start", jail] if !jail.starts_with('-') => format!(
             "enabled = true under [jails.{jail}] in /etc/pipeban/pipeban.toml, then: pipeban reload"
         ),
-        ["stop", jail] => format!(
+        ["stop", jail] if !jail.starts_with('-') => format!(
             "enabled = false under [jails.{jail}] in /etc/pipeban/pipeban.toml, then: pipeban reload"
         ),
-        ["start"] => "systemctl start pipeban".to_owned(),
-        ["stop"] => "systemctl stop pipeban (bans stay in force), or pipeban off (lifts every ban)"
-            .to_owned(),
+        ["start", ..] => "systemctl start pipeban".to_owned(),
+        ["stop", ..] => {
+            "systemctl stop pipeban (bans stay in force), or pipeban off (lifts every ban)"
+                .to_owned()
+        }
         ["restart", ..] => "pipeban reload, or systemctl restart pipeban".to_owned(),
         ["add", jail, ..] => {
             format!("[jails.{jail}] in /etc/pipeban/pipeban.toml, then: pipeban reload")
@@ -153,8 +156,9 @@ mod tests {
             ),
             ("list", Some("pipeban status --all")),
             ("history", Some("pipeban report")),
-            ("set", Some("pipeban status, or pipeban check --show JAIL")),
+            ("set", Some(GET)),
             ("start", Some("systemctl start pipeban")),
+            ("start --help", Some("systemctl start pipeban")),
             (
                 "start a",
                 Some(
@@ -183,7 +187,8 @@ mod tests {
                 "get logtarget",
                 Some("[syslog] in /etc/pipeban/pipeban.toml"),
             ),
-            ("start --help", None),
+            ("get --help", Some(GET)),
+            ("add --help", None),
             ("unban --all 192.0.2.7", None),
             ("get a bantime", Some("pipeban check --show a")),
             (
