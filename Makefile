@@ -59,7 +59,7 @@ lint:
 test: rust lint
 	@tests/prepare.sh a2enconf=apache2 ufw=ufw nft=nftables iptables=iptables rsyslogd=rsyslog \
 	    ip=iproute2 ps=procps curl=curl fail2ban-regex=fail2ban faketime=faketime mandoc=mandoc nginx=nginx-light \
-	    dnsmasq=dnsmasq-base
+	    dnsmasq=dnsmasq-base mkfs.ext4=e2fsprogs
 	umask 022; $(CARGO) test --locked $(TESTS)
 
 # The labelled lines through the shipped filters: one table by class and origin of the lines.
