@@ -10,12 +10,12 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
 use pipeban::config;
 use pipeban::disk;
 use pipeban::filter::matcher::{InputKind, Matcher, Rule};
 use pipeban::filter::{Definition, read};
 use pipeban::record::{Kind, Parser};
+use pipeban::sys::clock::thread_time;
 use regex::bytes::{RegexSet, RegexSetBuilder};
 
 const BLOCK: usize = 32 * 1024;
@@ -113,23 +113,19 @@ fn made_up(line: impl Fn(u32, Ipv4Addr) -> String) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Does `work` for a while with the log; the processor's time for the log once.
+/// Does `work` for a while with the log; the processor's time for the log once, which other programs
+/// do not change much.
 fn time(mut work: impl FnMut()) -> Duration {
-    let started = processor();
+    let started = thread_time();
     let mut times = 0;
     loop {
         work();
         times += 1;
-        let took = processor().saturating_sub(started);
+        let took = thread_time().saturating_sub(started);
         if took >= LEAST {
             return took / times;
         }
     }
-}
-
-/// This thread's time, which other programs do not change much.
-fn processor() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 fn show(name: &str, log: &[u8], took: Duration, more: &str) {
