@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::support::apache::BOTH_PIPES;
+use crate::support::apache::{BOTH_PIPES, CGID};
 use crate::support::http::{self, ATTACK, Connection};
 use crate::support::world::{FILTER, ROUTER4, SERVER4};
 use crate::support::{Apache, Mpm, World, eventually};
@@ -21,8 +21,6 @@ my $text = "[Sun Nov 22 11:00:33.366318 2026] [core:error] [pid $pid:tid $pid] [
 print STDERR $text;
 print "Content-Type: text/plain\nContent-Length: 3\n\nok\n";
 "#;
-const CGID: &str =
-    "LoadModule cgid_module /usr/lib/apache2/modules/mod_cgid.so\nScriptSock /run/apache2/cgid\n";
 const CONFIG: &str = r#"
 [firewall]
 backend = "nftables"

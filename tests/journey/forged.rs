@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
 
-use crate::support::apache::{BOTH_PIPES, ERROR_LOG};
+use crate::support::apache::{BOTH_PIPES, CGID, ERROR_LOG};
 use crate::support::http::{ATTACK, Connection};
 use crate::support::world::{FILTER, SERVER4};
 use crate::support::{Apache, Mpm, World, eventually, skip};
@@ -85,11 +85,7 @@ fn nobody_but_the_attacker(world: &World) {
 #[test]
 fn what_scripts_say_under_mod_cgid_hits_nobody() {
     let Some(world) = World::new() else { return };
-    let _apache = start(
-        &world,
-        Mpm::Event,
-        "LoadModule cgid_module /usr/lib/apache2/modules/mod_cgid.so\nScriptSock /run/apache2/cgid\n",
-    );
+    let _apache = start(&world, Mpm::Event, CGID);
     scripts_hit_nobody(&world, |log| {
         let raw = |line: &&str| line.starts_with("[client 203.0.113.250:9] AH10244");
         log.lines().filter(raw).count() == 1
@@ -325,11 +321,7 @@ fn settled(world: &World) -> (u64, u64) {
 #[test]
 fn a_script_that_locks_its_stderr_or_makes_it_small_holds_up_no_keeper() {
     let Some(world) = World::new() else { return };
-    let apache = start(
-        &world,
-        Mpm::Event,
-        "LoadModule cgid_module /usr/lib/apache2/modules/mod_cgid.so\nScriptSock /run/apache2/cgid\n",
-    );
+    let apache = start(&world, Mpm::Event, CGID);
     let pipe = apache.pipe("error");
     let stdin = format!("/proc/{}/fd/0", pipe.stub.pid);
     let stderr = fs::File::options().write(true).open(stdin).expect("a pipe");

@@ -13,6 +13,9 @@ const CONF: &str = "/var/site/httpd.conf";
 pub(crate) const ERROR_LOG: &str = "/var/log/apache2/error.log";
 /// The access log that pipeban writes.
 pub(crate) const ACCESS_LOG: &str = "/var/log/apache2/access.log";
+/// Scripts, for an MPM with threads.
+pub(crate) const CGID: &str =
+    "LoadModule cgid_module /usr/lib/apache2/modules/mod_cgid.so\nScriptSock /run/apache2/cgid\n";
 /// pipeban in both pipes of the main server.
 pub(crate) const BOTH_PIPES: &str = r#"
 ErrorLog "|/usr/bin/pipeban log error /var/log/apache2/error.log"
