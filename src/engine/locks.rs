@@ -97,13 +97,13 @@ fn lock_namespace() -> Result<(Option<Flock<File>>, Option<String>), String> {
     // engine can keep an engine from starting.
     let mut who = "a process that pipeban cannot see".to_owned();
     for pid in holders(inode) {
-        if is_engine(pid) {
+        let uid = fs::metadata(format!("/proc/{pid}")).map(|process| process.uid());
+        if uid.as_ref().is_ok_and(|uid| is_engine(pid, *uid)) {
             return Err(format!(
                 "another engine (pid {pid}) runs in this network namespace; with another state \
                  directory only `backend = \"dry-run\"` can run beside it"
             ));
         }
-        let uid = fs::metadata(format!("/proc/{pid}")).map(|process| process.uid());
         let of = uid.map_or(String::new(), |uid| format!(" of uid {uid}"));
         who = format!("process {pid}{of}");
     }
@@ -116,13 +116,11 @@ fn lock_namespace() -> Result<(Option<Flock<File>>, Option<String>), String> {
 
 /// Whether the process is an engine of root, or of this user. A program that other users run with
 /// root's rights (`su`) may have inherited their lock.
-fn is_engine(pid: u32) -> bool {
-    let process = format!("/proc/{pid}");
+fn is_engine(pid: u32, uid: u32) -> bool {
     let own = nix::unistd::geteuid().as_raw();
-    let uid = fs::metadata(&process).map(|process| process.uid());
-    let exe = fs::read_link(format!("{process}/exe")).unwrap_or_default();
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     let name = exe.file_name().unwrap_or_default().as_encoded_bytes();
-    uid.is_ok_and(|uid| uid == 0 || uid == own) && name.starts_with(b"pipeban")
+    (uid == 0 || uid == own) && name.starts_with(b"pipeban")
 }
 
 /// The processes that took a lock on the file with this inode, and still have it open where that
@@ -218,12 +216,10 @@ mod tests {
             }
             // The process that takes the lock has ended.
             let file = File::open(NAMESPACE).unwrap();
-            let flock = |argv: &[&str]| {
-                let mut command = std::process::Command::new("flock");
-                command.args(argv).stdin(file.try_clone().unwrap());
-                command
-            };
-            assert!(flock(&["--nonblock", "0"]).status().unwrap().success());
+            let mut flock = std::process::Command::new("flock");
+            flock.args(["--nonblock", "0"]);
+            flock.stdin(file.try_clone().unwrap());
+            assert!(flock.status().unwrap().success());
             let locks = take(state.path(), true).unwrap();
             let warning = locks.warning.unwrap();
             assert!(warning.contains("cannot see"), "{warning}");
