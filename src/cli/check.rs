@@ -68,15 +68,11 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
         return show(&config, &origins, name);
     }
     let mut warnings = filter_warnings(&config);
-    warnings.extend(foreign::warnings(&config).into_iter().map(|text| Warning {
-        json: json!({"severity": "warning", "message": &text}),
-        text,
-    }));
-    let mut idle = exempt_from_all(&config);
-    if enabled(&config) == 0 {
-        idle.push("no jail is enabled, so pipeban bans no client".to_owned());
-    }
-    warnings.extend(idle.into_iter().map(|text| Warning {
+    let idle =
+        (enabled(&config) == 0).then(|| "no jail is enabled, so pipeban bans no client".to_owned());
+    let texts = foreign::warnings(&config).into_iter();
+    let texts = texts.chain(exempt_from_all(&config)).chain(idle);
+    warnings.extend(texts.map(|text| Warning {
         json: json!({"severity": "warning", "message": &text}),
         text,
     }));
