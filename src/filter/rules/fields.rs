@@ -325,10 +325,6 @@ fn without_sql<'a>(target: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
     let (head, parameters) = target.split_at_checked(query).unwrap_or_default();
     let parameters = || parameters.split(|byte| *byte == b'&');
     let kept = |parameter: &'a [u8]| {
-        let first = parameter.first().map(u8::to_ascii_lowercase);
-        if NAMES.iter().all(|name| name.first() != first.as_ref()) {
-            return parameter;
-        }
         let name = NAMES.iter().find(|name| begins_with(parameter, name));
         let parts = name.and_then(|name| parameter.split_at_checked(name.len()));
         parts.map_or(parameter, |(name, value)| match is_typed(value) {

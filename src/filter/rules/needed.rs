@@ -25,10 +25,11 @@ type Common = &'static [&'static str];
 
 /// The texts of one pattern for a field; `None` if no useful ones are known.
 pub(super) fn needed(hir: &Hir, field: Field) -> Option<Set> {
-    let mut set = Found::of(hir, common(field)).best(common(field))?;
+    let common = common(field);
+    let mut set = Found::of(hir, common).best(common)?;
     set.sort();
     set.dedup();
-    (worth(&set, field) >= LEAST_WORTH).then_some(set)
+    (least_worth(&set, common) >= LEAST_WORTH).then_some(set)
 }
 
 /// How rare the least rare of the texts is in ordinary requests.
