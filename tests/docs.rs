@@ -236,6 +236,32 @@ fn displays(manual: &str) -> Vec<String> {
 
 /// The manual's jail and its native filter, as a user of fail2ban would take them over.
 #[test]
+fn the_manuals_filter_for_a_module_finds_its_client() {
+    let directory = tempfile::tempdir().unwrap();
+    let filters = displays("man/pipeban-filters.5");
+    let filter = filters.iter().find(|text| text.contains("[[client]]"));
+    let file = directory.path().join("mymod.toml");
+    fs::write(&file, filter.unwrap()).unwrap();
+    let line = "[Sun Nov 22 11:00:33 2026] [mymod:error] [pid 7:tid 8] My module: too many \
+                connections from 192.0.2.7";
+    let output = Command::new(env!("CARGO_BIN_EXE_pipeban"))
+        .args([
+            "--config",
+            "/dev/null",
+            "test",
+            "--json",
+            "--line",
+            line,
+            "--filter",
+        ])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains(r#""host":"192.0.2.7""#), "{said}");
+}
+
+#[test]
 fn the_manuals_wp_login_jail_matches_guessed_passwords() {
     let directory = tempfile::tempdir().unwrap();
     let jails = displays("man/pipeban.toml.5");
@@ -253,7 +279,7 @@ fn the_manuals_wp_login_jail_matches_guessed_passwords() {
     let filters = displays("man/pipeban-filters.5");
     let filters: Vec<_> = filters
         .iter()
-        .filter(|text| text.contains("\n[[match]]"))
+        .filter(|text| text.contains("\n[[match]]") && text.contains("wp-login"))
         .collect();
     assert_eq!(filters.len(), 2);
     for filter in filters {

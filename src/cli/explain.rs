@@ -12,6 +12,7 @@ use super::exit::Exit;
 use super::global::Global;
 use super::test::Failure;
 use crate::apache;
+use crate::disk;
 use crate::jail::show_net;
 use crate::record::{Kind, Parser, display, meaning};
 use crate::report::explain::{Answer, Facts, explain};
@@ -62,7 +63,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
         }
         Err(_) => {
             let apache = args.apache_config.as_deref();
-            if let Some((kind, net)) = client_of(client, apache) {
+            if let Some((kind, net)) = client_of(client, apache, global) {
                 (net, Some((kind, client)))
             } else if let Some((kind, client)) = log_lines::meaning_of(client) {
                 if !global.json {
@@ -125,12 +126,15 @@ fn answer(asked: &gather::Asked<'_>, global: &Global) -> Exit {
 
 /// The kind of a pasted line, and the client that Apache names in it; also in a format of this host's
 /// logs.
-fn client_of(line: &str, apache: Option<&Path>) -> Option<(Kind, IpNet)> {
+fn client_of(line: &str, apache: Option<&Path>, global: &Global) -> Option<(Kind, IpNet)> {
+    let config = disk::load(&global.config).ok();
+    let clients = config.map_or_else(Vec::new, |config| config.module_clients());
     let auto = [Kind::Error, Kind::Access].map(|kind| (kind, "auto".to_owned()));
     let of_host = || apache::scan(apache).map(|scan| logs::formats(&scan));
     let formats = auto.into_iter().chain(of_host().unwrap_or_default());
     formats.into_iter().find_map(|(kind, format)| {
         let parser = Parser::new(kind, &format).ok()?;
+        let parser = parser.with_module_clients(clients.iter().cloned());
         let client = parser.parse(line.as_bytes())?.client?;
         Some((kind, IpNet::from(client.addr)))
     })

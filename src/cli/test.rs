@@ -7,7 +7,7 @@ use anstream::AutoStream;
 use super::exit::Exit;
 use super::global::Global;
 use crate::filter::matcher::InputKind;
-use crate::record::{self, Parser, display_json};
+use crate::record::{self, ModuleClient, Parser, display_json};
 use lines::Lines;
 pub(super) use lines::{LONG_FILE, bar};
 use options::Kind;
@@ -37,11 +37,11 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
 /// Whether a line matched.
 fn test(args: &Args, global: &Global) -> Result<bool, Failure> {
     together(args, global)?;
-    let rules = rules::of(args, global)?;
+    let (rules, clients) = rules::of(args, global)?;
     let prints = global.json || !args.show.is_empty();
     let mut lines = Lines::open(args, !prints || !is_terminal())?;
     let kind = kind(args, &rules, &mut lines)?;
-    let tester = tester(args, kind, rules)?;
+    let tester = tester(args, kind, rules, clients)?;
     if global.json {
         if kind == Kind::Raw && args.kind.is_none() {
             eprintln!(
@@ -118,7 +118,12 @@ fn is_terminal() -> bool {
     io::IsTerminal::is_terminal(&io::stdout())
 }
 
-fn tester(args: &Args, kind: Kind, mut rules: Vec<TestRule>) -> Result<Tester, Failure> {
+fn tester(
+    args: &Args,
+    kind: Kind,
+    mut rules: Vec<TestRule>,
+    clients: Vec<ModuleClient>,
+) -> Result<Tester, Failure> {
     let input = match kind {
         Kind::Raw => InputKind::Raw,
         Kind::Access => InputKind::Apache(
@@ -131,7 +136,7 @@ fn tester(args: &Args, kind: Kind, mut rules: Vec<TestRule>) -> Result<Tester, F
             let given = Parser::new(kind, &args.format);
             let other = args.kind.is_none() && given.is_err();
             let format = if other { "auto" } else { &args.format };
-            InputKind::Apache(kind, parser(kind, format)?)
+            InputKind::Apache(kind, parser(kind, format)?.with_module_clients(clients))
         }
     };
     if let InputKind::Apache(kind, _) = &input {

@@ -3,9 +3,16 @@
 use super::{Config, Jail, JailName, SearchEngines};
 use crate::filter::PatternText;
 use crate::filter::matcher::Rule;
-use crate::record::Kind;
+use crate::filter::rules::module_clients;
+use crate::record::{Kind, ModuleClient};
 
 impl Config {
+    /// The `[[client]]` of the filters of all enabled jails.
+    pub fn module_clients(&self) -> Vec<ModuleClient> {
+        let rules = rules(self, Kind::Error);
+        module_clients(rules.iter().map(|rule| rule.definition))
+    }
+
     /// A pattern of a jail's filter, by its number from 1.
     pub fn rule(&self, jail: &JailName, pattern: u32) -> Option<&PatternText> {
         let filter = self.filters.get(&self.jails.get(jail)?.filter)?;

@@ -26,7 +26,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Record<'_>> {
     let text = notes(prefix.rest);
     let (client, port, message) = match client(text, prefix.pid.is_some()) {
         Some((client, port, message)) => (Some(client), port, message),
-        None => (module_client(prefix.module, prefix.rest), None, text),
+        None => (None, None, text),
     };
     Some(Record {
         client,
@@ -175,65 +175,6 @@ pub(super) fn source_line(text: &[u8]) -> Option<usize> {
     Some(name + close + 2)
 }
 
-/// The message of a module about a connection that has no request yet, for which Apache writes no
-/// `[client ...]`. No client writes any part of it.
-struct ModuleMessage {
-    module: &'static [u8],
-    begins: &'static [u8],
-    /// What is directly before the address.
-    before: &'static [u8],
-    /// What ends the address.
-    end: u8,
-}
-
-const MODULES: [ModuleMessage; 4] = [
-    ModuleMessage {
-        module: b"qos",
-        begins: b"mod_qos(",
-        before: b", c=",
-        end: b',',
-    },
-    ModuleMessage {
-        module: b"evasive20",
-        begins: b"Blacklisting address ",
-        before: b"address ",
-        end: b':',
-    },
-    ModuleMessage {
-        module: b"evasive",
-        begins: b"Blacklisting address ",
-        before: b"address ",
-        end: b':',
-    },
-    ModuleMessage {
-        module: b"antiloris",
-        begins: b"Rejected, too many connections in ",
-        before: b" from ",
-        end: b' ',
-    },
-];
-
-/// The client in a module's message, if it is there exactly once.
-fn module_client<'a>(module: Option<&[u8]>, message: &'a [u8]) -> Option<Client<'a>> {
-    let module = module?;
-    let known = MODULES
-        .iter()
-        .find(|known| known.module == module && message.starts_with(known.begins))?;
-    let mut places = memchr::memmem::find_iter(message, known.before);
-    let at = places.next()? + known.before.len();
-    if places.next().is_some() {
-        return None;
-    }
-    let rest = message.get(at..)?;
-    // The text of an IPv6 address has colons itself.
-    let end = match known.end {
-        b':' => memchr::memmem::find(rest, b": "),
-        end => memchr::memchr(end, rest),
-    };
-    let length = end.unwrap_or(rest.len());
-    address::client(rest.get(..length)?.trim_ascii_end())
-}
-
 /// `[client IP:PORT] ` at the front. IPv6 has no brackets: the port is behind the last
 /// colon. `[remote ...]` is a server that Apache called, not a client.
 fn client(text: &[u8], ports: bool) -> Option<(Client<'_>, Option<u16>, &[u8])> {
@@ -328,38 +269,6 @@ mod tests {
                 "{rest}"
             );
         }
-    }
-
-    #[test]
-    fn a_module_that_knows_only_the_connection_names_its_client() {
-        let line = |module: &str, text: &str| {
-            let head = HEAD.replace("core", module);
-            client_of(&format!("{head}{text}"))
-        };
-        let qos = "mod_qos(031): access denied, QS_SrvMaxConnPerIP rule: max=2, concurrent connections=3, c=203.0.113.31";
-        assert_eq!(
-            line("qos", qos).as_deref(),
-            Some("203.0.113.31 203.0.113.31")
-        );
-        let six = qos.replace("203.0.113.31", "2001:db8::7");
-        assert_eq!(
-            line("qos", &six).as_deref(),
-            Some("2001:db8::7 2001:db8::7")
-        );
-        let more = format!("{qos}, id=x");
-        assert!(line("qos", &more).is_some());
-        for address in ["192.0.2.1", "2001:db8::7"] {
-            let evasive = format!("Blacklisting address {address}: possible DoS attack.");
-            let expected = format!("{address} {address}");
-            assert_eq!(line("evasive20", &evasive), Some(expected));
-            assert_eq!(line("core", &evasive), None);
-        }
-        // Another module, a place that is not certain, and Apache's own field before it.
-        assert_eq!(line("core", qos), None);
-        assert_eq!(line("qos", &format!("x {qos}")), None);
-        assert_eq!(line("qos", &format!("{qos}, c=192.0.2.1")), None);
-        let named = format!("[client 192.0.2.1:5] {qos}");
-        assert_eq!(line("qos", &named).as_deref(), Some("192.0.2.1 192.0.2.1"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod errorformat;
 mod fields;
 mod format;
 mod glimpse;
+mod module_client;
 mod rendered;
 mod shape;
 mod strftime;
@@ -27,6 +28,7 @@ use errorformat::ErrorFormat;
 pub use fields::{Client, ClientSource, Kind, Record, Rest};
 use format::Format;
 pub use glimpse::glimpse;
+pub use module_client::{ModuleClient, refused_module};
 pub use rendered::Rendered;
 use shape::Role;
 pub use unescape::unescape;
@@ -67,6 +69,8 @@ pub(crate) const WHOLE: usize = 4096;
 #[derive(Debug)]
 pub struct Parser {
     form: Form,
+    /// Besides those that pipeban knows.
+    module_clients: Vec<ModuleClient>,
 }
 
 /// The string of a directive as it is in Apache's configuration, or with the quotes around it.
@@ -148,7 +152,22 @@ impl Parser {
                 }
             }
         };
-        Ok(Parser { form })
+        Ok(Parser {
+            form,
+            module_clients: Vec::new(),
+        })
+    }
+
+    /// Reads the client also where these modules write it: in lines of the error log without
+    /// `[client ...]`.
+    #[must_use]
+    pub fn with_module_clients(mut self, more: impl IntoIterator<Item = ModuleClient>) -> Parser {
+        for new in more {
+            if !self.module_clients.contains(&new) {
+                self.module_clients.push(new);
+            }
+        }
+        self
     }
 
     /// The fields of one line (without newline); `None` when the line is not wholly of the
@@ -157,11 +176,13 @@ impl Parser {
     /// With `auto` the first line that names a client decides for all that follow.
     pub fn parse<'a>(&self, line: &'a [u8]) -> Option<Record<'a>> {
         let with_client = |record: &Record<'_>| record.client.is_some();
-        let error = |record: Record<'a>| Record {
-            second: (line.len() >= WHOLE)
-                .then(|| self.second_prefix(line))
-                .flatten(),
-            ..record
+        let error = |mut record: Record<'a>| {
+            if self.doubt().is_none() {
+                module_client::add(line, &mut record, &self.module_clients);
+            }
+            let long = line.len() >= WHOLE;
+            record.second = long.then(|| self.second_prefix(line)).flatten();
+            record
         };
         match &self.form {
             Form::Error => error::parse(line).map(error),

@@ -20,6 +20,7 @@ mod injections; // measurements, by `make bench`: kills at system calls, and cal
 mod long; // lines as long as clients can make them
 #[cfg(feature = "measure")]
 mod matrix; // measurements, by `make bench`: lines lost at reloads and ends, rotatelogs beside
+mod modules; // a module that names the client in its message
 #[cfg(feature = "measure")]
 mod outages; // measurements, by `make bench`: kills, stops, a full disk, no engine
 mod outputs; // log files named by the time

@@ -11,7 +11,7 @@ use crate::config::{self, Config, DEFAULT_FILE, Jail, JailName, Log, Problem};
 use crate::disk;
 use crate::filter::rules::is_claims;
 use crate::filter::{self, Definition, Filter, PatternText};
-use crate::record::Kind;
+use crate::record::{Kind, ModuleClient};
 
 /// The file of patterns of the command line, in problems.
 const PATTERN: &str = "--pattern";
@@ -45,14 +45,22 @@ impl TestRule {
     }
 }
 
-pub(super) fn of(args: &Args, global: &Global) -> Result<Vec<TestRule>, Failure> {
+/// The rules to test, and where modules write the client by the filters of the enabled jails.
+pub(super) fn of(
+    args: &Args,
+    global: &Global,
+) -> Result<(Vec<TestRule>, Vec<ModuleClient>), Failure> {
     let config = load_config(args, global)?;
+    let clients = config
+        .as_ref()
+        .map_or_else(Vec::new, Config::module_clients);
     let Some(mut definition) = definition(args, global, config.as_ref())? else {
-        return config.map_or(Ok(Vec::new()), |config| jails(args, global, &config));
+        let rules = config.map_or(Ok(Vec::new()), |config| jails(args, global, &config));
+        return Ok((rules?, clients));
     };
     definition.ignoreregex.extend(typed(IGNORE, &args.ignore));
     let defaults = config.as_ref().map(|config| &config.defaults);
-    Ok(vec![rule(definition, None, defaults)?])
+    Ok((vec![rule(definition, None, defaults)?], clients))
 }
 
 fn load_config(args: &Args, global: &Global) -> Result<Option<Config>, Failure> {

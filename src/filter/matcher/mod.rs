@@ -2,6 +2,7 @@
 
 mod candidates;
 mod costs;
+mod input;
 mod line;
 mod result;
 mod search;
@@ -24,10 +25,11 @@ use super::rules::{self, RuleSet, Scratch, claim_pattern};
 use super::subject::{Subject, Views};
 use super::texthash::text_hash;
 use crate::jail_name::JailName;
-use crate::record::{Kind, Parser, Record, display, time};
+use crate::record::{Parser, Record, display, time};
 use candidates::{Candidates, Owner};
 use costs::Costs;
 pub use costs::{Nanos, Slowest};
+pub use input::InputKind;
 pub use result::{BlockResult, Hit, LineResult, Unread};
 use search::Search;
 use trust::Trust;
@@ -38,15 +40,6 @@ const LONGEST_NAME: usize = 255;
 
 /// Bytes of a line, more or less.
 const ORDINARY_LINE: usize = 200;
-
-/// How lines are read.
-#[derive(Debug)]
-pub enum InputKind {
-    /// As Apache's records: only the client that Apache names can be hit.
-    Apache(Kind, Parser),
-    /// As plain text: the pattern's `<HOST>` decides. Never on the live path.
-    Raw,
-}
 
 /// A filter and the lines that it is for.
 #[derive(Debug, Clone)]
@@ -132,8 +125,8 @@ struct RuleEntry {
 }
 
 impl Matcher {
-    /// Compiles the filters of `rules`. Patterns that do not compile are left out: `check` reports
-    /// them, and the engine refuses such a configuration.
+    /// Compiles the filters of `rules`, whose `[[client]]` count in all lines. Patterns that do not
+    /// compile are left out: `check` reports them, and the engine refuses such a configuration.
     pub fn new(rules: &[Rule<'_>], input: InputKind) -> Matcher {
         let mut filters: Vec<Entry> = Vec::new();
         let mut by_name: HashMap<&str, usize> = HashMap::new();
@@ -186,7 +179,7 @@ impl Matcher {
         let limited = (0..).zip(&filters);
         let limited = limited.filter(|(_, entry)| entry.filter.limited().next().is_some());
         Matcher {
-            input,
+            input: input.with_module_clients(rules::module_clients(definitions.iter().copied())),
             limited: limited.map(|(at, _)| at).collect(),
             filters,
             rules: entries,

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::super::tests::definition;
 use super::*;
+use crate::record::Kind;
 
 /// Name, failregex, ignoreregex.
 type TestFilter<'t> = (&'t str, &'t [&'t str], &'t [&'t str]);

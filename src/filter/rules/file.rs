@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::client::{ClientPlace, client};
 use super::pattern::{Pattern, syntax};
 use super::rule::{Condition, Confidence, Field, Rule, Rules, Sample, Test};
 use crate::problem::Problem;
@@ -29,6 +30,8 @@ struct File {
     except: Vec<Spanned<Match>>,
     #[serde(default)]
     clear: Vec<Spanned<Match>>,
+    #[serde(default, rename = "client")]
+    clients: Vec<Spanned<ClientPlace>>,
 }
 
 /// `[[match]]`, `[[except]]` or `[[clear]]`, and what may not hold: `[match.not]`.
@@ -191,6 +194,9 @@ fn read_text(
     ] {
         rules.extend(items.iter().map(|item| reader.rule(&parsed, item, table)));
     }
+    let clients = parsed.clients.iter();
+    let clients = clients.filter_map(|item| client(&mut reader, parsed.log, item));
+    let clients = clients.collect();
     let include = parsed.include.iter();
     let include = include.map(|name| (name.get_ref().clone(), reader.place(name.span())));
     let rules = Rules {
@@ -198,6 +204,7 @@ fn read_text(
         log: parsed.log,
         include: include.collect(),
         rules,
+        clients,
     };
     if reader.problems.is_empty() {
         Ok(rules)
@@ -206,12 +213,12 @@ fn read_text(
     }
 }
 
-struct Reader<'t> {
+pub(super) struct Reader<'t> {
     file: PathBuf,
     text: &'t str,
     /// The log that the filter is for.
     log: Option<Kind>,
-    problems: Vec<Problem>,
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Reader<'_> {
@@ -222,7 +229,7 @@ impl Reader<'_> {
         (before.matches('\n').count() + 1, line.chars().count() + 1)
     }
 
-    fn problem(&mut self, span: Range<usize>, message: impl Into<String>) {
+    pub(super) fn problem(&mut self, span: Range<usize>, message: impl Into<String>) {
         let place = (span != (0..0)).then(|| self.place(span));
         self.problems.push(Problem {
             file: self.file.clone(),

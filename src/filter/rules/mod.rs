@@ -4,6 +4,7 @@
 //! must hold one; one search in each field finds them, so that a harmless line costs a few
 //! searches and no regex. pipeban-filters(5) specifies the files.
 
+mod client;
 mod fields;
 mod file;
 mod holds;
@@ -27,7 +28,7 @@ use super::compile::Outcome;
 use super::definition::{Definition, PatternText, RuleText};
 use super::fail2ban::FilterFiles;
 use crate::problem::Problem;
-use crate::record::{Kind, Record};
+use crate::record::{Kind, ModuleClient, Record};
 
 /// The word beside the class of an attack that Apache answered with status 200.
 pub const ANSWERED: &str = "answered-200";
@@ -65,6 +66,17 @@ pub fn reads(definition: &Definition, kind: Kind) -> bool {
     let logs = |file: &RuleText| Some(read(&file.file, &file.text).ok()?.log);
     definition.native.is_empty()
         || files.any(|file| logs(file).is_none_or(|log| log.is_none_or(|log| log == kind)))
+}
+
+/// The `[[client]]` of native filters.
+pub fn module_clients<'d>(
+    definitions: impl IntoIterator<Item = &'d Definition>,
+) -> Vec<ModuleClient> {
+    let files = definitions.into_iter().flat_map(|filter| &filter.native);
+    // To read all files takes long.
+    let files = files.filter(|file| file.text.contains("client"));
+    let read = files.filter_map(|file| read(&file.file, &file.text).ok());
+    read.flat_map(|rules| rules.clients).collect()
 }
 
 /// The filter of a jail with `trap`: a request for one of these paths counts `weight`, so that one

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pattern::Pattern;
 use crate::problem::Problem;
-use crate::record::Kind;
+use crate::record::{Kind, ModuleClient};
 
 /// How sure a hit is that the client attacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -42,6 +42,8 @@ pub struct Rules {
     pub include: Vec<(String, (usize, usize))>,
     /// One for each `[[match]]`, then each `[[clear]]`, then each `[[except]]`.
     pub rules: Vec<Rule>,
+    /// One for each `[[client]]`.
+    pub clients: Vec<ModuleClient>,
 }
 
 impl Rules {

@@ -431,6 +431,34 @@ fn every_error_has_its_place() {
             "log = 'access'\n[[match]]\npath = 'x'\nnot = { code = 'AH1' }",
             ":4:16: an access log has no `code`",
         ),
+        (
+            "[[match]]\ncode = 'A'\n[[client]]\nmodule = 'core'\nbegins = 'x'",
+            ":4:10: the messages of `core` can hold text of clients",
+        ),
+        (
+            "[[match]]\ncode = 'A'\n[[client]]\nmodule = 'mod_x'\nbegins = 'x'",
+            ":4:10: the log has the name without `mod_`: `x`",
+        ),
+        (
+            "[[match]]\ncode = 'A'\n[[client]]\nmodule = 'x'\nbegins = ' '",
+            ":5:10: `begins` is empty",
+        ),
+        (
+            "[[match]]\ncode = 'A'\n[[client]]\nmodule = 'x'\nbegins = 'x'\nbefore = ''",
+            ":6:10: `before` is empty",
+        ),
+        (
+            "[[match]]\ncode = 'A'\n[[client]]\nmodule = 'x'\nbegins = '[client '",
+            ":5:10: `begins` is the text behind",
+        ),
+        (
+            "log = 'access'\n[[match]]\npath = 'x'\n[[client]]\nmodule = 'x'\nbegins = 'x'",
+            ":4:1: `[[client]]` is for the error log",
+        ),
+        (
+            "[[match]]\ncode = 'A'\n[[client]]\nmodule = 'x'\nbefore = 'x'",
+            ":3:1: missing field `begins`",
+        ),
     ] {
         let read = read(Path::new(FILE), text);
         let problems = read.and_then(|rules| rules.compile()).unwrap_err();
