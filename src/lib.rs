@@ -64,6 +64,7 @@ macro_rules! eprintln {
 pub mod config;
 pub mod decode;
 pub mod filter;
+pub mod host_commands;
 pub mod jail;
 mod jail_name;
 pub mod migrate;

@@ -12,6 +12,7 @@ use crate::control::{self, AskError, Command, Reply};
 use crate::disk;
 use crate::jail::canonical;
 use crate::record::{display_json, display_lines};
+use crate::sys::systemd;
 
 /// A reload checks every pattern; other answers take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,8 +37,9 @@ pub(super) fn explain(global: &Global, error: &AskError) -> String {
     let socket = socket.display();
     match error {
         AskError::NotRunning => format!(
-            "the engine is not running (no process listens at {socket}): start it with `systemctl \
-             start pipeban`, or `pipeban engine` in the foreground"
+            "the engine is not running (no process listens at {socket}): start it with `{}`, or \
+             `pipeban engine` in the foreground",
+            systemd::commands().start_engine
         ),
         AskError::NotPermitted => format!(
             "no permission to use {socket}: run this as root (`sudo`); members of the group `adm` may \

@@ -1,11 +1,12 @@
 //! Translates commands that people guess, above all those of fail2ban-client, to those of pipeban.
 
 use super::test::habit;
+use crate::host_commands::HostCommands;
 
 const GET: &str = "pipeban status, or pipeban check --show JAIL";
 
 /// The command of pipeban; `None`: an unknown one. `words` are the arguments without options.
-pub(super) fn meant(words: &[String]) -> Option<String> {
+pub(super) fn meant(words: &[String], host: HostCommands) -> Option<String> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let command = match words.as_slice() {
         ["add", option, ..] if option.starts_with('-') => return None,
@@ -61,12 +62,12 @@ pub(super) fn meant(words: &[String]) -> Option<String> {
         ["stop", jail] if !jail.starts_with('-') => format!(
             "enabled = false under [jails.{jail}] in /etc/pipeban/pipeban.toml, then: pipeban reload"
         ),
-        ["start", ..] => "systemctl start pipeban".to_owned(),
-        ["stop", ..] => {
-            "systemctl stop pipeban (bans stay in force), or pipeban off (lifts every ban)"
-                .to_owned()
-        }
-        ["restart", ..] => "pipeban reload, or systemctl restart pipeban".to_owned(),
+        ["start", ..] => host.start_engine.to_owned(),
+        ["stop", ..] => format!(
+            "{} (bans stay in force), or pipeban off (lifts every ban)",
+            host.stop_engine
+        ),
+        ["restart", ..] => format!("pipeban reload, or {}", host.restart_engine),
         ["add", jail, ..] => {
             format!("[jails.{jail}] in /etc/pipeban/pipeban.toml, then: pipeban reload")
         }
@@ -204,7 +205,11 @@ mod tests {
             ("", None),
         ] {
             let words: Vec<String> = typed.split_whitespace().map(str::to_owned).collect();
-            assert_eq!(meant(&words).as_deref(), answer, "{typed}");
+            assert_eq!(
+                meant(&words, HostCommands::default()).as_deref(),
+                answer,
+                "{typed}"
+            );
         }
     }
 }

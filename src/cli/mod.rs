@@ -42,7 +42,7 @@ use crate::record::display_lines;
 use exit::Exit;
 use global::Global;
 
-use crate::sys::signals;
+use crate::sys::{signals, systemd};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -185,7 +185,7 @@ fn refuse(error: &clap::Error) -> Exit {
         .iter()
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    match fail2ban::meant(without_globals(&words)) {
+    match fail2ban::meant(without_globals(&words), systemd::commands()) {
         Some(meant) => {
             let meant = display_lines(&meant);
             eprintln!("pipeban: unknown command or option; run:\n\n    {meant}\n")

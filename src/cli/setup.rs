@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::doctor::has_systemd;
 use super::exit::Exit;
 use super::global::Global;
 use super::status::without_bans;
@@ -16,6 +15,7 @@ use crate::config::{self, Backend};
 use crate::disk;
 use crate::engine;
 use crate::firewall;
+use crate::sys::systemd;
 
 /// Add pipeban to this host's Apache configuration, or remove it
 ///
@@ -215,12 +215,9 @@ fn print_applied(applied: &Applied, plan: &Plan, global: &Global) {
     for line in advice(global) {
         out.text(line);
     }
-    let reload = match has_systemd() {
-        true => "systemctl reload apache2",
-        false => "apache2ctl graceful",
-    };
     out.text(format_args!(
-        "Apache accepts the change. To apply it: {reload}"
+        "Apache accepts the change. To apply it: {}",
+        systemd::commands().reload_apache
     ));
     out.print();
 }

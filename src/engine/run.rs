@@ -404,8 +404,8 @@ impl Engine {
         if old.paths != new.paths || old.firewall != new.firewall {
             let restart = format!(
                 "[paths] and [firewall] have changed: restart the engine to take them into use \
-                 (`systemctl restart pipeban`, or `kill {}` and start it)",
-                std::process::id()
+                 (`{}`)",
+                sys::systemd::commands().restart_engine
             );
             text = format!("{text}\n{restart}");
             self.alarms.raise("restart", Severity::Warning, restart);

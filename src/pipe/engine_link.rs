@@ -15,7 +15,7 @@ use super::log::IGNORED;
 use super::report::Report;
 use super::uplink::SEND_PATIENCE;
 use crate::control::{Reply, Request, VERSION, WorkerHello, encode};
-use crate::sys::process;
+use crate::sys::{process, systemd};
 
 /// How long the keeper waits for the engine's configuration before it uses the last good one.
 pub(super) const PATIENCE: Duration = Duration::from_millis(300);
@@ -171,7 +171,7 @@ impl EngineLink {
         }
         self.start_at = now + self.start_pause;
         self.start_pause = (self.start_pause * 2).min(START.1);
-        let mut command = if has_unit() {
+        let mut command = if systemd::has_unit() {
             let mut command = Command::new("/usr/bin/systemctl");
             command.args(["start", "--no-block", "pipeban.service"]);
             command
@@ -238,13 +238,4 @@ fn connect_now(path: &Path) -> io::Result<UnixStream> {
     )?;
     socket::connect(socket.as_raw_fd(), &socket::UnixAddr::new(path)?)?;
     Ok(socket.into())
-}
-
-fn has_unit() -> bool {
-    Path::new("/run/systemd/system").is_dir()
-        && ["/etc", "/lib", "/usr/lib"].iter().any(|root| {
-            Path::new(root)
-                .join("systemd/system/pipeban.service")
-                .exists()
-        })
 }

@@ -208,7 +208,7 @@ impl Outbox {
             self.report.problem(
                 "unacknowledged",
                 "the engine does not keep up or does not answer, and hits are lost: see `pipeban status` \
-                 and `systemctl status pipeban`",
+                 and `pipeban doctor`",
             );
         }
     }

@@ -194,8 +194,8 @@ impl Uplink {
                 if version != VERSION {
                     self.speaker.report.problem(
                         "version",
-                        "the running engine has another version: restart it (`systemctl restart \
-                         pipeban`); lines are passed through, no client is banned",
+                        "the running engine has another version: restart it (`pipeban \
+                         doctor` shows the command); lines are passed through, no client is banned",
                     );
                     self.hang_up();
                     return;

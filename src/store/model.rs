@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::config::JailName;
 use crate::jail::{Ban, BanId, Counted, End, Moment, Totals};
+use crate::sys::systemd;
 
 /// Streams kept at most; the last seen ones.
 pub const MAX_STREAMS: usize = 10_000;
@@ -50,7 +51,8 @@ impl std::fmt::Display for Error {
             Error::Older { found, known } => write!(
                 f,
                 "an older pipeban wrote it (schema {found}, this one needs {known}): restart \
-                 the engine, which converts it (`systemctl restart pipeban`)"
+                 the engine, which converts it (`{}`)",
+                systemd::commands().restart_engine
             ),
         }
     }

@@ -11,3 +11,4 @@ pub mod region;
 pub mod resolver;
 pub mod sandbox;
 pub mod signals;
+pub mod systemd;

@@ -36,7 +36,7 @@ enum Layer {
 fn layer(file: &str) -> Option<Layer> {
     match file.split('/').next().unwrap().trim_end_matches(".rs") {
         "record" | "decode" | "filter" | "jail" | "jail_name" | "nearest" | "config"
-        | "migrate" | "problem" | "report" => Some(Layer::Values),
+        | "migrate" | "problem" | "report" | "host_commands" => Some(Layer::Values),
         "pipe" | "firewall" | "alert" | "store" | "control" | "sys" | "apache" | "disk"
         | "metrics" => Some(Layer::Edges),
         "engine" | "cli" => Some(Layer::Conductors),

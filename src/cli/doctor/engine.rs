@@ -4,7 +4,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use jiff::Timestamp;
 
-use super::host::{Host, Silence, has_unit};
+use super::host::{Host, Silence};
 use super::outcome::{Outcome, broken, ok, warning};
 use super::processes;
 use crate::apache::Target;
@@ -13,6 +13,7 @@ use crate::control::{Command, Reply, WorkerStatus};
 use crate::engine;
 use crate::record::Kind;
 use crate::store::ReadOnly;
+use crate::sys::systemd;
 
 /// Lines of which an unparsed majority is no accident.
 const ENOUGH_LINES: u64 = 100;
@@ -62,7 +63,7 @@ pub(super) fn unit(host: &Host) -> Vec<Outcome> {
     let outcome = match within {
         Some(unit) => warning(
             format!("the engine runs within {unit}: it ends when Apache is stopped, and bans wait"),
-            has_unit().then(|| {
+            systemd::has_unit().then(|| {
                 let stop = host.pipeban("engine --stop");
                 format!("{stop}; systemctl enable --now pipeban")
             }),

@@ -12,6 +12,7 @@ use super::processes::{self, Process};
 use crate::apache::{self, Scan, ScanError};
 use crate::config::{Config, DEFAULT_FILE, Paths, Problem};
 use crate::control::{self, AskError, Command, Known, Reply};
+use crate::sys::systemd;
 use crate::{disk, engine};
 
 /// How long the engine may take to answer: one that hangs must not make the doctor hang.
@@ -136,7 +137,7 @@ impl Host {
         let Some(apache) = self.apache() else {
             return self.start_apache();
         };
-        if let Some(unit) = processes::unit_of(apache.pid).filter(|_| has_systemd())
+        if let Some(unit) = processes::unit_of(apache.pid).filter(|_| systemd::runs())
             && ["apache", "httpd"]
                 .iter()
                 .any(|name| unit.starts_with(name))
@@ -152,14 +153,14 @@ impl Host {
     }
 
     pub(super) fn start_apache(&self) -> String {
-        match has_systemd() {
+        match systemd::runs() {
             true => "systemctl start apache2".to_owned(),
             false => "apache2ctl start".to_owned(),
         }
     }
 
     pub(super) fn start_engine(&self) -> String {
-        match has_unit() {
+        match systemd::has_unit() {
             true => "systemctl start pipeban".to_owned(),
             false => {
                 let engine = self.pipeban("engine");
@@ -170,7 +171,7 @@ impl Host {
 
     /// Also one that does not answer.
     pub(super) fn restart_engine(&self) -> String {
-        if has_unit() {
+        if systemd::has_unit() {
             return "systemctl restart pipeban".to_owned();
         }
         let pid = std::fs::read_to_string(self.paths.state.join("engine.lock"));
@@ -197,21 +198,6 @@ impl Host {
 
 fn is_stopped(pid: u32) -> bool {
     processes::read(pid).is_some_and(|process| process.state == 'T')
-}
-
-pub(in crate::cli) fn has_systemd() -> bool {
-    Path::new("/run/systemd/system").is_dir()
-}
-
-/// Whether systemd runs, and knows pipeban's unit.
-pub(super) fn has_unit() -> bool {
-    let directories = [
-        "/etc/systemd/system",
-        "/lib/systemd/system",
-        "/usr/lib/systemd/system",
-    ];
-    let unit = |directory: &&str| Path::new(directory).join("pipeban.service").exists();
-    has_systemd() && directories.iter().any(unit)
 }
 
 /// Without the default file the built-in defaults apply.

@@ -20,7 +20,6 @@ use super::ask;
 use super::exit::Exit;
 use super::global::Global;
 use host::Host;
-pub(super) use host::has_systemd;
 use links::LINKS;
 use outcome::{Outcome, Verdict};
 

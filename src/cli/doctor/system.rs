@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use nix::sys::statvfs::statvfs;
 
-use super::host::{Host, has_systemd};
+use super::host::Host;
 use super::outcome::{Outcome, broken, ok, warning};
 use crate::config::SyslogTarget;
-use crate::sys::program;
+use crate::sys::{program, systemd};
 use crate::{alert, control, disk};
 
 pub(super) const NEEDS_ROOT: &str = "only root can ask the firewall";
@@ -127,7 +127,7 @@ pub(super) fn syslog(host: &Host) -> Vec<Outcome> {
     vec![match alert::reachable(target) {
         Ok(()) => ok(format!("a daemon listens at {shown}")),
         Err(error) => {
-            let fix = match (has_systemd(), Path::new("/usr/sbin/rsyslogd").exists()) {
+            let fix = match (systemd::runs(), Path::new("/usr/sbin/rsyslogd").exists()) {
                 (true, true) => "systemctl restart rsyslog",
                 (true, false) => "systemctl restart systemd-journald.socket systemd-journald",
                 (false, true) => "rsyslogd",
@@ -152,7 +152,7 @@ pub(super) fn clock(host: &Host) -> Vec<Outcome> {
         .ok()
         .map(|known| known.engine.since.into());
     let fix = || {
-        Some(match has_systemd() {
+        Some(match systemd::runs() {
             true => "timedatectl set-ntp true".to_owned(),
             false => "apt-get install chrony".to_owned(),
         })

@@ -82,6 +82,7 @@ pub(super) fn gather(asked: &Asked<'_>, global: &Global) -> Result<Facts, Failed
         host: asked.net,
         now: now.wall,
         zone: TimeZone::system(),
+        commands: sys::systemd::commands(),
         database,
         off: off(config, known.as_ref(), now),
         dry_run: config.firewall.has(Backend::DryRun),

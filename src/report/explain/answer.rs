@@ -196,8 +196,10 @@ fn engine(found: &mut Found<'_>, banned: bool) {
                 true => Rank::NoEngine,
                 false => Rank::More,
             };
-            let text = "no engine runs, so nothing is counted and no new client is banned: run \
-                        `systemctl start pipeban` (or `pipeban engine`)";
+            let text = format!(
+                "no engine runs, so nothing is counted and no new client is banned: run `{}`",
+                facts.commands.start_engine
+            );
             found.add(rank, Code::EngineStopped, text);
         }
     }

@@ -210,10 +210,11 @@ fn missing(facts: &Facts) -> String {
         (false, false) => "your program says that the ban is not in force",
     };
     let mend = match &facts.engine {
-        super::facts::Engine::Stopped => {
-            "no engine runs that would restore it: run `systemctl start pipeban`"
-        }
-        _ => "the engine restores it within seconds; if it stays so, see `pipeban status`",
+        super::facts::Engine::Stopped => format!(
+            "no engine runs that would restore it: run `{}`",
+            facts.commands.start_engine
+        ),
+        _ => "the engine restores it within seconds; if it stays so, see `pipeban status`".into(),
     };
     format!("{what} (another program removed it, like `nft flush ruleset` or `ufw reset`); {mend}")
 }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::config::{JailName, Ports};
+use crate::host_commands::HostCommands;
 use crate::jail::{Cause, Reason};
 use crate::record::Kind;
 
@@ -20,6 +21,8 @@ pub struct Facts {
     pub now: Timestamp,
     /// The zone in which times are shown.
     pub zone: TimeZone,
+    /// What an administrator types on this host.
+    pub commands: HostCommands,
     /// Whether an engine runs.
     pub engine: Engine,
     /// Why the database could not be read.

@@ -144,7 +144,8 @@ fn of_hit(found: &mut Found<'_>, log: &LogFact, hit: &HitFact) {
     if log.origin == Origin::Configured && facts.engine == Engine::Running {
         let text = format!(
             "{what}; Apache's configuration pipes this log to pipeban, but no worker is connected: \
-             reload Apache (`systemctl reload apache2`)"
+             reload Apache (`{}`)",
+            facts.commands.reload_apache
         );
         return found.add(Rank::NotPiped, Code::LogNotPiped, text);
     }

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::*;
 use crate::config::{JailName, Ports};
+use crate::host_commands::HostCommands;
 use crate::jail::{self, Cause};
 use crate::record::Kind;
 
@@ -31,6 +32,7 @@ fn facts() -> Facts {
         host: net("198.51.100.7/32"),
         now: at(0),
         zone: TimeZone::UTC,
+        commands: HostCommands::default(),
         engine: Engine::Running,
         database: None,
         off: None,
