@@ -263,11 +263,9 @@ impl Decider {
         for action in &observed.actions {
             let is_shared = || self.jails.is_shared(&single(line.client), now);
             let bans = (!self.stop.is_on()).then(|| self.jails.bans());
-            let alarm = &mut self.shared_addresses;
-            alarm.note(action, line, bans, is_shared, now.boot);
-            if *action == Action::NoSuchJail {
-                self.unknown_jails += 1;
-            }
+            self.shared_addresses
+                .note(action, line, bans, is_shared, now.boot);
+            self.unknown_jails += u64::from(*action == Action::NoSuchJail);
             if decided.log_lines.len() < MAX_LINES {
                 decided
                     .log_lines
@@ -366,6 +364,7 @@ impl Decider {
     /// A worker saw that many browsers use an address.
     pub(super) fn learn_shared(&mut self, addr: IpAddr, now: Now) {
         self.jails.learn_shared(addr, now);
+        self.shared_addresses.learn_shared(addr);
     }
 
     /// Has the store keep what a jail counts now.

@@ -97,6 +97,13 @@ impl SharedAddressAlarm {
         }
     }
 
+    /// Many browsers use it, as is known only after its attack.
+    pub(super) fn learn_shared(&mut self, addr: IpAddr) {
+        if let Some(near) = self.near.as_mut().filter(|near| near.client == addr) {
+            near.shared = true;
+        }
+    }
+
     pub(super) fn text(&mut self, now: Moment) -> Option<String> {
         self.attackers
             .retain(|(_, last)| now.since(*last) < REMEMBERED);
