@@ -1,6 +1,7 @@
 //! `pipeban status`
 
 mod all;
+mod cause;
 mod text;
 mod view;
 
@@ -22,11 +23,12 @@ use crate::control::{Command, Reply, Status};
 use crate::disk;
 use crate::engine;
 use crate::metrics;
+pub(super) use cause::cause;
 pub(super) use text::without_bans;
 use view::View;
 #[cfg(test)]
 pub(super) use view::tests::busy_host;
-pub(super) use view::{cause, in_force, left};
+pub(super) use view::{in_force, left};
 
 /// How long `status` prints nothing while the engine does not answer.
 const QUIET: Duration = Duration::from_secs(1);

@@ -6,6 +6,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::cause::{Cause, cause};
 use super::text::{length, without_bans, wrap};
 use crate::config::JailName;
 use crate::control::{BanStatus, JailStatus, Status, WorkerStatus};
@@ -114,11 +115,7 @@ impl View {
         }
         let row = row(cells, widths);
         text.push_str(&row);
-        let jails: Vec<String> = bans
-            .iter()
-            .map(|(jail, ban)| self.jail(jail, ban))
-            .collect();
-        let jails = jails.join(", ");
+        let jails = self.jails_of(bans, self.width.saturating_sub(length(&row)));
         let causes = self.causes(bans);
         let used = length(&row) + length(&jails);
         if used <= self.width {
@@ -155,6 +152,26 @@ impl View {
             until.map_or_else(|| "for ever".into(), |until| left(until, self.now)),
             in_force(bans),
         ]
+    }
+
+    /// The jails of a client. Where these fit neither in `width` nor in a line, that with the newest
+    /// ban, whose cause is shown, and how many more; all with `-v`.
+    fn jails_of(&self, bans: &[(&JailName, &BanStatus)], width: usize) -> String {
+        let jails: Vec<String> = bans
+            .iter()
+            .map(|(jail, ban)| self.jail(jail, ban))
+            .collect();
+        let all = jails.join(", ");
+        let newest = bans.iter().rev().max_by_key(|(_, ban)| ban.since);
+        let Some((jail, _)) = newest.filter(|_| bans.len() > 1 && !self.verbose) else {
+            return all;
+        };
+        let short = format!("{jail} and {} more", bans.len() - 1);
+        let fits_a_line = length(&all).saturating_add(4) <= self.width;
+        match length(&all) <= width || (fits_a_line && length(&short) > width) {
+            true => all,
+            false => short,
+        }
     }
 
     /// A jail of a client's; with what only some administrators want.
@@ -426,59 +443,6 @@ pub(in crate::cli) fn in_force(bans: &[(&JailName, &BanStatus)]) -> String {
             (Some(true), None) => (0, "yes".to_owned()),
         });
     words.max().map_or(String::new(), |(_, word)| word)
-}
-
-/// Why this client is banned. Unless `whole`, without the rule's file, a name that is the jail's, and
-/// the protocol.
-pub(in crate::cli) fn cause(jail: &JailName, ban: &BanStatus, whole: bool) -> Option<Cause> {
-    let rule = ban.rule.as_deref();
-    let rule = rule.map(|rule| match rule.split_once(" (") {
-        Some((name, _)) if !whole => name,
-        _ => rule,
-    });
-    let rule = rule.filter(|rule| *rule != jail.as_str());
-    let reason = ban.reason.as_deref();
-    let says_so = reason.is_some_and(|reason| reason.starts_with("by hand"));
-    let by_hand = (ban.cause == "manual" && !says_so).then_some("by hand");
-    let parts = [by_hand, reason, rule];
-    let parts: Vec<&str> = parts.into_iter().flatten().collect();
-    let request = ban.request.as_deref();
-    let request = request.map(|request| match request.rsplit_once(" HTTP/") {
-        Some((request, _)) if !whole => request.to_owned(),
-        _ => request.to_owned(),
-    });
-    let why = parts.join(": ");
-    (!why.is_empty() || request.is_some()).then_some(Cause { why, request })
-}
-
-/// Why a client is banned.
-#[derive(Debug, PartialEq, Eq)]
-pub(in crate::cli) struct Cause {
-    why: String,
-    request: Option<String>,
-}
-
-impl Cause {
-    /// In one line.
-    pub(in crate::cli) fn line(&self) -> String {
-        match &self.request {
-            Some(request) if self.why.is_empty() => request.clone(),
-            Some(request) => format!("{}: {request}", self.why),
-            None => self.why.clone(),
-        }
-    }
-
-    /// In one line where it fits, else the request in lines of its own.
-    fn lines(&self, width: usize) -> String {
-        let line = self.line();
-        match &self.request {
-            Some(request) if !self.why.is_empty() && length(&line).saturating_add(4) > width => {
-                let why = wrap(&format!("{}:", self.why), "    ", 6, width);
-                format!("{why}\n{}", wrap(request, "      ", 6, width))
-            }
-            _ => wrap(&line, "    ", 6, width),
-        }
-    }
 }
 
 fn needs_attention(worker: &WorkerStatus) -> bool {

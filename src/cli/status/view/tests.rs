@@ -166,6 +166,36 @@ fn elsewhere_a_client_and_its_cause_are_one_line() {
 }
 
 #[test]
+fn many_jails_of_one_client_are_counted() {
+    let names = ["a", "apache-command-injection", "b", "c", "d"];
+    let jails = (0..).zip(names).map(|(n, name)| {
+        let since = NOW.parse::<Timestamp>().unwrap() - jiff::SignedDuration::from_secs(n % 2);
+        let ban = BanStatus {
+            since,
+            ..ban(1, "198.51.100.11")
+        };
+        jail(name, vec![ban])
+    });
+    let status = Status {
+        jails: jails.collect(),
+        warnings: Vec::new(),
+        ..busy_host()
+    };
+    let of = |view: &View| {
+        let (_, bans, _) = view.parts(&status);
+        let lines = bans.lines().skip(2);
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let short = of(&view(80, false));
+    assert!(short[0].ends_with("  a and 4 more"), "{short:#?}");
+    assert_eq!(short.len(), 2, "{short:#?}");
+    for whole in [of(&view(80, true)), of(&view(usize::MAX, false))] {
+        let whole = whole.join(" ");
+        assert!(names.iter().all(|name| whole.contains(name)), "{whole}");
+    }
+}
+
+#[test]
 fn a_client_is_as_well_off_as_its_worst_ban() {
     let name: JailName = "a".parse().unwrap();
     let of = |in_force, behind: Option<&str>| BanStatus {
