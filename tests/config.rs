@@ -226,6 +226,14 @@ fn the_ignorecommand_of_apache_fakegooglebot_is_served_and_others_are_refused() 
             "{warned}"
         );
     }
+    // No command, also for all jails.
+    for text in [
+        format!("{jail}ignorecommand = \"\"\n"),
+        format!("[defaults]\nignorecommand = \" \"\n{jail}"),
+    ] {
+        let (spared, warned) = policy(&text).unwrap();
+        assert_eq!((spared, warned.as_str()), (SearchEngines::Spare, ""));
+    }
     let problems = policy(&(jail.to_owned() + "ignorecommand = \"/bin/x <ip>\"\n")).unwrap_err();
     assert!(
         problems[0].message.contains("runs no such program"),

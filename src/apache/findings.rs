@@ -41,7 +41,7 @@ pub(super) fn globals(layout: &Layout) -> impl Iterator<Item = &LogDirective> {
     logs.filter(|log| log.kind == LogKind::Global)
 }
 
-/// All findings. `exists` says whether a program exists.
+/// All findings. `exists` says whether a file exists.
 pub(super) fn findings(layout: &Layout, exists: &dyn Fn(&Path) -> bool) -> Vec<Finding> {
     let mut found = Vec::new();
     for log in layout.servers.iter().flat_map(|server| &server.logs) {
@@ -126,6 +126,16 @@ fn of_directive(log: &LogDirective, exists: &dyn Fn(&Path) -> bool, found: &mut 
         }
         for wrong in &pipe.wrong {
             add(Code::Arguments, format!("{name}: {wrong}"));
+        }
+        if let Some(file) = pipe.config.as_deref()
+            && file.is_absolute()
+            && !exists(file)
+        {
+            let text = format!(
+                "{name}: `--config` names {}, which does not exist: correct it, or delete `--config`",
+                file.display()
+            );
+            add(Code::Refused, text);
         }
     }
 }

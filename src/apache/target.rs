@@ -41,6 +41,8 @@ pub struct Pipe {
     pub(super) owner: pipe::Owner,
     /// The facility in `--syslog`.
     pub(super) syslog: Option<String>,
+    /// `--config`.
+    pub(super) config: Option<PathBuf>,
     /// The file's name has strftime fields.
     pub dated: bool,
     /// What is wrong with its arguments: see [`pipe::Directive`].
@@ -94,6 +96,7 @@ impl Target {
             format: directive.format,
             owner: directive.owner,
             syslog: directive.syslog,
+            config: directive.config,
             wrong: directive.wrong,
         })
     }
@@ -140,6 +143,7 @@ mod tests {
                 path: path.map(PathBuf::from),
                 owner: Default::default(),
                 syslog: None,
+                config: None,
                 format: format.map(str::to_owned),
                 dated: path.is_some_and(|path| path.starts_with("/dated")),
                 wrong: Vec::new(),
@@ -226,6 +230,8 @@ mod tests {
             if let Target::Pipeban(pipe) = &mut target {
                 let wrong = word.contains("86400") || pipe.kind.is_none();
                 assert_eq!(pipe.wrong.len(), usize::from(wrong), "{word}: {pipe:?}");
+                let config = word.contains("--config").then(|| "/c.toml".into());
+                assert_eq!(pipe.config.take(), config, "{word}");
                 pipe.wrong.clear();
                 pipe.owner = Default::default();
             }

@@ -132,6 +132,10 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
 
 /// Asks the engine; what is wrong is printed.
 fn ask(jail: Option<JailName>, newest: usize, global: &Global) -> Result<Box<Status>, Exit> {
+    // A jail can have such a name, too.
+    let may_be_host = jail
+        .as_ref()
+        .is_some_and(|jail| jail.as_str().contains('.'));
     let answer = thread::scope(|scope| {
         let (answered, wait) = mpsc::channel::<()>();
         scope.spawn(move || {
@@ -148,6 +152,10 @@ fn ask(jail: Option<JailName>, newest: usize, global: &Global) -> Result<Box<Sta
     });
     match answer {
         Ok(Reply::Status(status)) => Ok(status),
+        Ok(Reply::Refused { exit, text }) if may_be_host => {
+            let text = format!("{text}; names of hosts are not looked up: give the address");
+            Err(ask::show(global, &Reply::Refused { exit, text }))
+        }
         Ok(reply) => Err(ask::show(global, &reply)),
         Err(error) => {
             if is_off(global) {

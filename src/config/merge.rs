@@ -180,7 +180,8 @@ impl Merged {
                 self.origins.proxy_lists = proxies.lists;
             }
             "defaults" => {
-                apply(name, JAIL, table, &mut config.defaults, faults);
+                let keys: Vec<Member> = with_commands(table).collect();
+                apply(name, JAIL, &keys, &mut config.defaults, faults);
                 self.note("", table, faults.file);
             }
             _ => faults.at(member.place, unknown_section(name, table)),
@@ -223,7 +224,7 @@ impl Merged {
             .entry(name.clone())
             .or_insert_with(|| defaults.clone());
         let (served, keys): (Vec<Member>, Vec<Member>) =
-            table.iter().cloned().partition(is_served_command);
+            with_commands(table).partition(is_served_command);
         apply(&format!("jails.{name}"), JAIL, &keys, jail, faults);
         for command in served {
             jail.search_engines = SearchEngines::BanFake;
@@ -251,6 +252,13 @@ impl Merged {
             }
         }
     }
+}
+
+/// The keys of a jail but an empty `ignorecommand`, which names no command.
+fn with_commands(table: &[Member]) -> impl Iterator<Item = Member> {
+    let is_empty = |value: &Value| matches!(value, Value::Text(t) if t.trim().is_empty());
+    let names_none = move |m: &&Member| m.key == "ignorecommand" && is_empty(&m.value.value);
+    table.iter().filter(move |m| !names_none(m)).cloned()
 }
 
 /// An `ignorecommand` that pipeban has built in.

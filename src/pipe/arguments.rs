@@ -133,6 +133,8 @@ pub struct Directive {
     pub owner: Owner,
     /// `--syslog`
     pub syslog: Option<String>,
+    /// `--config`
+    pub config: Option<PathBuf>,
     /// What is wrong with the arguments; lines are then not matched.
     pub wrong: Vec<String>,
 }
@@ -145,9 +147,10 @@ pub fn directive(words: &[String]) -> Option<Directive> {
         Some("error") => Some(Kind::Error),
         _ => None,
     };
-    let mut syslog = None;
+    let (mut syslog, mut config) = (None, None);
     let (log, format) = match parse(words) {
-        Ok(arguments) => {
+        Ok((arguments, file)) => {
+            config = file;
             let given = |word: &String| word == "--format" || word.starts_with("--format=");
             let format = words.iter().any(given).then(|| arguments.format.clone());
             syslog.clone_from(&arguments.syslog);
@@ -164,6 +167,7 @@ pub fn directive(words: &[String]) -> Option<Directive> {
                     format: None,
                     owner: Owner::default(),
                     syslog: None,
+                    config: None,
                     wrong: vec![format!(
                         "{why}; until this is corrected, its lines are neither written nor matched"
                     )],
@@ -185,17 +189,20 @@ pub fn directive(words: &[String]) -> Option<Directive> {
             .map(|output| (output.user, output.group))
             .unwrap_or_default(),
         syslog,
+        config,
         wrong: log.refused,
     })
 }
 
-fn parse(words: &[String]) -> Result<Arguments, clap::Error> {
+/// The arguments of `log`, and `--config`.
+fn parse(words: &[String]) -> Result<(Arguments, Option<PathBuf>), clap::Error> {
     let words = words.iter().map(String::as_str);
     let Line {
         command: OnlyLog::Log(arguments),
+        config,
         ..
     } = Line::try_parse_from(std::iter::once("pipeban").chain(words))?;
-    Ok(arguments)
+    Ok((arguments, config))
 }
 
 /// The words with which the logger does what the administrator most likely wants: misspelt options
@@ -206,7 +213,7 @@ pub fn corrected(words: &[String]) -> Option<Vec<String>> {
     // Each round removes or replaces a word.
     for _ in 0..words.len() {
         let error = match parse(&new) {
-            Ok(arguments) => {
+            Ok((arguments, _)) => {
                 for (option, wrong) in [
                     ("--mode", mode(&arguments.mode).is_err()),
                     ("--owner", owner(&arguments.owner).is_err()),
@@ -455,7 +462,7 @@ mod tests {
     }
 
     fn read(line: &str) -> (Option<Output>, Vec<String>) {
-        let log = parse(&words(&format!("log {line}"))).unwrap().log();
+        let log = parse(&words(&format!("log {line}"))).unwrap().0.log();
         (log.output, log.refused)
     }
 

@@ -634,6 +634,25 @@ fn a_command_line_of_pipebans_that_loses_lines_is_an_error_of_check() {
 }
 
 #[test]
+fn a_configuration_that_does_not_exist_is_an_error_of_check() {
+    let host = Host::new("");
+    for (file, status) in [("missing.toml", 78), ("pipeban.toml", 0)] {
+        let file = host.path(file);
+        let pipe = format!(
+            "CustomLog \"|{} log access --config={} {}\" combined\n",
+            env!("CARGO_BIN_EXE_pipeban"),
+            file.display(),
+            host.path("access.log").display()
+        );
+        host.write("apache2.conf", &pipe);
+        let (found, said) = check(&host);
+        assert_eq!(found, status, "{said}");
+        let named = said.contains("`--config` names ") && said.contains("which does not exist");
+        assert_eq!(named, status == 78, "{said}");
+    }
+}
+
+#[test]
 fn an_owner_that_does_not_exist_is_named_by_check() {
     let host = Host::new("");
     for (owner, missing) in [

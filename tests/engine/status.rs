@@ -310,6 +310,16 @@ fn attacks_through_a_proxy_of_this_network_are_an_alarm_with_the_remedy() {
 }
 
 #[test]
+fn a_name_of_a_host_is_not_looked_up() {
+    let lab = Lab::started();
+    let (status, said) = lab.say(&["status", "www.example.org"]);
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains("give the address"), "{said}");
+    let (_, said) = lab.say(&["status", "www"]);
+    assert!(!said.contains("address"), "{said}");
+}
+
+#[test]
 fn several_bans_are_lifted_at_once() {
     let lab = Lab::started();
     ban(&lab, 2);
