@@ -439,6 +439,8 @@ impl Engine {
             return self.connections.refuse(connection, 1, &text);
         }
         self.check_broken_files();
+        // An attack just before is shown.
+        self.check(now);
         let query = (jail, newest);
         let (jails, keys) = status::jails(&mut self.decider, &self.enforcement, query, now);
         let failing = status::failing(&self.decider, jail, newest);
