@@ -96,6 +96,11 @@ pub fn without_shell_quotes<'a>(text: &[u8], buffer: &'a mut Buffer) -> Option<&
     shell(text, &mut buffer.text).then_some(buffer.text.as_slice())
 }
 
+/// Whether no part of the text needs decoding, whatever its form, or holds what a shell drops.
+pub fn is_plain(text: &[u8]) -> bool {
+    signs(text) & (ANY | QUERY | QUOTE | PATH_PAIR | PAIR) == 0
+}
+
 /// The cheap check: whether any byte may be part of an encoding.
 fn needs_decoding(field: &[u8], form: Form) -> bool {
     let signs = signs(field);

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
-use super::{Buffer, Form, canonical, holds_encoding, needs_decoding, without_shell_quotes};
+use super::{
+    Buffer, Form, canonical, holds_encoding, is_plain, needs_decoding, without_shell_quotes,
+};
 
 fn decoded(field: &str, form: Form) -> String {
     let mut buffer = Buffer::default();
@@ -97,6 +99,11 @@ fn the_cheap_check_misses_no_encoding() {
             for field in [&field[..1], &field[..2], &field] {
                 let exact = holds_encoding(field, form);
                 assert_eq!(needs_decoding(field, form), exact, "{field:?} {form:?}");
+                let changed = without_shell_quotes(field, &mut Buffer::default()).is_some();
+                assert!(
+                    !is_plain(field) || !(exact || changed),
+                    "{field:?} {form:?}"
+                );
             }
         }
     }

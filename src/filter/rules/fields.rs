@@ -3,7 +3,7 @@
 use super::part::PARTS;
 use super::rule::{Family, Field};
 use super::scratch::Buffers;
-use crate::decode::{Buffer, Form, canonical, without_shell_quotes};
+use crate::decode::{Buffer, Form, canonical, is_plain, without_shell_quotes};
 use crate::record::Record;
 
 /// The fields of one record. Texts are canonical but for those that Apache or TLS decide.
@@ -76,13 +76,17 @@ impl<'a> Fields<'a> {
         let sent_referer = wanted(by_referer, sent_referer);
         let agent = wanted(by_agent, record.agent.unwrap_or_default());
         let sent_user = wanted(by_user, record.user.unwrap_or_default());
-        let path = canonical(parts.path, Form::Path, &mut buffers.path);
-        let url = Texts::of(
-            without_sql(parts.target, &mut buffers.target),
-            Form::Query,
-            url,
-            url_shell,
-        );
+        // One look at a request serves all that it is made of.
+        let decoded = record.message.is_none() && is_plain(request);
+        let path = match decoded {
+            true => parts.path,
+            false => canonical(parts.path, Form::Path, &mut buffers.path),
+        };
+        let text = without_sql(parts.target, &mut buffers.target);
+        let url = match decoded {
+            true => Texts { text, shell: None },
+            false => Texts::of(text, Form::Query, url, url_shell),
+        };
         let same = |text: &[u8], logged: &[u8]| std::ptr::eq(text, logged);
         let is_plain = record.message.is_none()
             && url.shell.is_none()
