@@ -190,10 +190,9 @@ impl Matching {
         self.note_mode(&current);
     }
 
-    /// The keeper gives a worker that compiles more time.
+    /// The keeper gives a worker more time that compiles: most patterns at the first lines.
     fn note_mode(&self, mode: &Mode) {
-        self.view
-            .set_preparing(!matches!(mode, Mode::Active(_) | Mode::Off));
+        self.view.set_preparing(!matches!(mode, Mode::Off));
         self.changed.notify_all();
     }
 
@@ -278,6 +277,7 @@ impl Matching {
             BlockKind::Beginning => 0,
             _ => lines_in(&block.bytes),
         };
+        let matched = active.is_some();
         match (active, block.kind) {
             (Some(active), BlockKind::Beginning) => {
                 self.view.set_in_hand(thread, Some(block.number));
@@ -299,7 +299,10 @@ impl Matching {
             self.report_shed();
         }
         self.outbox.put(done);
-        self.view.beat();
+        match matched {
+            true => self.view.set_preparing(false),
+            false => self.view.beat(),
+        }
     }
 
     fn examine(&self, active: &Active, block: &Block, done: &mut Done) {

@@ -35,8 +35,11 @@ const PACE: Duration = Duration::from_millis(1);
 const MUCH: usize = MAX_BLOCK / 4;
 /// A block waits so many milliseconds for matching to make room, while matching makes progress.
 const MATCH_PATIENCE: u32 = 20;
+/// The same until a new worker has compiled its filters and matched its first lines. At less than
+/// some 50 MB a second the ring holds all that comes in that time, and nothing waits.
+const FIRST_PATIENCE: u32 = 250;
 /// For this many blocks the compiling of filters counts as progress.
-const COMPILING: u32 = 100;
+const COMPILING: u32 = 8;
 
 /// The pipe that holds what [`Reader::take`] has moved. The stub makes it; each keeper inherits it.
 #[derive(Debug)]
@@ -229,12 +232,22 @@ impl Reader {
     /// Waits until a block fits into the ring: not at all for matching that hangs.
     fn wait_for_matching(&self, len: usize, hung: &mut Hung) {
         let mut waited = 0;
+        let mut first = false;
         while !self.ring.has_room(len) {
             let beats = self.ring.beats();
-            if waited == MATCH_PATIENCE {
+            let was_first = std::mem::replace(&mut first, self.ring.is_preparing());
+            if was_first && !first {
+                waited = 0;
+            }
+            let patience = if first {
+                FIRST_PATIENCE
+            } else {
+                MATCH_PATIENCE
+            };
+            if waited >= patience {
                 return hung.note(beats);
             }
-            if hung.is_at(beats, self.ring.is_preparing()) {
+            if hung.is_at(beats, first) {
                 return;
             }
             waited += 1;

@@ -501,6 +501,26 @@ fn matching_that_hangs_never_stops_the_reader_and_what_is_shed_is_counted() {
 }
 
 #[test]
+fn a_burst_for_a_worker_that_has_matched_nothing_yet_waits_for_its_first_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    rig.configure();
+    let held = rig.seen.seen.clone();
+    let guard = held.lock().unwrap();
+    let block = [b"x".repeat(99), b"\n".to_vec()].concat().repeat(1000);
+    let blocks = RING_BYTES * 3 / 2 / block.len();
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..blocks).for_each(|_| rig.write(&block)));
+        // As long as it takes to compile filters.
+        std::thread::sleep(Duration::from_millis(100));
+        drop(guard);
+    });
+    rig.end();
+    let counters = rig.counters();
+    assert_eq!((counters.shed, counters.matched), (0, counters.lines));
+}
+
+#[test]
 fn a_worker_that_starts_again_matches_what_is_not_acknowledged_and_counts_it_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::start(dir.path());
