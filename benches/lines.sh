@@ -9,8 +9,7 @@
 #   pipeban 40   cat LOG | pipeban log: until each line is written and matched, with forty patterns
 #   pipeban      the same with the shipped jails
 #   fail2ban     fail2ban-regex with the forty patterns, on the first 20 000 lines, once
-# `shed` are lines that were written and not matched, because matching was too slow. A worker tells what
-# it has matched once a second, so with few lines pipeban's figures are too low.
+# `shed` are lines that were written and not matched, because matching was too slow.
 set -eu
 
 [ -n "${INSIDE:-}" ] || exec unshare -n -m env INSIDE=1 "$0" "$@"

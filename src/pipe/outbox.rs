@@ -27,6 +27,8 @@ const MAX_UNACKNOWLEDGED: usize = 100_000;
 const FEW: usize = 10_000;
 const MAX_OF_ONE: u32 = 1_000;
 const SHORT: usize = 100;
+/// When so many lines have come and all are matched, the engine hears of it at once.
+pub(super) const BURST: u64 = 10_000;
 /// Shared addresses that wait to be sent.
 const MAX_SHARED: usize = 1_000;
 
@@ -107,6 +109,8 @@ struct State {
     undecided: BTreeMap<(String, PatternAt), u64>,
     /// The uplink has no timer: any result wakes it, not only hits.
     uplink_sleeps: bool,
+    /// Lines that were matched when the end of a burst last woke it.
+    burst: u64,
 }
 
 impl Outbox {
@@ -122,6 +126,7 @@ impl Outbox {
             watch: Watch::default(),
             undecided: BTreeMap::new(),
             uplink_sleeps: false,
+            burst: 0,
         };
         Outbox {
             view,
@@ -145,7 +150,12 @@ impl Outbox {
         }
         state.settle(&self.view);
         let slept = std::mem::take(&mut state.uplink_sleeps);
-        if slept || state.news() > before {
+        let (lines, done) = (state.progress.lines, state.progress.done);
+        let burst = lines.saturating_sub(state.burst) >= BURST && !self.view.has(done);
+        if burst {
+            state.burst = lines;
+        }
+        if slept || burst || state.news() > before {
             // A full channel wakes it too.
             let _ = self.waker.try_send(Wake::Results);
         }
@@ -265,9 +275,9 @@ impl Outbox {
         state.hits.is_empty()
     }
 
-    /// The uplink is about to sleep without a timer.
-    pub(super) fn uplink_sleeps(&self) {
-        self.lock().uplink_sleeps = true;
+    /// Whether the uplink is about to sleep without a timer.
+    pub(super) fn set_uplink_sleeps(&self, sleeps: bool) {
+        self.lock().uplink_sleeps = sleeps;
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -345,15 +355,20 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipe::ring::Ring;
+    use crate::pipe::ring::{Part, Ring};
     use crate::record::{ClientSource, Kind};
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn outbox() -> Outbox {
-        let (_ring, files) = Ring::new(1).unwrap();
+        with_memory().0
+    }
+
+    fn with_memory() -> (Outbox, Ring, crossbeam_channel::Receiver<Wake>) {
+        let (ring, files) = Ring::new(1).unwrap();
         let view = Arc::new(View::map(&files, 0).unwrap());
-        let (waker, _) = crossbeam_channel::bounded(1);
-        Outbox::new(view, waker, Report::without_file(Kind::Error, None))
+        let (waker, wakes) = crossbeam_channel::bounded(1);
+        let report = Report::without_file(Kind::Error, None);
+        (Outbox::new(view, waker, report), ring, wakes)
     }
 
     fn put(outbox: &Outbox, number: u64, clients: impl Iterator<Item = IpAddr>) {
@@ -422,5 +437,28 @@ mod tests {
         assert_eq!(waits(&outbox, flood), 1);
         outbox.acknowledged(u64::MAX);
         assert!(outbox.lock().waiting.0.is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_burst_wakes_the_uplink_and_single_lines_do_not() {
+        let (outbox, ring, wakes) = with_memory();
+        let lines = "x\n".repeat(usize::try_from(BURST).unwrap() / 2);
+        for _ in 0..3 {
+            assert!(ring.take_in(lines.as_bytes(), 0, Part::Lines, false));
+        }
+        let matched = |number: u64, lines| {
+            outbox.put(Done {
+                number,
+                lines,
+                ..Done::default()
+            });
+            wakes.try_recv().is_ok()
+        };
+        assert!(!matched(0, BURST / 2));
+        // Another block waits.
+        assert!(!matched(1, BURST));
+        assert!(matched(2, BURST / 2 * 3));
+        assert!(ring.take_in(b"x\n", 0, Part::Lines, false));
+        assert!(!matched(3, BURST / 2 * 3 + 1));
     }
 }

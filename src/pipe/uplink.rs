@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
 
 use super::link;
 use super::matching::Matching;
-use super::outbox::{Batch, Outbox, Wake};
+use super::outbox::{BURST, Batch, Outbox, Wake};
 use super::report::Report;
 use super::view::View;
 use crate::control::{
@@ -148,8 +148,11 @@ impl Uplink {
                 .as_ref()
                 .map_or_else(never, |line| line.replies.clone());
             // Counters that cannot change without a result need no timer.
-            self.speaker.outbox.uplink_sleeps();
+            self.speaker.outbox.set_uplink_sleeps(true);
             let counters = self.line.as_ref().filter(|_| self.has_news());
+            if counters.is_some() {
+                self.speaker.outbox.set_uplink_sleeps(false);
+            }
             let next = [
                 self.connect_at,
                 counters.map(|_| self.counters_at),
@@ -351,7 +354,12 @@ impl Uplink {
     }
 
     fn counters_when_due(&mut self) {
-        if self.line.is_some() && Instant::now() >= self.counters_at && self.has_news() {
+        if self.line.is_none() || !self.has_news() {
+            return;
+        }
+        let counters = self.counters();
+        let burst = counters.lines.saturating_sub(self.counters_sent.lines) >= BURST;
+        if Instant::now() >= self.counters_at || (burst && counters.pending == 0) {
             self.send_counters();
             self.counters_at = Instant::now() + COUNTERS_EVERY;
         }

@@ -57,6 +57,11 @@ impl View {
         Books::from_array(cells::read(&self.ring, BOOKS))
     }
 
+    /// Whether a block is taken in.
+    pub(super) fn has(&self, number: u64) -> bool {
+        number < self.books().tail
+    }
+
     /// A block, if it is taken in already.
     pub(super) fn block(&self, number: u64) -> Option<Block> {
         let books = self.books();
