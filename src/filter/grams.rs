@@ -23,9 +23,9 @@ const ONE: u32 = 1 << 25;
 pub(super) struct Grams {
     texts: Vec<Vec<u8>>,
     /// A bit for the hash of each gram.
-    seen: Vec<u64>,
-    /// A bit for each two bytes with which a text shorter than a gram may end; empty without such.
-    short: Vec<u64>,
+    seen: Box<[u64; 1 << (BITS - 6)]>,
+    /// A bit for each two bytes with which a text shorter than a gram may end.
+    short: Box<[u64; 1 << 10]>,
     /// By gram or short text, the texts that hold it, and how many of their bytes are read then.
     by_gram: HashMap<u32, Vec<(usize, usize)>, BuildHasherDefault<FastHasher>>,
 }
@@ -33,8 +33,8 @@ pub(super) struct Grams {
 impl Grams {
     pub(super) fn new(texts: Vec<Vec<u8>>) -> Grams {
         let mut grams = Grams {
-            seen: vec![0; 1 << (BITS - 6)],
-            short: Vec::new(),
+            seen: Box::new([0; _]),
+            short: Box::new([0; _]),
             by_gram: HashMap::default(),
             texts: Vec::new(),
         };
@@ -51,15 +51,14 @@ impl Grams {
             let behind = (at + GRAM).min(text.len());
             grams.by_gram.entry(key).or_default().push((index, behind));
             if key == gram {
-                mark(&mut grams.seen, place(gram));
+                mark(&mut *grams.seen, place(gram));
                 continue;
             }
-            grams.short.resize(1 << 10, 0);
             let firsts = match key & ONE {
                 0 => gram >> 8..=gram >> 8,
                 _ => 0..=0xff,
             };
-            firsts.for_each(|first| mark(&mut grams.short, pair(first << 8 | gram)));
+            firsts.for_each(|first| mark(&mut *grams.short, pair(first << 8 | gram)));
         }
         grams.texts = texts;
         grams
@@ -82,10 +81,16 @@ impl Grams {
         let mut gram = 0;
         for (read, byte) in (1..).zip(line) {
             gram = next(gram, byte.to_ascii_lowercase());
-            if marked(&self.seen, place(gram)) {
+            let seen = marked(&self.seen, place(gram));
+            let short = marked(&self.short, pair(gram));
+            // Almost always neither: one branch.
+            if seen | short == 0 {
+                continue;
+            }
+            if seen != 0 {
                 look_up(read, gram);
             }
-            if marked(&self.short, pair(gram)) {
+            if short != 0 {
                 look_up(read, TWO | gram & 0xffff);
                 look_up(read, ONE | gram & 0xff);
             }
@@ -129,8 +134,9 @@ fn mark(bits: &mut [u64], (word, bit): (usize, u64)) {
     }
 }
 
-fn marked(bits: &[u64], (word, bit): (usize, u64)) -> bool {
-    bits.get(word).is_some_and(|word| word & bit != 0)
+/// Not 0 if it is marked. The size of the table spares a check of bounds.
+fn marked<const WORDS: usize>(bits: &[u64; WORDS], (word, bit): (usize, u64)) -> u64 {
+    bits.get(word).map_or(0, |word| word & bit)
 }
 
 #[cfg(test)]

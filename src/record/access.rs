@@ -18,6 +18,15 @@ pub(super) fn parse<'a>(format: &Format, line: &'a [u8]) -> Option<Record<'a>> {
     Some(reading.record(format.client))
 }
 
+/// As [`parse`], and `None` when no client is named.
+pub(super) fn parse_with_client<'a>(format: &Format, line: &'a [u8]) -> Option<Record<'a>> {
+    let mut reading = Reading::new(line);
+    read(format, line, &mut reading)?;
+    reading
+        .names_client(format.client)
+        .then(|| reading.record(format.client))
+}
+
 /// `None` when the line is not wholly of the format. The reading is large: it is not returned.
 pub(super) fn read<'a>(format: &Format, line: &'a [u8], reading: &mut Reading<'a>) -> Option<()> {
     let mut rest = line;

@@ -175,7 +175,6 @@ impl Parser {
     ///
     /// With `auto` the first line that names a client decides for all that follow.
     pub fn parse<'a>(&self, line: &'a [u8]) -> Option<Record<'a>> {
-        let with_client = |record: &Record<'_>| record.client.is_some();
         let error = |mut record: Record<'a>| {
             if self.doubt().is_none() {
                 module_client::add(line, &mut record, &self.module_clients);
@@ -187,10 +186,10 @@ impl Parser {
         match &self.form {
             Form::Error => error::parse(line).map(error),
             Form::ErrorFormat { format, .. } => format.parse(line).map(error),
-            Form::Access { format, .. } => access::parse(format, line).filter(with_client),
+            Form::Access { format, .. } => access::parse_with_client(format, line),
             Form::Auto { candidates, chosen } => {
                 if let Some((_, format)) = chosen.get().and_then(|at| candidates.get(*at)) {
-                    return access::parse(format, line).filter(with_client);
+                    return access::parse_with_client(format, line);
                 }
                 let (at, record) =
                     candidates
@@ -206,9 +205,7 @@ impl Parser {
                             let second = record.rest.ident.and_then(address::client).is_some();
                             (peer && !second).then_some((at, record))
                         })?;
-                if !with_client(&record) {
-                    return None;
-                }
+                record.client?;
                 // Another thread may have been first; its choice holds from the next line.
                 let _ = chosen.set(at);
                 Some(record)

@@ -417,14 +417,24 @@ impl<'a> Reading<'a> {
         self.record.time.is_some()
     }
 
-    /// The record; `from` is the field that names the client.
-    pub(super) fn record(mut self, from: Option<Role>) -> Record<'a> {
-        self.record.client = match from {
+    /// The client, named by the field `from`.
+    fn client(&self, from: Option<Role>) -> Option<Client<'a>> {
+        match from {
             Some(Role::Client) => self.client,
             Some(Role::Remote) => self.remote,
             Some(Role::Peer) => self.peer,
             _ => None,
-        };
+        }
+    }
+
+    /// Whether the field `from` names the client.
+    pub(super) fn names_client(&self, from: Option<Role>) -> bool {
+        self.client(from).is_some()
+    }
+
+    /// The record; `from` is the field that names the client.
+    pub(super) fn record(mut self, from: Option<Role>) -> Record<'a> {
+        self.record.client = self.client(from);
         self.record.peer = self.peer.map(|peer| peer.addr);
         self.record.stamp = self.times.stamp.or_else(|| self.times.partial.stamp());
         self.record

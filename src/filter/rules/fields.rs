@@ -38,6 +38,9 @@ struct Texts<'a> {
 
 impl<'a> Texts<'a> {
     fn of(field: &'a [u8], form: Form, text: &'a mut Buffer, shell: &'a mut Buffer) -> Texts<'a> {
+        if field.is_empty() {
+            return Texts::default();
+        }
         let text = canonical(field, form, text);
         Texts {
             text,

@@ -96,8 +96,10 @@ impl Known {
         let known = self.texts.get(place(hash))?;
         let rules = known.rules.as_deref().filter(|_| known.hash == hash)?;
         let [first, second] = texts;
-        let is = known.text.split_at_checked(known.first) == Some((first, second));
-        is.then_some(rules)
+        let lengths = (known.first, known.text.len()) == (first.len(), first.len() + second.len());
+        let is = |text: &[u8], part: &[u8]| part.is_empty() || text == part;
+        let (begin, end) = known.text.split_at_checked(known.first)?;
+        (lengths && is(begin, first) && is(end, second)).then_some(rules)
     }
 
     pub(super) fn insert(&mut self, texts: [&[u8]; 2], rules: &[usize]) {
@@ -118,9 +120,11 @@ impl Known {
     }
 }
 
-fn hash(texts: [&[u8]; 2]) -> u64 {
-    let [first, second] = texts.map(text_hash);
-    first.rotate_left(1) ^ second
+fn hash([first, second]: [&[u8]; 2]) -> u64 {
+    match first {
+        [] => text_hash(second),
+        _ => text_hash(first).rotate_left(1) ^ text_hash(second),
+    }
 }
 
 fn place(hash: u64) -> usize {
@@ -177,11 +181,11 @@ mod tests {
 
     #[test]
     fn texts_with_the_same_hash_are_not_mistaken_for_each_other() {
-        let begun = |word: u64| (16_u64.rotate_left(23) ^ word).wrapping_mul(FACTOR);
+        let begun = |word: u64| (32_u64.rotate_left(23) ^ word).wrapping_mul(FACTOR);
         let (harmless, attack) = (1, 2);
         let end = begun(harmless).rotate_left(23) ^ begun(attack).rotate_left(23);
-        let text = |words: [u64; 2]| words.map(u64::to_le_bytes).concat();
-        let (harmless, attack) = (text([harmless, 0]), text([attack, end]));
+        let text = |words: [u64; 4]| words.map(u64::to_le_bytes).concat();
+        let (harmless, attack) = (text([harmless, 0, 0, 0]), text([attack, 0, end, 0]));
         assert_eq!(text_hash(&harmless), text_hash(&attack));
         let mut known = Known::default();
         known.insert([b"", &harmless], &[]);
