@@ -10,7 +10,7 @@ TESTS   ?=
 include packaging/install.mk
 .DEFAULT_GOAL := build
 
-.PHONY: build rust demo try check lint test test-package detect acceptance pictures bench fuzz
+.PHONY: build rust demo try check lint test test-package test-units detect acceptance pictures bench fuzz
 .PHONY: static reproducible sbom
 
 # Where cargo is not in the PATH (as under sudo), a program that is already built is used.
@@ -76,6 +76,12 @@ acceptance:
 	@tests/prepare.sh /usr/lib/apache2/modules/mod_security2.so=libapache2-mod-security2 \
 	    /usr/share/modsecurity-crs/owasp-crs.load=modsecurity-crs fail2ban-regex=fail2ban
 	$(CARGO) test --locked --features acceptance --test main -- --nocapture $(TESTS)
+
+# The shipped unit and its drop-in under a real systemd, in namespaces; and the tests of the engine as
+# services with their restrictions.
+test-units:
+	@tests/prepare.sh /lib/systemd/systemd=systemd ufw=ufw nft=nftables ip=iproute2
+	$(CARGO) test --locked --features acceptance --test main -- --nocapture --test-threads=1 acceptance::systemd
 
 # Makes the pictures of the README again, from the real program.
 pictures:

@@ -4,6 +4,11 @@
 # Boots systemd in new namespaces, on an overlay of this machine whose upper half is memory. There it
 # runs the unit, then the drop-in for the nftables back end alone: ban, hooks, kill, reload, stop.
 # Nothing of this machine is changed. Prints `passed` at the end.
+#
+#   tests/support/systemd.sh PIPEBAN unit|drop-in TESTS ARGUMENT...
+#
+# Runs a program of tests with these arguments as a service with the restrictions of the unit, or of
+# the unit and its drop-in. Exit status 77: this machine cannot boot systemd in namespaces.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../.." && pwd)
 cgroups=/sys/fs/cgroup
@@ -57,7 +62,7 @@ on_ban = ["/usr/local/bin/hook", "inside"]
 on_ban = ["/usr/bin/systemd-run", "--quiet", "--collect", "/usr/local/bin/hook", "outside"]
 TEXT
     systemctl start pipeban || die "cannot start"
-    [ "$(process CapEff)" = 0000000000003001 ] || die "capabilities $(process CapEff)"
+    [ "$(process CapEff)" = 00000000000031c1 ] || die "capabilities $(process CapEff)"
     must_ban 198.51.100.7
     until_true "ufw has the rule" sh -c "ufw status | grep -q 198.51.100.7"
     until_true "the hook inside" grep -q Seccomp: /var/cache/inside
@@ -91,6 +96,37 @@ TEXT
     echo passed
 }
 
+# suite unit|drop-in TESTS ARGUMENT...: the settings of the unit hold, but for what is run and how.
+suite() {
+    local kind=$1 unit=/etc/systemd/system/suite.service
+    shift
+    install -D "$here/config/systemd/pipeban.service" $unit
+    if [ "$kind" = drop-in ]; then
+        adduser --quiet --system --no-create-home --home /nonexistent pipeban-engine 2>/dev/null
+        install -D -m 0644 "$here/config/examples/systemd/nftables-only.conf" $unit.d/1.conf
+    fi
+    # The program may be below a directory that the unit hides.
+    mkdir -p $unit.d
+    cat >$unit.d/2.conf <<TEXT
+[Service]
+Type=oneshot
+Restart=no
+TimeoutStartSec=infinity
+KillMode=control-group
+ExecStart=
+ExecStart=$(printf '"%s" ' "$@")
+ExecReload=
+ExecStopPost=
+ProtectHome=tmpfs
+BindReadOnlyPaths=$here
+StandardOutput=append:/tmp/output
+StandardError=append:/tmp/output
+TEXT
+    ip link set lo up
+    systemctl daemon-reload
+    systemctl start suite && echo passed
+}
+
 boot() {
     local root=/mnt/root device
     mount -t tmpfs -o mode=0755 memory /mnt
@@ -102,9 +138,13 @@ boot() {
     mount -t proc proc $root/proc
     mount -t sysfs -o ro sys $root/sys
     mount -t tmpfs -o mode=0755 cgroups $root/sys/fs/cgroup
-    mkdir $root/sys/fs/cgroup/systemd $root/sys/fs/cgroup/unified
-    mount -t cgroup -o none,name=systemd cgroup $root/sys/fs/cgroup/systemd
-    mount -t cgroup2 cgroup $root/sys/fs/cgroup/unified
+    if [ -d $cgroups/unified ]; then
+        mkdir $root/sys/fs/cgroup/systemd $root/sys/fs/cgroup/unified
+        mount -t cgroup -o none,name=systemd cgroup $root/sys/fs/cgroup/systemd
+        mount -t cgroup2 cgroup $root/sys/fs/cgroup/unified
+    else
+        mount -t cgroup2 cgroup $root/sys/fs/cgroup
+    fi
     mount -t tmpfs -o mode=0755 dev $root/dev
     for device in null zero full random urandom tty; do
         touch $root/dev/$device
@@ -124,7 +164,7 @@ boot() {
 DefaultDependencies=no
 [Service]
 Type=oneshot
-ExecStart=/bin/bash $here/tests/support/systemd.sh trial
+ExecStart=/bin/bash $here/tests/support/systemd.sh ${*:3}
 StandardOutput=append:/tmp/output
 StandardError=append:/tmp/output
 ExecStopPost=/bin/systemctl --force --force poweroff
@@ -137,18 +177,24 @@ TEXT
 }
 
 case $1 in
-boot | trial) "$@"; exit ;;
+boot | trial | suite) "$@"; exit ;;
 esac
 binary=$(realpath "$1") output=$(mktemp)
-group=pipeban-test.$$
-trap 'rm -f "$output"; rmdir $cgroups/systemd/$group $cgroups/unified/$group 2>/dev/null || true' EXIT
-mkdir $cgroups/systemd/$group $cgroups/unified/$group
+shift
+if [ $# = 0 ]; then set trial; else set suite "$@"; fi
+# A group of control groups for this systemd, in each hierarchy that it uses.
+groups=($cgroups/pipeban-test.$$)
+if [ -d $cgroups/unified ]; then
+    groups=($cgroups/systemd/pipeban-test.$$ $cgroups/unified/pipeban-test.$$)
+fi
+trap 'rm -f "$output" "$output.boot"; rmdir "${groups[@]}" 2>/dev/null || true' EXIT
 (
-    echo $BASHPID >$cgroups/systemd/$group/cgroup.procs
-    echo $BASHPID >$cgroups/unified/$group/cgroup.procs
-    exec timeout -s KILL 300 unshare --mount --net --pid --ipc --uts --cgroup --fork --kill-child \
-        --propagation private bash "$0" boot "$binary" "$output"
+    mkdir "${groups[@]}"
+    for group in "${groups[@]}"; do echo $BASHPID >"$group/cgroup.procs"; done
+    exec timeout -s KILL 900 unshare --mount --net --pid --ipc --uts --cgroup --fork --kill-child \
+        --propagation private bash "$0" boot "$binary" "$output" "$@"
 ) >"$output.boot" 2>&1 || true
 cat "$output"
-grep -qx passed "$output" || { cat "$output.boot"; rm -f "$output.boot"; exit 1; }
-rm -f "$output.boot"
+grep -qx passed "$output" && exit
+cat "$output.boot"
+[ -s "$output" ] && exit 1 || exit 77
