@@ -14,8 +14,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::hello::{Hello, SERVER};
-use crate::config;
 use crate::sys::{fds, privileges};
+use crate::{config, disk};
 
 /// Between two starts of a process that ends.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -159,8 +159,10 @@ impl Feed {
     }
 }
 
-/// In place of a socket that an earlier engine left; 0660 root:adm.
+/// In place of a socket that an earlier engine left; 0660 root:adm. In a directory of another user
+/// these rights could be those of another file.
 fn listen_at(path: &Path) -> io::Result<UnixListener> {
+    disk::check_directory(path.parent().unwrap_or(Path::new("/")))?;
     if std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
         std::fs::remove_file(path)?;
     }
@@ -168,7 +170,7 @@ fn listen_at(path: &Path) -> io::Result<UnixListener> {
     std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
     if let Ok(Some(adm)) = nix::unistd::Group::from_name("adm") {
         // Without root this fails, and the group stays.
-        let _ = std::os::unix::fs::chown(path, None, Some(adm.gid.as_raw()));
+        let _ = std::os::unix::fs::lchown(path, None, Some(adm.gid.as_raw()));
     }
     Ok(listener)
 }

@@ -138,6 +138,40 @@ fn every_request_gets_the_counters_from_a_process_without_rights() {
 }
 
 #[test]
+fn slow_clients_keep_no_other_from_its_answer() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap();
+    drop(port);
+    let _lab = lab(&format!("listen = \"{address}\""));
+    let connect = || -> TcpStream {
+        let mut connected = None;
+        until("it listens", || {
+            connected = TcpStream::connect(address).ok();
+            connected.is_some()
+        });
+        connected.unwrap()
+    };
+    let served = || ask(connect(), b"GET /metrics HTTP/1.1\r\n\r\n").contains("pipeban_workers 0");
+    until("metrics are served", served);
+    // Some send half of a request, some read no answer.
+    let begin = Instant::now();
+    let slow = |number: u32| {
+        let mut stream = connect();
+        let _ = stream.write_all(match number % 2 {
+            0 => b"GET / HTTP/1.1\r\n",
+            _ => b"GET / HTTP/1.1\r\n\r\n",
+        });
+        stream
+    };
+    let _slow: Vec<TcpStream> = (0..600).map(slow).collect();
+    assert!(served() && served() && served());
+    assert!(
+        begin.elapsed() < Duration::from_secs(5),
+        "not in time to tell"
+    );
+}
+
+#[test]
 fn an_address_that_another_program_has_is_an_alarm_and_a_reload_ends_it() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut lab = lab(&format!("listen = \"{}\"", other.local_addr().unwrap()));
@@ -151,6 +185,22 @@ fn an_address_that_another_program_has_is_an_alarm_and_a_reload_ends_it() {
         !warnings().contains("cannot serve metrics")
     });
     lab.stop();
+}
+
+#[test]
+fn a_socket_in_a_directory_of_another_user_is_refused() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("needs root (files of other users)");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(54_321), None).unwrap();
+    let socket = dir.path().join("metrics.sock");
+    let lab = lab(&format!("socket = \"{}\"", socket.display()));
+    let command = format!("chown root:root {}", dir.path().display());
+    until("an alarm", || {
+        lab.status()["warnings"].to_string().contains(&command)
+    });
+    assert!(!socket.exists());
 }
 
 /// By `make acceptance`.
