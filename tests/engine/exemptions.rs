@@ -55,6 +55,14 @@ fn a_changed_file_of_ignoreip_is_read_again_and_a_broken_one_changes_nothing() {
         );
         assert_eq!(logged, "[at-once] Ignore 198.51.100.9 by ignoreip");
     }
+    // a FIFO in its place is waited for by nobody
+    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    until("it is logged", || {
+        lab.status()["warnings"].to_string().contains("not a file")
+    });
+    let (exit, text) = lab.say(&["reload"]);
+    assert!(exit == 78 && text.contains("not a file"), "{exit} {text}");
+    fs::remove_file(&file).unwrap();
     // and a start or reload with it is refused, with the place where it is named
     let (exit, text) = lab.say(&["reload"]);
     assert_eq!(exit, 78);
