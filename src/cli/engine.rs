@@ -69,7 +69,8 @@ fn clear_over(global: &Global) -> Exit {
 }
 
 fn stop(global: &Global) -> Exit {
-    let lock = disk::paths_of(&global.config).state.join("engine.lock");
+    let state = disk::paths_of(&global.config).state;
+    let lock = state.join("engine.lock");
     // It holds the engine's process id; keepers may start the next engine at once.
     let holder = || std::fs::read_to_string(&lock).unwrap_or_default();
     let before = holder();
@@ -82,7 +83,7 @@ fn stop(global: &Global) -> Exit {
     };
     if matches!(reply, Reply::Done { .. }) {
         let start = Instant::now();
-        while engine::is_held(&lock) && holder() == before {
+        while engine::is_held(&state) && holder() == before {
             if start.elapsed() > PATIENCE {
                 eprintln!("pipeban: the engine still runs after 30 seconds");
                 return Exit::Failed;

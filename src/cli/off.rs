@@ -48,7 +48,7 @@ fn without_engine(global: &Global, length: Option<std::time::Duration>) -> Exit 
     if let Err(error) = engine::off::write(&paths, &off) {
         return failed(global, &paths.off_file(), &error);
     }
-    let engine_state = if engine::is_held(&paths.state.join("engine.lock")) {
+    let engine_state = if engine::is_held(&paths.state) {
         "the engine, which does not answer, notices within a second"
     } else {
         "no engine was running"

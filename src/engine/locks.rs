@@ -15,7 +15,8 @@ const NAMESPACE: &str = "/proc/thread-self/ns/net";
 /// Held as long as the engine runs.
 #[derive(Debug)]
 pub(super) struct Locks {
-    _state: Flock<File>,
+    /// The directory, which stays locked when it is emptied, and the file in it.
+    _state: (Flock<File>, Option<Flock<File>>),
     /// The namespace's file; `None`: not locked.
     _namespace: Option<Flock<File>>,
     /// A process that is no engine locks the namespace.
@@ -29,34 +30,42 @@ pub(super) struct Locks {
 pub(super) fn take(state: &Path, namespace: bool) -> Result<Locks, Failure> {
     let mut file = open(state)?;
     let mut holder = String::new();
-    // For the message.
-    let _ = (&mut file).take(32).read_to_string(&mut holder);
-    let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
-        Failure::Second(format!(
-            "another engine (pid {}) uses {}; `pipeban engine --stop` ends it",
-            holder.trim(),
-            state.display()
-        ))
-    })?;
-    let _ = lock
-        .set_len(0)
-        .and_then(|()| lock.rewind())
-        .and_then(|()| writeln!(lock, "{}", std::process::id()));
+    if let Some(file) = &mut file {
+        // For the message.
+        let _ = file.take(32).read_to_string(&mut holder);
+    }
+    let lock = |file: File| {
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+            Failure::Second(format!(
+                "another engine (pid {}) uses {}; `pipeban engine --stop` ends it",
+                holder.trim(),
+                state.display()
+            ))
+        })
+    };
+    let directory = File::open(state).map_err(|error| cannot_open(state, &error))?;
+    let directory = lock(directory)?;
+    let mut file = file.map(lock).transpose()?;
+    if let Some(file) = &mut file {
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+    }
     let (namespace, warning) = if namespace {
         lock_namespace().map_err(Failure::Cannot)?
     } else {
         (None, None)
     };
     Ok(Locks {
-        _state: lock,
+        _state: (directory, file),
         _namespace: namespace,
         warning,
     })
 }
 
-/// The lock file. Where it cannot be created or written (disk full, read-only): the file as it is,
-/// else the directory, which can be locked too.
-fn open(state: &Path) -> Result<File, Failure> {
+/// The lock file; `None` where it cannot be created or opened (disk full, read-only).
+fn open(state: &Path) -> Result<Option<File>, Failure> {
     let path = state.join("engine.lock");
     let made = OpenOptions::new()
         .read(true)
@@ -67,22 +76,30 @@ fn open(state: &Path) -> Result<File, Failure> {
         // A FIFO in its place waits for no writer.
         .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(&path);
-    let error = match made {
-        Ok(file) => return Ok(file),
-        Err(error) => error,
-    };
-    let text = format!("cannot open {}: {error}", path.display());
-    if error.kind() == io::ErrorKind::PermissionDenied {
-        return Err(Failure::NotPermitted(text));
+    match made {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(cannot_open(&path, &error))
+        }
+        Err(_) => Ok(File::open(&path).ok()),
     }
-    File::open(&path)
-        .or_else(|_| File::open(state))
-        .map_err(|_| Failure::Cannot(text))
 }
 
-/// Whether an engine holds this lock file, and so has not ended.
-pub fn is_held(lock: &Path) -> bool {
-    File::open(lock).is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
+fn cannot_open(path: &Path, error: &io::Error) -> Failure {
+    let text = format!("cannot open {}: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Failure::NotPermitted(text),
+        _ => Failure::Cannot(text),
+    }
+}
+
+/// Whether an engine uses this state directory, and so has not ended.
+pub fn is_held(state: &Path) -> bool {
+    let is_locked = |path: &Path| {
+        File::open(path).is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
+    };
+    // An older engine locks only the file.
+    is_locked(state) || is_locked(&state.join("engine.lock"))
 }
 
 /// The lock of the namespace, or a warning why there is none.
@@ -161,15 +178,23 @@ mod tests {
     fn one_engine_per_state_directory() {
         let dir = tempfile::tempdir().unwrap();
         let first = take(dir.path(), false).unwrap();
-        assert!(is_held(&dir.path().join("engine.lock")));
+        assert!(is_held(dir.path()));
         let error = format!("{:?}", take(dir.path(), false).unwrap_err());
         assert!(
             error.contains(&format!("pid {}", std::process::id())),
             "{error}"
         );
         drop(first);
-        assert!(!is_held(&dir.path().join("engine.lock")));
+        assert!(!is_held(dir.path()));
         assert!(take(dir.path(), false).is_ok());
+    }
+
+    #[test]
+    fn a_directory_that_is_emptied_stays_locked() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = take(dir.path(), false).unwrap();
+        std::fs::remove_file(dir.path().join("engine.lock")).unwrap();
+        assert!(take(dir.path(), false).is_err());
     }
 
     #[test]
@@ -178,7 +203,7 @@ mod tests {
         // not even root can open a directory for writing
         std::fs::create_dir(dir.path().join("engine.lock")).unwrap();
         let first = take(dir.path(), false).unwrap();
-        assert!(is_held(&dir.path().join("engine.lock")));
+        assert!(is_held(dir.path()));
         assert!(take(dir.path(), false).is_err());
         drop(first);
         assert!(take(dir.path(), false).is_ok());
