@@ -287,6 +287,7 @@ impl<'a> Parts<'a> {
         let text = text.unwrap_or_default();
         let code = code.unwrap_or_default();
         let known = PATH_CODES.iter().find(|(known, _)| *known == code);
+        let missing = missing_script(text);
         let target = match code {
             // In brackets, the last ones of the text.
             b"AH10244" | b"AH00026" => memchr::memmem::find(text, b" (/").and_then(|at| {
@@ -295,7 +296,8 @@ impl<'a> Parts<'a> {
             }),
             _ => memchr::memchr(b'/', text).and_then(|at| text.get(at..)),
         };
-        let target = target.filter(|_| known.is_some()).unwrap_or_default();
+        let target = target.filter(|_| known.is_some()).or(missing);
+        let target = target.unwrap_or_default();
         let end = target.iter().position(|b| matches!(b, b' ' | b'?'));
         let path = end.and_then(|end| target.get(..end)).unwrap_or(target);
         Parts {
@@ -304,10 +306,16 @@ impl<'a> Parts<'a> {
             message: text,
             code,
             referer,
-            status: known.map(|(_, status)| *status),
+            status: known.map(|(_, status)| *status).or(missing.map(|_| 404)),
             ..Parts::default()
         }
     }
+}
+
+/// The path in a message of mod_php, which has no number.
+fn missing_script(text: &[u8]) -> Option<&[u8]> {
+    text.strip_prefix(b"script '")?
+        .strip_suffix(b"' not found or unable to stat")
 }
 
 /// The number with which a message of Apache's begins.

@@ -265,6 +265,24 @@ fn the_error_log_has_fields_too() {
 }
 
 #[test]
+fn a_script_that_php_does_not_find_has_a_path_and_a_status() {
+    let line = "[Sun Nov 22 11:00:33.366318 2026] [php:error] [pid 1:tid 2] [client \
+                192.0.2.9:49108] script '/srv/a/x.php' not found or unable to stat, referer: \
+                http://ref.example/";
+    for (condition, expected) in [
+        ("path = '^/srv/a/x\\.php$'", true),
+        ("status = 404", true),
+        ("referer = '^http://ref\\.example/$'", true),
+        ("code = '.'", false),
+    ] {
+        let found = of_line(Kind::Error, &format!("[[match]]\n{condition}"), line);
+        assert_eq!(!found.is_empty(), expected, "{condition}");
+    }
+    let printed = line.replace("script '", "a script '");
+    assert!(of_line(Kind::Error, "[[match]]\npath = '/'", &printed).is_empty());
+}
+
+#[test]
 fn weights_follow_the_confidence_and_a_search_is_never_certain() {
     let text = "confidence = 'certain'\n[[match]]\nurl = '<script'\n[[match]]\nconfidence = \
                 'probe'\nurl = '<script'\n[[match]]\nweight = 7\nurl = '<script'\n";
