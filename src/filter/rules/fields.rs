@@ -394,15 +394,24 @@ fn without_link(parameter: &[u8]) -> &[u8] {
 }
 
 /// Names of parameters that hold what a visitor typed, or a condition in a language of queries.
-const FREE_TEXT: [&[u8]; 32] = [
+const FREE_TEXT: [&[u8]; 41] = [
     b"q",
     b"$filter",
     b"$where",
     b"$query",
     b"$apply",
     b"filterbyformula",
-    b"_q",
     b"kw",
+    b"wd",
+    b"keys",
+    b"lookfor",
+    b"input",
+    b"what",
+    b"prompt",
+    b"question",
+    b"body",
+    b"sog",
+    b"soeg",
     b"mot",
     b"mots",
     b"sok",
@@ -430,7 +439,7 @@ const FREE_TEXT: [&[u8]; 32] = [
 ];
 
 /// Words in such names.
-const FREE_WORDS: [&[u8]; 11] = [
+const FREE_WORDS: [&[u8]; 20] = [
     b"search",
     b"keyword",
     b"such",
@@ -442,9 +451,20 @@ const FREE_WORDS: [&[u8]; 11] = [
     b"pesquisa",
     b"zoek",
     b"szuka",
+    b"cerca",
+    b"arama",
+    b"hledat",
+    b"vyhled",
+    b"keres",
+    b"haku",
+    b"cautare",
+    b"pretraga",
+    b"poisk",
 ];
 
 fn is_free_text(name: &[u8]) -> bool {
+    // Roundcube's names begin with `_`.
+    let name = name.strip_prefix(b"_").unwrap_or(name);
     let name = name.to_ascii_lowercase();
     let holds = |word: &&[u8]| memchr::memmem::find(&name, word).is_some();
     FREE_TEXT.contains(&name.as_slice()) || FREE_WORDS.iter().any(holds)

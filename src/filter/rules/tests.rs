@@ -326,6 +326,16 @@ fn weights_follow_the_confidence_and_a_search_is_never_certain() {
             (Confidence::Probe, 1),
             (Confidence::Probe, 1),
         ),
+        (
+            "GET /search/node?keys=%3Cscript HTTP/1.1",
+            (Confidence::Probe, 1),
+            (Confidence::Probe, 1),
+        ),
+        (
+            "GET /hledat?Hledat=%3Cscript HTTP/1.1",
+            (Confidence::Probe, 1),
+            (Confidence::Probe, 1),
+        ),
         ("GET /tag/x/%3Cscript HTTP/1.1", certain(10), certain(7)),
         (
             "GET /tag/%3Cscript?title=%3Cscript HTTP/1.1",
