@@ -137,3 +137,4 @@ reproducible:
 sbom:
 	@command -v cargo-cyclonedx >/dev/null || { echo "cargo-cyclonedx is missing: cargo install cargo-cyclonedx" >&2; exit 1; }
 	$(CARGO) cyclonedx --format json --target $(shell uname -m)-unknown-linux-gnu --override-filename pipeban.cdx
+	sed -i 's|path+file://$(CURDIR)|path+file:///pipeban|' pipeban.cdx.json
