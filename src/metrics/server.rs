@@ -15,7 +15,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
 
 use super::hello::Hello;
-use crate::sys::privileges::{Identity, irrevocably_drop_privileges};
+use crate::sys::privileges::{Identity, drop_capabilities, irrevocably_drop_privileges};
 use crate::sys::{fds, process};
 
 /// Bytes of a request's head at most.
@@ -55,8 +55,9 @@ fn serve(engine: impl AsFd) -> io::Result<()> {
     let (length, listeners) = fds::receive(&engine, &mut buffer)?;
     let hello: Hello = serde_json::from_slice(buffer.get(..length).unwrap_or_default())?;
     process::redirect_to_null(false)?;
-    if let Some((uid, gid)) = hello.identity {
-        irrevocably_drop_privileges(Identity { uid, gid })?;
+    match hello.identity {
+        Some((uid, gid)) => irrevocably_drop_privileges(Identity { uid, gid })?,
+        None => drop_capabilities()?,
     }
     setrlimit(Resource::RLIMIT_NOFILE, MAX_FILES, MAX_FILES)?;
     setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;

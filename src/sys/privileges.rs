@@ -63,6 +63,31 @@ pub fn irrevocably_drop_privileges(to: Identity) -> io::Result<()> {
     verify(uid, gid)
 }
 
+/// For a process that is not root: gives up every capability, as those that systemd grants an engine
+/// of another user, and the way back.
+///
+/// # Errors
+/// The step that failed or was found undone. The process must then do nothing that needs trust.
+pub fn drop_capabilities() -> io::Result<()> {
+    let sets = [
+        CapSet::Ambient,
+        CapSet::Effective,
+        CapSet::Inheritable,
+        CapSet::Permitted,
+    ];
+    for set in sets {
+        caps::clear(None, set).map_err(io::Error::other)?;
+    }
+    prctl::set_no_new_privs()?;
+    prctl::set_dumpable(false)?;
+    for set in sets {
+        if !caps::read(None, set).map_err(io::Error::other)?.is_empty() {
+            return Err(io::Error::other("not given up: capabilities"));
+        }
+    }
+    Ok(())
+}
+
 fn verify(uid: Uid, gid: Gid) -> io::Result<()> {
     let undone = |what: &str| Err(io::Error::other(format!("not given up: {what}")));
     let root = (Uid::from_raw(0), Gid::from_raw(0));

@@ -133,7 +133,8 @@ fn with_the_drop_in_a_user_with_one_capability_bans_what_apache_shows() {
     ];
     let rights: Vec<&str> = rights.iter().map(String::as_str).collect();
     world.must(&["useradd", "--system", user]);
-    let config = "[firewall]\nbackend = \"nftables\"\n[syslog]\nlog_file = \"\"\n";
+    let config = "[firewall]\nbackend = \"nftables\"\n[syslog]\nlog_file = \"\"\n\
+                  [metrics]\nlisten = \"127.0.0.1:9877\"\n";
     world.write("/etc/pipeban/pipeban.toml", &format!("{config}{CONFIG}"));
     // As systemd makes them.
     let owner = format!("--owner={user}");
@@ -154,6 +155,29 @@ fn with_the_drop_in_a_user_with_one_capability_bans_what_apache_shows() {
         let line = doctor.lines().find(|line| line.contains(link));
         assert!(line.is_some_and(|line| line.starts_with("ok")), "{doctor}");
     }
+
+    // The process that strangers reach has not even the one capability.
+    eventually("metrics are served without a capability", || {
+        let all = world.processes();
+        let is_server = |word: &String| word.contains("metrics-server");
+        let server = all
+            .iter()
+            .find(|process| process.argv.iter().any(is_server));
+        let pid = server.ok_or("no process")?.pid;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let held = status.lines().filter(|line| {
+            ["CapInh", "CapPrm", "CapEff", "CapAmb"]
+                .iter()
+                .any(|set| line.starts_with(set))
+        });
+        match held
+            .filter(|line| line.ends_with("0000000000000000"))
+            .count()
+        {
+            4 => Ok(()),
+            _ => Err(status),
+        }
+    });
 
     // Another one, after a kill.
     world.engine().signal(Signal::SIGKILL);
