@@ -83,6 +83,8 @@ TEXT
     [ "$(process CapEff)" = 0000000000001000 ] || die "capabilities $(process CapEff)"
     [ "$(show User)" = pipeban-engine ] && [ "$(process Uid | cut -f1)" != 0 ] || die "it is root"
     [ "$(stat -c '%a %U %G' /run/pipeban/engine.sock)" = "660 pipeban-engine adm" ] || die "the socket"
+    setpriv --reuid=nobody --regid=adm --clear-groups test -r /var/lib/pipeban &&
+        die "adm can open, and so lock, the state directory"
     in_nft 198.51.100.7 || die "the ban was lifted"
     must_ban 198.51.100.8
     killed 198.51.100.8
