@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::fields::{Fields, before_protocol, without_free_text};
+use super::fields::Fields;
 use super::rule::{Condition, Field, Rule, Test};
 use super::scratch::Scratch;
+use super::target::{before_protocol, without_free_text};
 use crate::record::Record;
 
 impl Condition {

@@ -15,6 +15,7 @@ mod pattern;
 mod rule;
 mod scratch;
 mod set;
+mod target;
 
 use std::path::{Path, PathBuf};
 

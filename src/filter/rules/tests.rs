@@ -332,6 +332,11 @@ fn weights_follow_the_confidence_and_a_search_is_never_certain() {
             (Confidence::Probe, 1),
         ),
         (
+            "GET /log?v=3&errorMessage=%3Cscript HTTP/1.1",
+            (Confidence::Probe, 1),
+            (Confidence::Probe, 1),
+        ),
+        (
             "GET /hledat?Hledat=%3Cscript HTTP/1.1",
             (Confidence::Probe, 1),
             (Confidence::Probe, 1),

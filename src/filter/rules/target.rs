@@ -1,0 +1,197 @@
+//! The target of a request: where it ends, and without the parameters that a visitor typed.
+
+/// Where the blank before `HTTP/1.1` is. With `HttpProtocolOptions Unsafe` Apache also takes `http/1.1`.
+pub(super) fn before_protocol(request: &[u8]) -> Option<usize> {
+    memchr::memrchr_iter(b' ', request)
+        .find(|blank| begins_with(request.get(blank + 1..).unwrap_or_default(), b"HTTP/"))
+}
+
+pub(super) fn begins_with(text: &[u8], word: &[u8]) -> bool {
+    text.get(..word.len())
+        .is_some_and(|begins| begins.eq_ignore_ascii_case(word))
+}
+
+/// The target without the values of parameters that are in a query language by design: of database
+/// tools, maps and trackers.
+pub(super) fn without_sql<'a>(target: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
+    const NAMES: [&[u8]; 7] = [
+        b"sql_query=",
+        b"where_clause=",
+        b"sql=",
+        b"where=",
+        b"jql=",
+        b"cql=",
+        b"cql_filter=",
+    ];
+    let query = memchr::memchr(b'?', target).map_or(target.len(), |at| at + 1);
+    let (head, parameters) = target.split_at_checked(query).unwrap_or_default();
+    let parameters = || parameters.split(|byte| *byte == b'&');
+    let kept = |parameter: &'a [u8]| {
+        let name = NAMES.iter().find(|name| begins_with(parameter, name));
+        let parts = name.and_then(|name| parameter.split_at_checked(name.len()));
+        parts.map_or(parameter, |(name, value)| match is_typed(value) {
+            true => name,
+            false => parameter,
+        })
+    };
+    if parameters().all(|parameter| kept(parameter).len() == parameter.len()) {
+        return target;
+    }
+    buffer.clear();
+    buffer.extend_from_slice(head);
+    for (index, parameter) in parameters().enumerate() {
+        if index > 0 {
+            buffer.push(b'&');
+        }
+        buffer.extend_from_slice(kept(parameter));
+    }
+    buffer
+}
+
+/// Whether a browser's form may have sent it: that encodes what is special, once.
+fn is_typed(parameter: &[u8]) -> bool {
+    let never = |byte: &u8| b"<>\"{}|`^\\ ".contains(byte) || !byte.is_ascii();
+    let twice = |text: &[u8]| match text {
+        [b'%', b'2', b'5', a, b] => a.is_ascii_hexdigit() && b.is_ascii_hexdigit(),
+        [b'%', a, b, ..] => !(a.is_ascii_hexdigit() && b.is_ascii_hexdigit()),
+        _ => false,
+    };
+    !parameter.iter().any(never) && !parameter.windows(5).any(twice)
+}
+
+/// The parameter without the query of the address that is its value, encoded as by a browser:
+/// trackers and logins pass on the address of a page, with what a visitor typed there.
+fn without_link(parameter: &[u8]) -> &[u8] {
+    let value = memchr::memchr(b'=', parameter).map_or(parameter.len(), |at| at + 1);
+    let is_link = [&b"https%3a%2f%2f"[..], b"http%3a%2f%2f", b"https://"]
+        .iter()
+        .any(|scheme| begins_with(parameter.get(value..).unwrap_or_default(), scheme));
+    let encoded = parameter
+        .windows(3)
+        .position(|text| text.eq_ignore_ascii_case(b"%3f"));
+    let plain = memchr::memchr(b'?', parameter).map(|at| at + 1);
+    let query = encoded.map(|at| at + 3).into_iter().chain(plain).min();
+    let never = |byte: &u8| b"<>\"{}|`^\\ ".contains(byte) || !byte.is_ascii();
+    match query {
+        Some(at) if is_link && !parameter.iter().any(never) => {
+            parameter.get(..at).unwrap_or(parameter)
+        }
+        _ => parameter,
+    }
+}
+
+/// Names of parameters that hold what a visitor typed, or a condition in a language of queries.
+const FREE_TEXT: [&[u8]; 43] = [
+    b"q",
+    b"$filter",
+    b"$where",
+    b"$query",
+    b"$apply",
+    b"filterbyformula",
+    b"kw",
+    b"wd",
+    b"keys",
+    b"lookfor",
+    b"input",
+    b"what",
+    b"prompt",
+    b"question",
+    b"body",
+    b"sog",
+    b"soeg",
+    b"mot",
+    b"mots",
+    b"sok",
+    b"fulltext",
+    b"s",
+    b"query",
+    b"term",
+    b"terms",
+    b"text",
+    b"comment",
+    b"stack",
+    b"err",
+    b"exception",
+    b"highlight",
+    b"hilit",
+    b"words",
+    b"phrase",
+    b"title",
+    b"titles",
+    b"subject",
+    b"action_name",
+    b"dt",
+    b"utm_source",
+    b"utm_campaign",
+    b"utm_content",
+    b"utm_term",
+];
+
+/// Words in such names.
+const FREE_WORDS: [&[u8]; 21] = [
+    // Pages report the errors of their scripts.
+    b"error",
+    b"search",
+    b"keyword",
+    b"such",
+    b"begriff",
+    b"stichwort",
+    b"recherche",
+    b"busca",
+    b"ricerca",
+    b"pesquisa",
+    b"zoek",
+    b"szuka",
+    b"cerca",
+    b"arama",
+    b"hledat",
+    b"vyhled",
+    b"keres",
+    b"haku",
+    b"cautare",
+    b"pretraga",
+    b"poisk",
+];
+
+fn is_free_text(name: &[u8]) -> bool {
+    // Roundcube's names begin with `_`.
+    let name = name.strip_prefix(b"_").unwrap_or(name);
+    let name = name.to_ascii_lowercase();
+    let holds = |word: &&[u8]| memchr::memmem::find(&name, word).is_some();
+    FREE_TEXT.contains(&name.as_slice()) || FREE_WORDS.iter().any(holds)
+}
+
+/// The request without the values of search parameters; `None` where it has none.
+pub(super) fn without_free_text(request: &[u8]) -> Option<Vec<u8>> {
+    let end = before_protocol(request).unwrap_or(request.len());
+    let (target, tail) = request.split_at_checked(end)?;
+    let query = memchr::memchr(b'?', target).map_or(end, |at| at + 1);
+    let (head, parameters) = target.split_at_checked(query)?;
+    // WordPress and others have what was typed in the path.
+    let typed = [&b"/search/"[..], b"/tag/"]
+        .iter()
+        .find_map(|word| Some(memchr::memmem::find(head, word)? + word.len()));
+    let typed = typed.and_then(|start| {
+        let rest = head.get(start..)?;
+        let word = rest.get(..memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len()))?;
+        (is_typed(word) && !word.starts_with(b".")).then_some((start, start + word.len()))
+    });
+    let (start, end) = typed.unwrap_or_default();
+    let mut kept = [head.get(..start)?, head.get(end..)?].concat();
+    let mut found = start < end;
+    for (index, parameter) in parameters.split(|byte| *byte == b'&').enumerate() {
+        if index > 0 {
+            kept.push(b'&');
+        }
+        let name = parameter
+            .split(|byte| *byte == b'=')
+            .next()
+            .unwrap_or_default();
+        let free = is_free_text(name) && is_typed(parameter);
+        let part = if free { name } else { without_link(parameter) };
+        found |= part.len() < parameter.len();
+        kept.extend_from_slice(part);
+    }
+    kept.extend_from_slice(tail);
+    found.then_some(kept)
+}
