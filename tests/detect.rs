@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use pipeban::filter::rules::{self, Confidence, RuleSet, Rules, Scratch};
 use pipeban::record::{Kind, Parser};
+use pipeban::sys::clock::thread_time;
 
 #[derive(serde::Deserialize)]
 pub(crate) struct Line {
@@ -533,4 +535,43 @@ fn no_second_parameter_hides_an_attack() {
     }
     assert!(tried > 100, "{tried}");
     assert!(hidden.is_empty(), "\n{hidden}");
+}
+
+/// A bounded repetition between two words that may both come again has as many states as there are
+/// ways to count.
+#[test]
+fn words_that_come_again_cost_little_more_than_others() {
+    let mut judge = judge();
+    let mut time = |words: [&str; 4]| {
+        let mut random = 1u64;
+        let mut spent = Duration::ZERO;
+        for _ in 0..5 {
+            let mut query = String::new();
+            while query.len() < 8_000 {
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                query.push_str(words[(random >> 62) as usize]);
+            }
+            let line = format!(
+                "192.0.2.7 - - [22/Nov/2026:11:00:32 +0000] \"GET /?q={query} HTTP/1.1\" 200 5 \"-\" \"-\""
+            );
+            let begin = thread_time();
+            judge.verdict(Kind::Access, line.as_bytes());
+            spent += thread_time() - begin;
+        }
+        spent
+    };
+    let ordinary = time(["shirt+", "x+", "yy+", "blue+"]);
+    for words in [
+        ["select+", "x+", "yy+", "from+"],
+        ["union+", "x+", "select+", "from+"],
+    ] {
+        let spent = time(words);
+        eprintln!("{words:?}: {spent:?}, others {ordinary:?}");
+        assert!(
+            spent < ordinary * 4,
+            "{words:?}: {spent:?}, others {ordinary:?}"
+        );
+    }
 }
