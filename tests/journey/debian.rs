@@ -344,4 +344,19 @@ fn the_readmes_commands_ban_on_every_site_of_an_untouched_debian_and_leave_it_as
     }
     visit(&world, "198.51.100.22");
     until_gained(&world, "198.51.100.22", &before);
+
+    // An engine that was stopped by hand is not started by a logger that ends.
+    readme.make("install").expect("installed again");
+    world.must(&["pipeban", "setup", "--write"]);
+    world.must(&["apache2ctl", "graceful"]);
+    eventually("the pipes are back", || {
+        let engine = world.pipeban(&["status"]);
+        (engine.status == 0).then_some(()).ok_or(engine.stderr)
+    });
+    world.must(&["pipeban", "engine", "--stop"]);
+    readme.make("uninstall").expect("removed again");
+    eventually("no process of pipeban is left", || {
+        let left = process::pipebans(&world.processes());
+        left.is_empty().then_some(()).ok_or(format!("{left:?}"))
+    });
 }
