@@ -23,8 +23,10 @@ pub(super) struct Candidates<'p> {
     /// The last line with any mark.
     any_mark: u64,
     any_always: bool,
-    /// Buffers of native filters.
-    pub(super) scratch: RefCell<Scratch>,
+    /// What native filters remember.
+    pub(super) native: RefCell<Scratch>,
+    /// What the `[[except]]` of jails remember.
+    pub(super) excepts: RefCell<Scratch>,
 }
 
 /// A mark for every line.
@@ -48,7 +50,8 @@ impl<'p> Candidates<'p> {
             any_always: filter_marks.contains(&ALWAYS),
             filter_marks,
             any_mark: 0,
-            scratch: RefCell::default(),
+            native: RefCell::default(),
+            excepts: RefCell::default(),
         }
     }
 

@@ -4,7 +4,7 @@ use super::candidates::Candidates;
 use super::trust::quotes_a_client;
 use super::{Entry, InputKind, LineResult, Matcher, RuleEntry, raw};
 use crate::filter::compile::Outcome;
-use crate::filter::rules::{self, Scratch};
+use crate::filter::rules;
 use crate::filter::subject::Views;
 use crate::record::{Kind, Parser, Record};
 
@@ -125,7 +125,10 @@ impl Matcher {
             outcomes.sort_by_key(|(rule, _)| *rule);
         }
         if !outcomes.is_empty() && !self.excepts.is_empty() {
-            for hit in self.excepts.evaluate(record, &mut Scratch::default()) {
+            for hit in self
+                .excepts
+                .evaluate(record, &mut candidates.excepts.borrow_mut())
+            {
                 let of_jail = outcomes.iter_mut().filter(|(rule, _)| *rule == hit.filter);
                 of_jail.for_each(|(_, outcome)| *outcome = Outcome::Excepted(hit.rule));
             }
@@ -138,7 +141,7 @@ impl Matcher {
         if self.native.is_empty() {
             return Vec::new();
         }
-        let mut scratch = candidates.scratch.borrow_mut();
+        let mut scratch = candidates.native.borrow_mut();
         let hits = self.native.evaluate(record, &mut scratch);
         if hits.is_empty() {
             return Vec::new();

@@ -104,6 +104,8 @@ struct Buffers {
     found: Vec<(usize, usize)>,
     /// What native filters remember.
     native: Scratch,
+    /// What the `[[except]]` of jails remember.
+    excepts: Scratch,
 }
 
 #[derive(Debug)]
@@ -265,7 +267,8 @@ impl Matcher {
         };
         let mut buffers = scratches().pop().unwrap_or_default();
         let mut candidates = Candidates::new(&self.patterns, self.filters.len());
-        candidates.scratch = RefCell::new(std::mem::take(&mut buffers.native));
+        candidates.native = RefCell::new(std::mem::take(&mut buffers.native));
+        candidates.excepts = RefCell::new(std::mem::take(&mut buffers.excepts));
         buffers.find(self.search.as_ref(), block);
         let mut found = buffers.found.iter().peekable();
         for range in lines(block) {
@@ -278,7 +281,8 @@ impl Matcher {
             let examined = self.line(line, &mut candidates);
             self.note(&mut result, range, line, examined);
         }
-        buffers.native = candidates.scratch.into_inner();
+        buffers.native = candidates.native.into_inner();
+        buffers.excepts = candidates.excepts.into_inner();
         scratches().push(buffers);
         result
     }
