@@ -347,8 +347,7 @@ fn when_matching_falls_behind_every_byte_passes_and_the_slow_filter_is_named() {
     world.write("/etc/pipeban/pipeban.toml", &format!("{CONFIG}{jail}"));
     world.write("/etc/pipeban/filters.d/apache-cgitraversal.conf", FILTER);
     // Looks around, and takes all the steps it may: often enough that any machine falls behind.
-    let patterns = ('a'..='z')
-        .chain('A'..='Z')
+    let patterns = ('a'..='p')
         .map(|end| format!("            \\[client <HOST>:(?=.*x)(?:.*x)(?:.*x)(?:.*x){end}$\n"));
     let slow = patterns.collect::<String>();
     let slow = format!("[Definition]\nfailregex =\n{slow}");
