@@ -309,6 +309,10 @@ impl Line {
     }
 }
 
+fn thousand_lines() -> Vec<u8> {
+    [b"x".repeat(99), b"\n".to_vec()].concat().repeat(1000)
+}
+
 fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !done() {
@@ -459,7 +463,7 @@ fn a_write_that_hangs_never_stops_the_reader_and_what_is_lost_is_counted() {
     let (stuck, output) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
     let mut rig = Rig::with(dir.path(), To::Stdout, Streams::from_stdout(output));
     rig.configure();
-    let block = [b"x".repeat(99), b"\n".to_vec()].concat().repeat(1000);
+    let block = thousand_lines();
     let total = 200 * block.len() as u64;
     for _ in 0..200 {
         rig.write(&block);
@@ -484,7 +488,7 @@ fn matching_that_hangs_never_stops_the_reader_and_what_is_shed_is_counted() {
     rig.configure();
     let held = rig.seen.seen.clone();
     let guard = held.lock().unwrap();
-    let block = [b"x".repeat(99), b"\n".to_vec()].concat().repeat(1000);
+    let block = thousand_lines();
     let blocks = 4 * RING_BYTES / block.len();
     for _ in 0..blocks {
         rig.write(&block);
@@ -507,7 +511,7 @@ fn a_burst_for_a_worker_that_has_matched_nothing_yet_waits_for_its_first_lines()
     rig.configure();
     let held = rig.seen.seen.clone();
     let guard = held.lock().unwrap();
-    let block = [b"x".repeat(99), b"\n".to_vec()].concat().repeat(1000);
+    let block = thousand_lines();
     let blocks = RING_BYTES * 3 / 2 / block.len();
     std::thread::scope(|scope| {
         scope.spawn(|| (0..blocks).for_each(|_| rig.write(&block)));
