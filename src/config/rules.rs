@@ -4,13 +4,22 @@ use super::{Config, Jail, JailName, SearchEngines};
 use crate::filter::PatternText;
 use crate::filter::matcher::Rule;
 use crate::filter::rules::module_clients;
-use crate::record::{Kind, ModuleClient};
+use crate::record::{Kind, ModuleClient, Parser};
 
 impl Config {
     /// The `[[client]]` of the filters of all enabled jails.
     pub fn module_clients(&self) -> Vec<ModuleClient> {
         let rules = rules(self, Kind::Error);
         module_clients(rules.iter().map(|rule| rule.definition))
+    }
+
+    /// Reads lines of this format as the jails in use do.
+    ///
+    /// # Errors
+    /// See [`Parser::new`].
+    pub fn parser(&self, kind: Kind, format: &str) -> Result<Parser, String> {
+        let parser = Parser::new(kind, format)?;
+        Ok(parser.with_module_clients(self.module_clients()))
     }
 
     /// A pattern of a jail's filter, by its number from 1.

@@ -56,11 +56,8 @@ impl<'a> Misses<'a> {
         net: &'a IpNet,
         closest: Closest,
     ) -> Misses<'a> {
-        let clients = in_use.config.module_clients();
         let tester = |rules: Vec<TestRule>| {
-            let parser = Parser::new(kind, format)
-                .ok()?
-                .with_module_clients(clients.clone());
+            let parser = in_use.config.parser(kind, format).ok()?;
             (!rules.is_empty()).then(|| Tester::new(rules, InputKind::Apache(kind, parser)))
         };
         let config = in_use.config;

@@ -273,14 +273,7 @@ impl<'n> Lines<'n> {
         (kind, format): (Kind, String),
         net: &'n IpNet,
     ) -> Option<Lines<'n>> {
-        let clients = in_use.config.module_clients();
-        let parser = || {
-            Some(
-                Parser::new(kind, &format)
-                    .ok()?
-                    .with_module_clients(clients.clone()),
-            )
-        };
+        let parser = || in_use.config.parser(kind, &format).ok();
         let timeline = Timeline::new(in_use.config, kind, parser()?, in_use.exempt.clone());
         let patterns = rules(in_use.config, kind).into_iter().flat_map(|rule| {
             let jail = rule.jail.clone();
