@@ -35,11 +35,10 @@ const PACE: Duration = Duration::from_millis(1);
 const MUCH: usize = MAX_BLOCK / 4;
 /// A block waits so many milliseconds for matching to make room, while matching makes progress.
 const MATCH_PATIENCE: u32 = 20;
-/// The same until a new worker has compiled its filters and matched its first lines. At less than
-/// some 50 MB a second the ring holds all that comes in that time, and nothing waits.
-const FIRST_PATIENCE: u32 = 250;
-/// For this many blocks the compiling of filters counts as progress.
-const COMPILING: u32 = 8;
+/// All blocks together wait so many milliseconds for a new worker to compile its filters and to match
+/// its first lines. At less than some 50 MB a second the ring holds what comes in that time, and
+/// nothing waits.
+const FIRST_PATIENCE: u32 = 500;
 
 /// The pipe that holds what [`Reader::take`] has moved. The stub makes it; each keeper inherits it.
 #[derive(Debug)]
@@ -114,23 +113,24 @@ fn cut(shown: &[u8], view: View) -> Cut {
     }
 }
 
-/// Matching that did not make room within its time.
+/// How long blocks have waited for matching to make room.
 #[derive(Debug, Default)]
-struct Hung {
-    /// The beats of matching at that time, and the number of blocks since.
-    at: Option<(u64, u32)>,
+struct Waits {
+    /// The worker's number, and for how many milliseconds blocks have waited for its first lines.
+    first: (u64, u32),
+    /// The beats of matching when it did not make room within its time.
+    hung_at: Option<u64>,
 }
 
-impl Hung {
-    fn note(&mut self, beats: u64) {
-        let before = self.at.filter(|(at, _)| *at == beats);
-        self.at = Some((beats, before.map_or(1, |(_, blocks)| blocks + 1)));
-    }
-
-    /// Whether it has made no progress since.
-    fn is_at(&self, beats: u64, compiles: bool) -> bool {
-        self.at
-            .is_some_and(|(at, blocks)| at == beats && !(compiles && blocks < COMPILING))
+impl Waits {
+    /// Whether a block may wait a millisecond more for the first lines of this worker. What workers
+    /// tell does not make that longer.
+    fn for_first_lines(&mut self, worker: u64) -> bool {
+        if self.first.0 != worker {
+            self.first = (worker, 0);
+        }
+        self.first.1 += 1;
+        self.first.1 <= FIRST_PATIENCE
     }
 }
 
@@ -150,7 +150,7 @@ impl Reader {
         let mut buffer = Vec::new();
         let mut partial: Option<(usize, Instant)> = None;
         let mut last: Option<Instant> = None;
-        let mut hung = Hung::default();
+        let mut waits = Waits::default();
         loop {
             source::keep_large(&self.pipe);
             // In this order: what is counted after the last writer has closed is all there is.
@@ -187,7 +187,7 @@ impl Reader {
             match cut(bytes, view) {
                 Cut::Take(len, part) => {
                     if part == Part::Lines {
-                        self.wait_for_matching(len, &mut hung);
+                        self.wait_for_matching(len, &mut waits);
                     }
                     self.pass(bytes.get(..len).unwrap_or(bytes), arrived, part)?;
                 }
@@ -230,27 +230,21 @@ impl Reader {
     }
 
     /// Waits until a block fits into the ring: not at all for matching that hangs.
-    fn wait_for_matching(&self, len: usize, hung: &mut Hung) {
+    fn wait_for_matching(&self, len: usize, waits: &mut Waits) {
         let mut waited = 0;
-        let mut first = false;
         while !self.ring.has_room(len) {
-            let beats = self.ring.beats();
-            let was_first = std::mem::replace(&mut first, self.ring.is_preparing());
-            if was_first && !first {
-                waited = 0;
+            let first = self.ring.is_preparing();
+            if !(first && waits.for_first_lines(self.ring.books().workers)) {
+                let beats = self.ring.beats();
+                if waits.hung_at == Some(beats) {
+                    return;
+                }
+                if waited == MATCH_PATIENCE {
+                    waits.hung_at = Some(beats);
+                    return;
+                }
+                waited += 1;
             }
-            let patience = if first {
-                FIRST_PATIENCE
-            } else {
-                MATCH_PATIENCE
-            };
-            if waited >= patience {
-                return hung.note(beats);
-            }
-            if hung.is_at(beats, first) {
-                return;
-            }
-            waited += 1;
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -357,17 +351,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reading_waits_once_for_matching_that_hangs_and_longer_while_filters_compile() {
-        let mut hung = Hung::default();
-        assert!(!hung.is_at(7, false));
-        hung.note(7);
-        assert!(hung.is_at(7, false) && !hung.is_at(8, false));
-        for _ in 1..COMPILING {
-            assert!(!hung.is_at(7, true));
-            hung.note(7);
+    fn the_first_lines_of_each_worker_are_waited_for_once() {
+        let mut waits = Waits::default();
+        for worker in 1..3 {
+            for _ in 0..FIRST_PATIENCE {
+                assert!(waits.for_first_lines(worker));
+            }
+            assert!(!waits.for_first_lines(worker) && !waits.for_first_lines(worker));
         }
-        assert!(hung.is_at(7, true) && !hung.is_at(8, true));
-        hung.note(8);
-        assert!(!hung.is_at(8, true));
     }
 }

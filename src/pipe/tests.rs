@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -522,6 +523,36 @@ fn a_burst_for_a_worker_that_has_matched_nothing_yet_waits_for_its_first_lines()
     rig.end();
     let counters = rig.counters();
     assert_eq!((counters.shed, counters.matched), (0, counters.lines));
+}
+
+#[test]
+fn a_worker_that_pretends_to_prepare_and_to_match_does_not_hold_up_reading() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(dir.path());
+    rig.configure();
+    let held = rig.seen.seen.clone();
+    let guard = held.lock().unwrap();
+    let pretends = View::map(&rig.files, rig.books().workers).unwrap();
+    let over = AtomicBool::new(false);
+    let block = thousand_lines();
+    let blocks = RING_BYTES * 3 / block.len();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                for prepares in [true, false] {
+                    pretends.set_preparing(prepares);
+                    std::thread::sleep(Duration::from_micros(300));
+                }
+            }
+        });
+        (0..blocks).for_each(|_| rig.write(&block));
+        eventually("written", || {
+            rig.counters().written == (blocks * block.len()) as u64
+        });
+        over.store(true, Ordering::Relaxed);
+    });
+    drop(guard);
+    rig.end();
 }
 
 #[test]
