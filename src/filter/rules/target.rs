@@ -187,7 +187,8 @@ pub(super) fn without_free_text(request: &[u8]) -> Option<Vec<u8>> {
             .split(|byte| *byte == b'=')
             .next()
             .unwrap_or_default();
-        let free = is_free_text(name) && is_typed(parameter);
+        let has_value = name.len() < parameter.len();
+        let free = has_value && is_free_text(name) && is_typed(parameter);
         let part = if free { name } else { without_link(parameter) };
         found |= part.len() < parameter.len();
         kept.extend_from_slice(part);

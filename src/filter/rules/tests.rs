@@ -265,6 +265,15 @@ fn the_error_log_has_fields_too() {
 }
 
 #[test]
+fn a_not_spares_few_parameters_one_by_one() {
+    let rule = "[[match]]\nquery = 'evil'\nnot = { query = '(?:^|&)a=evil(?:&|$)' }";
+    for (before, hits) in [(0, false), (199, false), (200, true), (2_000, true)] {
+        let request = format!("GET /?{}a=evil HTTP/1.1", "b=1&".repeat(before));
+        assert_eq!(!numbers(rule, &request).is_empty(), hits, "{before}");
+    }
+}
+
+#[test]
 fn a_script_that_php_does_not_find_has_a_path_and_a_status() {
     let line = "[Sun Nov 22 11:00:33.366318 2026] [php:error] [pid 1:tid 2] [client \
                 192.0.2.9:49108] script '/srv/a/x.php' not found or unable to stat, referer: \
