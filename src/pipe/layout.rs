@@ -20,6 +20,16 @@ pub(super) const BLOCKS: u64 = 8192;
 /// Threads of a worker that match.
 pub(super) const MATCH_THREADS: usize = 2;
 
+/// What keeps a worker from matching.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Preparing {
+    Nothing = 0,
+    /// It compiles most patterns at its first lines.
+    FirstLines = 1,
+    /// The configuration, or the compiling of filters.
+    Filters = 2,
+}
+
 counters! {
     /// What the keeper counts since the pipe was opened. At any moment
     /// `bytes = written + lost + (waiting_end - waiting_start)` if there is a file to write, and

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use nix::unistd::Pid;
 
 use super::family::Family;
-use super::layout::{Kind as BlockKind, lines_in};
+use super::layout::{Kind as BlockKind, Preparing, lines_in};
 use super::outbox::{Done, Outbox};
 use super::reading::Reading;
 use super::report::Report;
@@ -190,9 +190,13 @@ impl Matching {
         self.note_mode(&current);
     }
 
-    /// The keeper gives a worker more time that compiles: most patterns at the first lines.
+    /// The keeper gives a worker that prepares more time.
     fn note_mode(&self, mode: &Mode) {
-        self.view.set_preparing(!matches!(mode, Mode::Off));
+        self.view.set_preparing(match mode {
+            Mode::Off => Preparing::Nothing,
+            Mode::Active(_) => Preparing::FirstLines,
+            Mode::Awaiting | Mode::Ready(_) | Mode::Compiling => Preparing::Filters,
+        });
         self.changed.notify_all();
     }
 
@@ -300,7 +304,7 @@ impl Matching {
         }
         self.outbox.put(done);
         match matched {
-            true => self.view.set_preparing(false),
+            true => self.view.set_preparing(Preparing::Nothing),
             false => self.view.beat(),
         }
     }

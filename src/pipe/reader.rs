@@ -233,7 +233,7 @@ impl Reader {
     fn wait_for_matching(&self, len: usize, waits: &mut Waits) {
         let mut waited = 0;
         while !self.ring.has_room(len) {
-            let first = self.ring.is_preparing();
+            let first = self.ring.awaits_first_lines();
             if !(first && waits.for_first_lines(self.ring.books().workers)) {
                 let beats = self.ring.beats();
                 if waits.hung_at == Some(beats) {

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::cells;
 use super::layout::{
     ARRIVED, BEATS, BLOCKS, BOOKS, Books, DATA, Entry, Files, IN_HAND, KEPT, Kind, LEN_KIND, LINES,
-    LINES_BEFORE, MATCH_THREADS, MAX_UNWRITTEN, PAGE_WORDS, PREPARING, PROGRESS, Progress,
-    RING_BYTES, START, STREAM, WORDS, lines_in, part, places,
+    LINES_BEFORE, MATCH_THREADS, MAX_UNWRITTEN, PAGE_WORDS, PREPARING, PROGRESS, Preparing,
+    Progress, RING_BYTES, START, STREAM, WORDS, lines_in, part, places,
 };
 use crate::sys::region::{self, Access, Region};
 
@@ -276,8 +276,17 @@ impl Ring {
 
     /// Whether the worker has said that it does not match yet: it compiles its filters.
     pub(super) fn is_preparing(&self) -> bool {
+        self.preparing() == Preparing::Filters as u64
+    }
+
+    /// Whether the worker has said that it has matched no lines with its filters yet.
+    pub(super) fn awaits_first_lines(&self) -> bool {
+        self.preparing() != Preparing::Nothing as u64
+    }
+
+    fn preparing(&self) -> u64 {
         let at = part(self.books().workers) + PREPARING;
-        self.page.load(at, Acquire) != 0
+        self.page.load(at, Acquire)
     }
 
     /// Prepares the memory for a new worker, and numbers it. It matches again what is not
@@ -290,7 +299,8 @@ impl Ring {
             books.workers += 1;
             let part = part(books.workers);
             cells::write(&self.page, part + PROGRESS, progress.to_array());
-            self.page.store(part + PREPARING, 1, Release);
+            self.page
+                .store(part + PREPARING, Preparing::Filters as u64, Release);
             for thread in 0..MATCH_THREADS {
                 self.page.store(part + IN_HAND + thread, 0, Release);
             }

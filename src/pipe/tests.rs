@@ -17,7 +17,7 @@ use nix::sys::socket::Shutdown;
 use proptest::prelude::*;
 
 use super::engine_link;
-use super::layout::{Books, Files, RING_BYTES};
+use super::layout::{Books, Files, Preparing, RING_BYTES};
 use super::link::{self, FromWorker};
 use super::logfile::LogFile;
 use super::matching::{Compile, Examine, MAX_LINE};
@@ -539,7 +539,7 @@ fn a_worker_that_pretends_to_prepare_and_to_match_does_not_hold_up_reading() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
-                for prepares in [true, false] {
+                for prepares in [Preparing::Filters, Preparing::Nothing] {
                     pretends.set_preparing(prepares);
                     std::thread::sleep(Duration::from_micros(300));
                 }

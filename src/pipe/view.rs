@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering::Release;
 use super::cells;
 use super::layout::{
     ARRIVED, BEATS, BOOKS, Books, DATA, Entry, Files, IN_HAND, Kind, LEN_KIND, LINES, LINES_BEFORE,
-    MATCH_THREADS, PAGE_WORDS, PREPARING, PROGRESS, Progress, RING_BYTES, START, WORDS, part,
-    places,
+    MATCH_THREADS, PAGE_WORDS, PREPARING, PROGRESS, Preparing, Progress, RING_BYTES, START, WORDS,
+    part, places,
 };
 use crate::control;
 use crate::sys::region::{Access, Region};
@@ -102,10 +102,10 @@ impl View {
         self.page.add(self.part + BEATS, 1);
     }
 
-    pub(super) fn set_preparing(&self, preparing: bool) {
+    pub(super) fn set_preparing(&self, preparing: Preparing) {
         self.beat();
         let at = self.part + PREPARING;
-        self.page.store(at, u64::from(preparing), Release);
+        self.page.store(at, preparing as u64, Release);
     }
 
     /// The block that a thread matches now.
