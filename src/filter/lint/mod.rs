@@ -10,7 +10,7 @@ use super::compile::Filter;
 use super::definition::{Definition, PatternAt, PatternText};
 use super::fail2ban::translate::{Host, translate};
 use super::regexes::what_backtracks;
-use super::rules::{RuleSet, Scratch, module_clients};
+use super::rules::{RuleSet, Scratch};
 use crate::record::{Kind, Parser};
 use spoof::{ATTACKER, Attack};
 
@@ -110,7 +110,6 @@ impl Findings<'_> {
     fn samples(&mut self) {
         let rules = RuleSet::of([self.definition]);
         let mut scratch = Scratch::default();
-        let clients = module_clients([self.definition]);
         for (number, rule) in rules.of_filter(0) {
             for sample in &rule.samples {
                 let (kind, format) = match sample.line.starts_with('[') {
@@ -118,8 +117,7 @@ impl Findings<'_> {
                     false => (Kind::Access, "combined"),
                 };
                 let parser = Parser::new(kind, format).ok();
-                let clients = clients.iter().cloned();
-                let parser = parser.map(|parser| parser.with_module_clients(clients));
+                let parser = parser.map(|parser| parser.with_module_clients(rules.clients()));
                 let line = sample.line.as_bytes();
                 let record = parser.as_ref().and_then(|parser| parser.parse(line));
                 let hits = record.map(|record| rules.evaluate(&record, &mut scratch));

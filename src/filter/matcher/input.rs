@@ -12,7 +12,10 @@ pub enum InputKind {
 }
 
 impl InputKind {
-    pub(super) fn with_module_clients(self, clients: Vec<ModuleClient>) -> InputKind {
+    pub(super) fn with_module_clients(
+        self,
+        clients: impl Iterator<Item = ModuleClient>,
+    ) -> InputKind {
         match self {
             InputKind::Apache(kind, parser) => {
                 InputKind::Apache(kind, parser.with_module_clients(clients))

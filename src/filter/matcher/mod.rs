@@ -178,10 +178,11 @@ impl Matcher {
         let texts: Vec<_> = texts.collect();
         let any = !texts.is_empty();
         let search = any.then(|| Search::new(texts));
+        let native = RuleSet::of(definitions);
         let limited = (0..).zip(&filters);
         let limited = limited.filter(|(_, entry)| entry.filter.limited().next().is_some());
         Matcher {
-            input: input.with_module_clients(rules::module_clients(definitions.iter().copied())),
+            input: input.with_module_clients(native.clients()),
             limited: limited.map(|(at, _)| at).collect(),
             filters,
             rules: entries,
@@ -189,7 +190,7 @@ impl Matcher {
             patterns,
             trust: Trust::default(),
             costs: Costs::default(),
-            native: RuleSet::of(definitions),
+            native,
             excepts: RuleSet::compile(&excepts),
             scratches: Mutex::default(),
             claims: None,

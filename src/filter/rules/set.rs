@@ -19,7 +19,7 @@ use super::scratch::{Candidates, Scratch};
 use crate::filter::definition::Definition;
 use crate::filter::grams::Grams;
 use crate::jail::household;
-use crate::record::{Kind, Record};
+use crate::record::{Kind, ModuleClient, Record};
 
 /// The compiled patterns of all rules without literals, for one field.
 const MOST_GATE: usize = 64 << 20;
@@ -47,6 +47,8 @@ pub struct RuleHit {
 #[derive(Debug, Default)]
 pub struct RuleSet {
     rules: Vec<Compiled>,
+    /// The `[[client]]` of all files.
+    clients: Vec<ModuleClient>,
     literals: Vec<Literals>,
     gates: Vec<Gate>,
     /// Rules without literals, tried on every line.
@@ -111,6 +113,8 @@ impl RuleSet {
         let mut set = RuleSet::default();
         let mut known: HashMap<(&PathBuf, (usize, usize)), usize> = HashMap::new();
         for (filter, files) in filters.iter().enumerate() {
+            let clients = files.iter().flat_map(|file| &file.clients);
+            set.clients.extend(clients.cloned());
             let rules = |excepts| {
                 let of_file = move |file: &'f Rules| {
                     let rules = file
@@ -199,6 +203,11 @@ impl RuleSet {
         }
         self.always.sort_unstable();
         self.always.dedup();
+    }
+
+    /// Where modules write the client, by the `[[client]]` of all files.
+    pub(in crate::filter) fn clients(&self) -> impl Iterator<Item = ModuleClient> {
+        self.clients.iter().cloned()
     }
 
     /// Whether it has no rule.
