@@ -58,6 +58,9 @@ missing() {
     done
 }
 
+# What a demonstration with a real Apache lacks, such as "root, ufw".
+needed() { missing | paste -sd, | sed 's/,/, /g'; }
+
 # ---------------------------------------------------------------------------------- as root
 
 world_pid=
@@ -201,7 +204,7 @@ CONF
 engine=
 
 in_a_dry_run() {
-    say "No real Apache here. Missing: $(missing | tr '\n' ' ')"
+    say "Without a real Apache: that needs $(needed)"
     echo "The same log lines, through the same program, in a dry run: no firewall is touched."
     scratch=$(mktemp -d)
     trap '[ -z "$engine" ] || kill "$engine" 2>/dev/null; wait; rm -rf "$scratch"' EXIT
@@ -240,7 +243,7 @@ LINES
     for client in $attacker "${attacker6%::*}"; do
         grep -q "Ban $client" "$scratch/pipeban.log" || die "$client was not banned: $(cat "$scratch/engine")"
     done
-    say "Done. As root, \`make demo\` does this with a real Apache and a real ufw."
+    say "Done. With $(needed), \`make demo\` does this with a real Apache and a real ufw."
 }
 
 if [ -z "$(missing)" ]; then

@@ -526,7 +526,8 @@ fn without_root_the_demo_is_a_dry_run_that_leaves_nothing() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
     for shown in [
-        "Missing: root",
+        "Without a real Apache: that needs root",
+        "Done. With root",
         "Ban 198.51.100.7 for 365d",
         "Ban 2001:db8:a000::/64 for 365d",
         "banned now: 2",
