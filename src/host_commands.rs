@@ -11,6 +11,8 @@ pub struct HostCommands {
     pub restart_engine: &'static str,
     /// Makes Apache read its configuration, and start its loggers again.
     pub reload_apache: &'static str,
+    /// Stops fail2ban, and keeps it from starting with the host.
+    pub switch_off_fail2ban: &'static str,
 }
 
 impl HostCommands {
@@ -36,6 +38,10 @@ impl HostCommands {
                 true => "systemctl reload apache2",
                 false => "apache2ctl graceful",
             },
+            switch_off_fail2ban: match systemd {
+                true => "systemctl disable --now fail2ban",
+                false => "service fail2ban stop; update-rc.d fail2ban disable",
+            },
         }
     }
 }
@@ -43,5 +49,16 @@ impl HostCommands {
 impl Default for HostCommands {
     fn default() -> HostCommands {
         HostCommands::new(true, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_systemd_no_command_names_it() {
+        let commands = format!("{:?}", HostCommands::new(false, false));
+        assert!(!commands.contains("systemctl"), "{commands}");
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pipeban::config;
 use pipeban::filter::{self, Definition};
+use pipeban::host_commands::HostCommands;
 use pipeban::migrate::{self, Host, Text};
 use pipeban::record::Kind;
 
@@ -26,7 +27,10 @@ pub(super) fn check(data: &[u8]) {
     let Ok(migration) = migrate::plan(Path::new(DIRECTORY), &host, &files) else {
         return;
     };
-    let text = Text(&migration);
+    let text = Text {
+        migration: &migration,
+        commands: HostCommands::default(),
+    };
     let _ = text.advice();
     // What is wrong with the result has a place there.
     let mut ours = Files::of("/etc/pipeban/pipeban.toml", text.toml().as_bytes());

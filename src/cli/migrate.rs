@@ -19,6 +19,7 @@ use crate::filter::{FilterFiles as _, Settings};
 use crate::migrate::{self, Host, Migration, Text};
 use crate::record::Kind;
 use crate::store;
+use crate::sys::systemd;
 use overlay::Overlay;
 
 /// Name of the new file where none is given.
@@ -67,7 +68,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
     // A list of the administrator's is not replaced.
     let add_cloudflare = migration.cloudflare && !known.trusted_proxies.is_empty();
     migration.cloudflare &= known.trusted_proxies.is_empty();
-    let text = Text(&migration).toml();
+    let text = as_text(&migration).toml();
     let exit = match &args.output {
         Some(file) => write(file, &text, &migration, global),
         None => Exit::Yes,
@@ -202,6 +203,13 @@ fn create(file: &Path, text: &str) -> io::Result<()> {
     new.write_all(text.as_bytes())
 }
 
+fn as_text(migration: &Migration) -> Text<'_> {
+    Text {
+        migration,
+        commands: systemd::commands(),
+    }
+}
+
 fn show(args: &Args, global: &Global, migration: &Migration, text: &str) {
     let copies = copies(global, migration);
     let files = copies.iter().map(|(file, _)| file.display().to_string());
@@ -233,7 +241,7 @@ fn show(args: &Args, global: &Global, migration: &Migration, text: &str) {
         }
         return;
     };
-    ask::print(Text(migration).advice().trim_end());
+    ask::print(as_text(migration).advice().trim_end());
     if migration.moved.is_empty() {
         return;
     }

@@ -5,17 +5,23 @@ use std::fmt::Write as _;
 use super::model::{Migration, Moved, show};
 use super::values::quoted;
 use crate::config::Log;
+use crate::host_commands::HostCommands;
 
 /// Columns of a comment.
 const WIDTH: usize = 96;
 
 /// A migration as text.
-pub struct Text<'a>(pub &'a Migration);
+pub struct Text<'a> {
+    /// What is written.
+    pub migration: &'a Migration,
+    /// How services are stopped on this host.
+    pub commands: HostCommands,
+}
 
 impl Text<'_> {
     /// The configuration, with comments.
     pub fn toml(&self) -> String {
-        let migration = self.0;
+        let migration = self.migration;
         let directory = migration.directory.display();
         let mut text = String::new();
         comment(
@@ -45,7 +51,7 @@ impl Text<'_> {
     }
 
     fn jail(&self, text: &mut String, moved: &Moved) {
-        let place = self.0.place(&moved.from);
+        let place = self.migration.place(&moved.from);
         let paths = moved.paths.join(", ");
         comment(
             text,
@@ -90,7 +96,7 @@ impl Text<'_> {
 
     /// What stays with fail2ban and why, and the lines to type.
     pub fn advice(&self) -> String {
-        let migration = self.0;
+        let migration = self.migration;
         let mut text = String::new();
         if migration.moved.is_empty() {
             text.push_str("No enabled jail of fail2ban reads a log of Apache.\n");
@@ -123,7 +129,8 @@ impl Text<'_> {
         };
         if migration.is_whole() {
             text.push_str("\nNothing is left for fail2ban. When pipeban runs:\n\n");
-            let _ = writeln!(text, "    {import}\n    systemctl disable --now fail2ban");
+            let switch_off = self.commands.switch_off_fail2ban;
+            let _ = writeln!(text, "    {import}\n    {switch_off}");
             return text;
         }
         text.push_str(
