@@ -1,8 +1,8 @@
 //! One engine per state directory and per network namespace.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -44,6 +44,7 @@ pub(super) fn take(state: &Path, namespace: bool) -> Result<Locks, Failure> {
         })
     };
     let directory = File::open(state).map_err(|error| cannot_open(state, &error))?;
+    close_to_others(&directory);
     let directory = lock(directory)?;
     let mut file = file.map(lock).transpose()?;
     if let Some(file) = &mut file {
@@ -62,6 +63,19 @@ pub(super) fn take(state: &Path, namespace: bool) -> Result<Locks, Failure> {
         _namespace: namespace,
         warning,
     })
+}
+
+/// Whoever can open the directory can lock it, and keep the engine from starting.
+fn close_to_others(directory: &File) {
+    let mode = directory
+        .metadata()
+        .map(|directory| directory.mode() & 0o7777);
+    if let Ok(mode) = mode
+        && mode & 0o007 != 0
+    {
+        // On a read-only disk it stays as it is.
+        let _ = directory.set_permissions(Permissions::from_mode(mode & !0o007));
+    }
 }
 
 /// The lock file; `None` where it cannot be created or opened (disk full, read-only).
@@ -195,6 +209,15 @@ mod tests {
         let _first = take(dir.path(), false).unwrap();
         std::fs::remove_file(dir.path().join("engine.lock")).unwrap();
         assert!(take(dir.path(), false).is_err());
+    }
+
+    #[test]
+    fn others_cannot_lock_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let _first = take(dir.path(), false).unwrap();
+        let mode = std::fs::metadata(dir.path()).unwrap().mode() & 0o7777;
+        assert_eq!(mode, 0o750);
     }
 
     #[test]
