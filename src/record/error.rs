@@ -160,13 +160,15 @@ pub(super) fn errno(text: &[u8]) -> Option<usize> {
     Some(close + 2 + length)
 }
 
-/// The length of `mod_ssl.c(123)` at the front.
+/// The length of `mod_ssl.c(123)` at the front. A file has a suffix: `mod_qos(031)` is how the
+/// messages of that module begin.
 pub(super) fn source_line(text: &[u8]) -> Option<usize> {
     let name = text
         .iter()
         .take(LONGEST_NOTE)
         .position(|b| !(b.is_ascii_alphanumeric() || b"_./-".contains(b)))?;
-    if name == 0 {
+    let stem = memchr::memrchr(b'.', text.get(..name)?)?;
+    if stem == 0 || stem + 1 == name {
         return None;
     }
     let line = text.get(name..)?.strip_prefix(b"(")?;

@@ -177,7 +177,7 @@ impl Parser {
     pub fn parse<'a>(&self, line: &'a [u8]) -> Option<Record<'a>> {
         let error = |mut record: Record<'a>| {
             if self.doubt().is_none() {
-                module_client::add(line, &mut record, &self.module_clients);
+                module_client::add(&mut record, &self.module_clients);
             }
             let long = line.len() >= WHOLE;
             record.second = long.then(|| self.second_prefix(line)).flatten();

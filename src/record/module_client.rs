@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 
 use super::address;
-use super::error::source_line;
 use super::fields::{Client, Record};
 
 /// Bytes of such a message at most: a longer one may be cut before the address.
@@ -137,42 +136,25 @@ fn address_at(text: &[u8]) -> Option<Client<'_>> {
 
 /// Sets the client of an error line that has none in its prefix, if a module names it: one that
 /// pipeban knows, or one of `more`. Where these differ, none does.
-pub(super) fn add<'a>(line: &'a [u8], record: &mut Record<'a>, more: &[ModuleClient]) {
+pub(super) fn add(record: &mut Record<'_>, more: &[ModuleClient]) {
     let (None, Some(module), Some(message)) = (record.client, record.module, record.message) else {
         return;
     };
-    let mut found: Option<Client<'a>> = None;
+    let mut found: Option<Client<'_>> = None;
     for known in KNOWN.iter().chain(more) {
         if known.module.as_bytes() != module {
             continue;
         }
-        let whole = with_note(line, message);
-        let texts = [message, whole].into_iter();
-        let Some(text) = texts
-            .clone()
-            .find(|text| text.starts_with(known.begins.as_bytes()))
-        else {
+        if !message.starts_with(known.begins.as_bytes()) {
             continue;
-        };
-        match (known.find(text), found) {
+        }
+        match (known.find(message), found) {
             (Some(client), Some(other)) if client.addr != other.addr => return,
             (Some(client), _) => found = Some(client),
             (None, _) => {}
         }
     }
     record.client = found;
-}
-
-/// The message with what looks like the name of a source file before it, as `mod_qos(031): `.
-fn with_note<'a>(line: &'a [u8], message: &'a [u8]) -> &'a [u8] {
-    let whole = || {
-        let at = message.as_ptr().addr().checked_sub(line.as_ptr().addr())?;
-        let before = line.get(..at)?.strip_suffix(b": ")?;
-        let start = memchr::memrchr(b' ', before).map_or(0, |at| at + 1);
-        let note = before.get(start..)?;
-        (source_line(note)? == note.len()).then(|| line.get(start..))?
-    };
-    whole().unwrap_or(message)
 }
 
 #[cfg(test)]

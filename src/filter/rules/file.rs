@@ -131,7 +131,7 @@ enum Numbers {
 /// What is wrong, with its line and column.
 pub fn read(file: &Path, text: &str) -> Result<Rules, Vec<Problem>> {
     read_text(file, text, |file, reader| {
-        if file.matches.is_empty() && file.include.is_empty() {
+        if file.matches.is_empty() && file.include.is_empty() && file.clients.is_empty() {
             reader.problem(0..0, "the filter has no `[[match]]` and no `include`");
         }
     })

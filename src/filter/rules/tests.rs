@@ -264,6 +264,28 @@ fn the_error_log_has_fields_too() {
     }
 }
 
+/// mod_qos knows a client before Apache does, and after.
+#[test]
+fn a_message_of_mod_qos_begins_with_its_name() {
+    let rule = "[[match]]\nmodule = ['qos']\nmessage = '^mod_qos\\(\\d+\\): access denied'";
+    for text in [
+        "[client 192.0.2.9:1] mod_qos(010): access denied, QS_LocRequestLimit rule: /(2), c=192.0.2.9",
+        "mod_qos(031): access denied, QS_SrvMaxConnPerIP rule: max=2, c=192.0.2.9",
+        "mod_qos.c(2000): mod_qos(031): access denied, c=192.0.2.9",
+    ] {
+        let line = format!("[Sun Nov 22 11:00:33.366318 2026] [qos:error] [pid 1:tid 2] {text}");
+        assert_eq!(of_line(Kind::Error, rule, &line).len(), 1, "{line}");
+    }
+}
+
+/// Its jail hits nothing, and tells the others where the client is.
+#[test]
+fn a_file_may_have_clients_alone() {
+    let text = "[[client]]\nmodule = 'mymod'\nbegins = 'My module: '";
+    let rules = read(Path::new(FILE), text).unwrap();
+    assert_eq!((rules.rules.len(), rules.clients.len()), (0, 1));
+}
+
 #[test]
 fn a_not_spares_few_parameters_one_by_one() {
     let rule = "[[match]]\nquery = 'evil'\nnot = { query = '(?:^|&)a=evil(?:&|$)' }";
