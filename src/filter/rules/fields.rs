@@ -3,7 +3,7 @@
 use super::part::PARTS;
 use super::rule::{Family, Field};
 use super::scratch::Buffers;
-use super::target::{before_protocol, begins_with, without_sql};
+use super::target::{before_protocol, begins_with};
 use crate::decode::{Buffer, Form, canonical, is_plain, without_shell_quotes};
 use crate::record::Record;
 
@@ -86,10 +86,12 @@ impl<'a> Fields<'a> {
             true => parts.path,
             false => canonical(parts.path, Form::Path, &mut buffers.path),
         };
-        let text = without_sql(parts.target, &mut buffers.target);
         let url = match decoded {
-            true => Texts { text, shell: None },
-            false => Texts::of(text, Form::Query, url, url_shell),
+            true => Texts {
+                text: parts.target,
+                shell: None,
+            },
+            false => Texts::of(parts.target, Form::Query, url, url_shell),
         };
         let same = |text: &[u8], logged: &[u8]| std::ptr::eq(text, logged);
         let is_plain = record.message.is_none()

@@ -5,12 +5,15 @@ use std::borrow::Cow;
 use super::fields::Fields;
 use super::rule::{Condition, Field, Rule, Test};
 use super::scratch::Scratch;
-use super::target::{before_protocol, without_free_text};
+use super::target::{before_protocol, is_in_query_language, without_free_text};
 use crate::record::Record;
 
 /// Parameters of a request that `not` looks at one by one: each takes a microsecond. Those behind them
 /// are not spared.
 const MOST_PARAMETERS: usize = 200;
+
+/// Classes of rules about query languages.
+const SQL_CLASSES: [&str; 2] = ["sql-injection", "nosql-injection"];
 
 impl Condition {
     pub(super) fn holds(&self, fields: &Fields<'_>) -> bool {
@@ -47,7 +50,8 @@ fn resolved(path: &[u8]) -> Cow<'_, [u8]> {
 
 impl Rule {
     /// Whether all conditions hold. Where the rule looks at parameters, its `not` on these takes
-    /// out those that it matches, so that one parameter does not spare another.
+    /// out those that it matches, so that one parameter does not spare another; and a rule about SQL
+    /// does not see what is in a query language by design.
     pub(super) fn holds(&self, record: &Record<'_>, fields: &Fields<'_>) -> bool {
         let has_parts = record.message.is_none();
         let spares =
@@ -63,11 +67,15 @@ impl Rule {
         if !others(fields) {
             return false;
         }
-        if !matches(fields) {
+        let is_about_sql = has_parts && SQL_CLASSES.contains(&self.class.as_str());
+        if !is_about_sql && !self.conditions.iter().any(spares) {
             return true;
         }
         let mut request = Vec::new();
-        let rest = without_parts(record, &mut request, |part| with_fields(part, matches));
+        let in_sql = |parameter: &[u8]| is_about_sql && is_in_query_language(parameter);
+        let rest = without_parts(record, &mut request, in_sql, |part| {
+            with_fields(part, matches)
+        });
         with_fields(&rest, others)
     }
 
@@ -84,11 +92,13 @@ fn with_fields<T>(record: &Record<'_>, read: impl FnOnce(&Fields<'_>) -> T) -> T
     read(&Fields::of(record, buffers))
 }
 
-/// The record without each part that `takes`, up to [`MOST_PARAMETERS`], which sees it alone: a parameter, the path, the user
-/// agent, the referrer, the user.
+/// The record without each part that `takes`, which sees it alone: a parameter, the path, the user
+/// agent, the referrer, the user; and without each parameter `in_sql`. Of the parameters, up to
+/// [`MOST_PARAMETERS`].
 fn without_parts<'a>(
     record: &Record<'a>,
     request: &'a mut Vec<u8>,
+    in_sql: impl Fn(&[u8]) -> bool,
     takes: impl Fn(&Record<'_>) -> bool,
 ) -> Record<'a> {
     let nothing = Record {
@@ -127,7 +137,8 @@ fn without_parts<'a>(
     let mut before = b'?';
     let parameters = query.get(1..).unwrap_or_default();
     for (number, parameter) in (0..).zip(parameters.split(|byte| *byte == b'&')) {
-        if number >= MOST_PARAMETERS || !takes(&[b"GET ?", parameter].concat()) {
+        let is_taken = || in_sql(parameter) || takes(&[b"GET ?", parameter].concat());
+        if number >= MOST_PARAMETERS || !is_taken() {
             request.push(std::mem::replace(&mut before, b'&'));
             request.extend_from_slice(parameter);
         }

@@ -136,7 +136,6 @@ pub(super) struct Buffers {
     pub(super) texts: [Buffer; 5],
     pub(super) shells: [Buffer; 3],
     pub(super) path: Buffer,
-    pub(super) target: Vec<u8>,
 }
 
 /// Rules that a line may hit, each once.

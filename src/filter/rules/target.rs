@@ -11,41 +11,31 @@ pub(super) fn begins_with(text: &[u8], word: &[u8]) -> bool {
         .is_some_and(|begins| begins.eq_ignore_ascii_case(word))
 }
 
-/// The target without the values of parameters that are in a query language by design: of database
-/// tools, maps and trackers.
-pub(super) fn without_sql<'a>(target: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
-    const NAMES: [&[u8]; 7] = [
-        b"sql_query=",
-        b"where_clause=",
-        b"sql=",
-        b"where=",
-        b"jql=",
-        b"cql=",
-        b"cql_filter=",
-    ];
-    let query = memchr::memchr(b'?', target).map_or(target.len(), |at| at + 1);
-    let (head, parameters) = target.split_at_checked(query).unwrap_or_default();
-    let parameters = || parameters.split(|byte| *byte == b'&');
-    let kept = |parameter: &'a [u8]| {
-        let name = NAMES.iter().find(|name| begins_with(parameter, name));
-        let parts = name.and_then(|name| parameter.split_at_checked(name.len()));
-        parts.map_or(parameter, |(name, value)| match is_typed(value) {
-            true => name,
-            false => parameter,
-        })
+/// Names of parameters that are in a query language by design: of database tools, maps, trackers and
+/// dashboards.
+const QUERY_LANGUAGES: [&[u8]; 9] = [
+    b"sql_query",
+    b"where_clause",
+    b"sql",
+    b"where",
+    b"jql",
+    b"cql",
+    b"cql_filter",
+    b"panes",
+    b"left",
+];
+
+/// Whether a parameter is in a query language by design, as a browser encodes it: also a whole
+/// `SELECT` where a query is expected.
+pub(super) fn is_in_query_language(parameter: &[u8]) -> bool {
+    let Some(equals) = memchr::memchr(b'=', parameter) else {
+        return false;
     };
-    if parameters().all(|parameter| kept(parameter).len() == parameter.len()) {
-        return target;
-    }
-    buffer.clear();
-    buffer.extend_from_slice(head);
-    for (index, parameter) in parameters().enumerate() {
-        if index > 0 {
-            buffer.push(b'&');
-        }
-        buffer.extend_from_slice(kept(parameter));
-    }
-    buffer
+    let (name, value) = parameter.split_at_checked(equals).unwrap_or_default();
+    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+    let is_named = QUERY_LANGUAGES.iter().any(|known| is(known));
+    let selects = (is(b"q") || is(b"query")) && begins_with(value, b"=select");
+    (is_named || selects) && is_typed(value) && !value.contains(&b';')
 }
 
 /// Whether a browser's form may have sent it: that encodes what is special, once.
@@ -80,8 +70,8 @@ fn without_link(parameter: &[u8]) -> &[u8] {
     }
 }
 
-/// Names of parameters that hold what a visitor typed, or a condition in a language of queries.
-const FREE_TEXT: [&[u8]; 43] = [
+/// Names of parameters that hold what a visitor typed, or the error of a script, without `_` and `-`.
+const FREE_TEXT: [&[u8]; 55] = [
     b"q",
     b"$filter",
     b"$where",
@@ -105,12 +95,24 @@ const FREE_TEXT: [&[u8]; 43] = [
     b"fulltext",
     b"s",
     b"query",
+    b"querystring",
     b"term",
     b"terms",
     b"text",
     b"comment",
     b"stack",
+    b"stacktrace",
     b"err",
+    b"errmsg",
+    b"error",
+    b"errordescription",
+    b"errordetail",
+    b"errordetails",
+    b"errormessage",
+    b"errormsg",
+    b"errorstack",
+    b"errortext",
+    b"jserror",
     b"exception",
     b"highlight",
     b"hilit",
@@ -119,18 +121,16 @@ const FREE_TEXT: [&[u8]; 43] = [
     b"title",
     b"titles",
     b"subject",
-    b"action_name",
+    b"actionname",
     b"dt",
-    b"utm_source",
-    b"utm_campaign",
-    b"utm_content",
-    b"utm_term",
+    b"utmsource",
+    b"utmcampaign",
+    b"utmcontent",
+    b"utmterm",
 ];
 
 /// Words in such names.
-const FREE_WORDS: [&[u8]; 21] = [
-    // Pages report the errors of their scripts.
-    b"error",
+const FREE_WORDS: [&[u8]; 20] = [
     b"search",
     b"keyword",
     b"such",
@@ -153,22 +153,36 @@ const FREE_WORDS: [&[u8]; 21] = [
     b"poisk",
 ];
 
+/// Words in names of what a program opens, also beside one of [`FREE_WORDS`]: `search_page`.
+const NO_TEXT: [&[u8]; 9] = [
+    b"page",
+    b"file",
+    b"path",
+    b"dir",
+    b"url",
+    b"uri",
+    b"template",
+    b"theme",
+    b"include",
+];
+
 fn is_free_text(name: &[u8]) -> bool {
-    // Roundcube's names begin with `_`.
-    let name = name.strip_prefix(b"_").unwrap_or(name);
-    let name = name.to_ascii_lowercase();
+    let name = name.iter().filter(|byte| !b"_-".contains(byte));
+    let name: Vec<u8> = name.map(u8::to_ascii_lowercase).collect();
     let holds = |word: &&[u8]| memchr::memmem::find(&name, word).is_some();
-    FREE_TEXT.contains(&name.as_slice()) || FREE_WORDS.iter().any(holds)
+    FREE_TEXT.contains(&name.as_slice())
+        || FREE_WORDS.iter().any(holds) && !NO_TEXT.iter().any(holds)
 }
 
-/// The request without the values of search parameters; `None` where it has none.
+/// The request without the values of parameters that visitors type or that are in a query language;
+/// `None` where it has none.
 pub(super) fn without_free_text(request: &[u8]) -> Option<Vec<u8>> {
     let end = before_protocol(request).unwrap_or(request.len());
     let (target, tail) = request.split_at_checked(end)?;
     let query = memchr::memchr(b'?', target).map_or(end, |at| at + 1);
     let (head, parameters) = target.split_at_checked(query)?;
     // WordPress and others have what was typed in the path.
-    let typed = [&b"/search/"[..], b"/tag/"]
+    let typed = [&b"/search/"[..], b"/tag/", b"/tags/"]
         .iter()
         .find_map(|word| Some(memchr::memmem::find(head, word)? + word.len()));
     let typed = typed.and_then(|start| {
@@ -179,19 +193,18 @@ pub(super) fn without_free_text(request: &[u8]) -> Option<Vec<u8>> {
     let (start, end) = typed.unwrap_or_default();
     let mut kept = [head.get(..start)?, head.get(end..)?].concat();
     let mut found = start < end;
-    for (index, parameter) in parameters.split(|byte| *byte == b'&').enumerate() {
-        if index > 0 {
-            kept.push(b'&');
-        }
-        let name = parameter
-            .split(|byte| *byte == b'=')
-            .next()
-            .unwrap_or_default();
-        let has_value = name.len() < parameter.len();
-        let free = has_value && is_free_text(name) && is_typed(parameter);
-        let part = if free { name } else { without_link(parameter) };
+    let is_end = |byte: &u8| b"&;".contains(byte);
+    for parameter in parameters.split_inclusive(is_end) {
+        let end = parameter.last().filter(|byte| is_end(byte));
+        let length = parameter.len() - end.iter().len();
+        let parameter = parameter.get(..length)?;
+        let name = memchr::memchr(b'=', parameter).and_then(|at| parameter.get(..at));
+        let typed = name.filter(|name| is_free_text(name) && is_typed(parameter));
+        let typed = typed.or(name.filter(|_| is_in_query_language(parameter)));
+        let part = typed.unwrap_or_else(|| without_link(parameter));
         found |= part.len() < parameter.len();
         kept.extend_from_slice(part);
+        kept.extend(end);
     }
     kept.extend_from_slice(tail);
     found.then_some(kept)

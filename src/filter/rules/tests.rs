@@ -196,6 +196,7 @@ fn every_field_can_be_a_condition() {
 #[test]
 fn not_spares_only_the_parameters_that_it_matches() {
     let in_query = "query = 'abc'\nnot = { query = 'ok' }";
+    let whole = "query = 'abc'\nnot = { query = '^a=abc$' }";
     let in_payload = "payload = 'abc'\nnot = { payload = 'ok|^/wiki/' }";
     let of_request = "query = 'abc'\nnot = { path = '^/wiki/' }";
     let alone = "method = ['GET']\nnot = { query = 'ok' }";
@@ -204,6 +205,9 @@ fn not_spares_only_the_parameters_that_it_matches() {
         (in_query, "GET /?a=abc+ok HTTP/1.1", false),
         (in_query, "GET /?a=abc%26ok HTTP/1.1", false),
         (in_query, "GET /?a=abc&b=ok HTTP/1.1", true),
+        (whole, "GET /?a=abc HTTP/1.1", false),
+        (whole, "GET /?a=abc&b=c HTTP/1.1", false),
+        (whole, "GET /?a=abc&b=abcd HTTP/1.1", true),
         (in_query, "GET /?ok&a=abc HTTP/1.1", true),
         (in_query, "GET /?a=abc&b=ok+abc HTTP/1.1", true),
         (in_query, "GET /?a=abc+ok&b=ok+abc HTTP/1.1", false),
@@ -402,18 +406,54 @@ fn weights_follow_the_confidence_and_a_search_is_never_certain() {
         assert_eq!(hits(text, request), expected, "{request}");
     }
     assert_eq!(hits("[[match]]\npath = '/a'", "GET /a HTTP/1.1")[0].2, 1);
-    // What is SQL by design is not seen, in each of these parameters.
-    let in_sql = "GET /?where_clause=%3Cscript&a=1&sql_query=%3Cscript";
-    assert_eq!(hits(text, &format!("{in_sql} HTTP/1.1")), []);
-    assert_eq!(
-        hits(text, &format!("{in_sql}&id=%3Cscript HTTP/1.1")).len(),
-        3
-    );
     // A filter that states no confidence is about searches, if anything.
     assert_eq!(
         hits("[[match]]\nquery = 'ab'", "GET /?q=ab HTTP/1.1")[0].2,
         1
     );
+}
+
+#[test]
+fn what_is_sql_by_design_is_not_seen_by_rules_about_sql() {
+    let sql = "class = 'sql-injection'\nconfidence = 'certain'\n[[match]]\nquery = 'union'";
+    let other = "confidence = 'certain'\n[[match]]\nquery = 'union'";
+    for (query, about_sql, others) in [
+        ("where_clause=union", None, Some(1)),
+        ("a=1&sql_query=union&SQL=union", None, Some(1)),
+        ("sql_query=union&id=union", Some(10), Some(10)),
+        ("q=SELECT+union", None, Some(1)),
+        ("q=union", Some(1), Some(1)),
+        // A `;` ends a parameter; no browser leaves one, or a quote, as it is.
+        ("sql=1;file=union", Some(10), Some(10)),
+        ("sql=1%3Bfile%3Dunion", None, Some(1)),
+        ("q=1;file=union", Some(10), Some(10)),
+        ("where=%22union", None, Some(1)),
+        ("where=\\\"union", Some(10), Some(10)),
+    ] {
+        let request = format!("GET /?{query} HTTP/1.1");
+        let weight = |text| hits(text, &request).first().map(|hit| hit.2);
+        assert_eq!(weight(sql), about_sql, "{query}");
+        assert_eq!(weight(other), others, "{query}");
+    }
+}
+
+/// A page's parameter for the error of a script is what a script calls it.
+#[test]
+fn free_text_has_one_of_a_few_names() {
+    let text = "confidence = 'certain'\n[[match]]\nquery = 'abc'";
+    for (name, weight) in [
+        ("error_description", 1),
+        ("errorMsg", 1),
+        ("_q", 1),
+        ("searchword", 1),
+        ("error_page", 10),
+        ("terror", 10),
+        ("search_page", 10),
+        ("searchFile", 10),
+    ] {
+        let found = hits(text, &format!("GET /?{name}=abc HTTP/1.1"));
+        assert_eq!(found[0].2, weight, "{name}");
+    }
 }
 
 #[test]
