@@ -5,7 +5,7 @@ mod accounting; // in = out, at any moment
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -71,7 +73,7 @@ impl Logger {
             let mode = std::fs::Permissions::from_mode(mode);
             std::fs::set_permissions(dir.path().join(path), mode).unwrap();
         }
-        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
         let mut command = command(dir.path(), &read);
         more(command.args(args));
         let stub = command.spawn().unwrap();
@@ -362,6 +364,32 @@ fn lines_of_any_length_and_any_byte_pass_unchanged() {
     logger.write(&input);
     logger.end();
     assert!(logger.output("out") == input);
+}
+
+/// As a script of Apache's can: its stderr is the pipe.
+#[test]
+fn a_pipe_full_of_tiny_fragments_without_a_newline_is_read_at_once() {
+    let mut logger = Logger::start("error.log");
+    logger.write(b"it reads\n");
+    eventually("the first line", || {
+        (!logger.output("error.log").is_empty()).then_some(())
+    });
+    let pipe = logger.pipe.as_ref().unwrap();
+    // Each write takes one of the few places of the pipe.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_DIRECT;
+    fcntl(pipe, FcntlArg::F_SETFL(flags)).unwrap();
+    let mut writer = pipe;
+    let mut bytes = b"it reads\n".len();
+    while writer.write(b"x").is_ok() {
+        bytes += 1;
+    }
+    let mut polled = [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)];
+    // A line that is only incomplete is waited for much longer.
+    assert_eq!(poll(&mut polled, 2500_u16), Ok(1), "{bytes} bytes");
+    fcntl(pipe, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    logger.write(b"\n");
+    logger.end();
+    assert_eq!(logger.output("error.log").len(), bytes + 1);
 }
 
 #[test]

@@ -5,8 +5,10 @@
 //! into the private pipe, not thrown away: if the keeper is killed in the middle, the private pipe
 //! shows the next keeper exactly how much of the block had left.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +28,7 @@ use crate::sys::{clock, fds};
 /// kernel reports no new bytes.
 const READ_AGAIN: u16 = 50;
 /// A line that is incomplete for this long is taken as a piece. Apache never takes that long; this
-/// ends a wait for bytes that cannot come because the pipe is full of tiny fragments.
+/// ends a wait for bytes that cannot come, where [`Reader::is_full`] cannot tell.
 const PARTIAL_PATIENCE: Duration = Duration::from_secs(5);
 /// Blocks follow each other no faster, unless [`MUCH`] waits or a quarter of a small pipe: each
 /// wakes several threads, which line by line costs ten times what is done with it. The first line
@@ -182,9 +184,15 @@ impl Reader {
             let view = View {
                 midline: self.ring.books().midline == 1,
                 last: closed && shown == waiting,
-                enough: if impatient { 0 } else { enough },
+                enough,
             };
-            match cut(bytes, view) {
+            let next = match cut(bytes, view) {
+                Cut::Wait if shown > 0 && (impatient || self.is_stuck(shown, waiting)?) => {
+                    Cut::Take(shown, Part::Piece { follows: true })
+                }
+                next => next,
+            };
+            match next {
                 Cut::Take(len, part) => {
                     if part == Part::Lines {
                         self.wait_for_matching(len, &mut waits);
@@ -204,6 +212,25 @@ impl Reader {
             last = Some(Instant::now());
             partial = None;
         }
+    }
+
+    /// Whether the rest of a line cannot come: tiny fragments, such as a script writes, fill one of
+    /// the pipes, which hold few of them. Apache would wait for this reader. `waiting` bytes were in
+    /// the pipe before `shown` of them were seen.
+    fn is_stuck(&self, shown: usize, waiting: usize) -> io::Result<bool> {
+        Ok(shown < waiting || (self.is_full() && fds::waiting(&self.pipe)? == shown))
+    }
+
+    /// Whether the pipe takes no byte more. `false` where it cannot be opened for writing.
+    fn is_full(&self) -> bool {
+        let writer = File::options()
+            .write(true)
+            .custom_flags(OFlag::O_NONBLOCK.bits())
+            .open(format!("/proc/self/fd/{}", self.pipe.as_raw_fd()));
+        writer.is_ok_and(|writer| {
+            let mut polled = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
+            poll(&mut polled, PollTimeout::ZERO) == Ok(0)
+        })
     }
 
     /// Moves the rest of the block that the last keeper had taken in out of the pipe.
