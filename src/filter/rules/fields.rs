@@ -8,7 +8,7 @@ use crate::decode::{Buffer, Form, canonical, is_plain, without_shell_quotes};
 use crate::record::Record;
 
 /// The fields of one record. Texts are canonical but for those that Apache or TLS decide.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Fields<'a> {
     pub(super) request: &'a [u8],
     method: &'a [u8],
@@ -116,6 +116,21 @@ impl<'a> Fields<'a> {
             status: record.status.or(parts.status).map(u64::from),
             bytes: record.bytes,
             port: record.port.map(u64::from),
+        }
+    }
+
+    /// The texts as applications read them, and not as a shell does: what a shell drops may be what
+    /// makes an attack of a text.
+    pub(super) fn without_shell(&self) -> Fields<'a> {
+        let plain = |texts: Texts<'a>| Texts {
+            shell: None,
+            ..texts
+        };
+        Fields {
+            url: plain(self.url),
+            referer: plain(self.referer),
+            user_agent: plain(self.user_agent),
+            ..*self
         }
     }
 

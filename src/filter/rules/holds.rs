@@ -25,6 +25,10 @@ impl Condition {
             Test::Text(regex) if self.negated && self.field == Field::Path => {
                 fields.any(self.field, |path| regex.is_match(&resolved(path)))
             }
+            Test::Text(regex) if self.negated => {
+                let fields = fields.without_shell();
+                fields.any(self.field, |text| regex.is_match(text))
+            }
             Test::Text(regex) => fields.any(self.field, |text| regex.is_match(text)),
         };
         holds != self.negated

@@ -204,6 +204,7 @@ fn not_spares_only_the_parameters_that_it_matches() {
         (in_query, "GET /?a=abc HTTP/1.1", true),
         (in_query, "GET /?a=abc+ok HTTP/1.1", false),
         (in_query, "GET /?a=abc%26ok HTTP/1.1", false),
+        (in_query, "GET /?a=abc+o'k' HTTP/1.1", true),
         (in_query, "GET /?a=abc&b=ok HTTP/1.1", true),
         (whole, "GET /?a=abc HTTP/1.1", false),
         (whole, "GET /?a=abc&b=c HTTP/1.1", false),
