@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 mod apache;
 mod backend;
+mod clear;
 mod command;
 mod cut;
 mod desired;
@@ -35,10 +36,11 @@ mod tool;
 mod ufw;
 
 use crossbeam_channel::Sender;
-use jiff::Timestamp;
 
 use self::apache::DenyMap;
 use self::backend::{Checker, Shared, clocks};
+use self::clear::Unused;
+pub use self::clear::{clear_everything, clear_over};
 use self::command::{Command, Templates};
 use self::cut::{Cutter, Target};
 use self::desired::{BanKey, Desired};
@@ -70,6 +72,8 @@ pub struct Firewall {
     /// ufw is the only one that stops packets.
     ufw_alone: bool,
     command: Option<BanCommand>,
+    /// To be emptied once the configured back ends have their bans.
+    unused: Option<Unused>,
     notices: Notices,
 }
 
@@ -134,6 +138,7 @@ impl Firewall {
             ufw: view,
             ufw_alone,
             command,
+            unused: Unused::of(settings, paths),
             notices,
         }
     }
@@ -188,8 +193,8 @@ impl Firewall {
         done
     }
 
-    /// Puts exactly these bans in force: whatever else back ends hold of pipeban's goes. Bans that
-    /// stay are in force throughout.
+    /// Puts exactly these bans in force: whatever else back ends hold of pipeban's goes, at the first
+    /// call also from back ends that are not configured. Bans that stay are in force throughout.
     ///
     /// # Errors
     /// Why a back end could not do it, for the operator. `Firewall` retries.
@@ -211,6 +216,11 @@ impl Firewall {
         });
         drop(state);
         self.shared.wake();
+        if done.is_ok()
+            && let Some(unused) = self.unused.take()
+        {
+            unused.clear(self.notices.another());
+        }
         done
     }
 
@@ -468,33 +478,4 @@ pub fn ufw_shadow() -> Result<Option<String>, String> {
 /// Why not, for the operator.
 pub fn can_cut() -> Result<(), String> {
     cut::check()
-}
-
-/// Removes all that pipeban ever put into this host's firewall: its table, Apache's deny map, its
-/// ufw rules. Needs no engine. Returns how many ufw rules it removed. What does not exist (ufw, the
-/// table, nftables) is no error. ufw takes 0.2 s a rule.
-///
-/// # Errors
-/// What could not be removed, for the operator; the rest is removed all the same.
-pub fn clear_everything(paths: &Paths) -> Result<usize, String> {
-    let others = [
-        nft::delete_table(),
-        apache::clear(&paths.deny_map(), None).map(drop),
-    ];
-    let rules = ufw::clear(None).map_err(|error| error.to_string())?;
-    for cleared in others {
-        cleared.map_err(|error| error.to_string())?;
-    }
-    Ok(rules)
-}
-
-/// Removes ufw rules and names in Apache's deny map whose ban is over, when no engine does it; the
-/// kernel ends the rest. Returns how many.
-///
-/// # Errors
-/// What could not be removed, for the operator; the rest is removed all the same.
-pub fn clear_over(paths: &Paths, now: Timestamp) -> Result<usize, String> {
-    let names = apache::clear(&paths.deny_map(), Some(now)).map_err(|error| error.to_string());
-    let rules = ufw::clear(Some(now)).map_err(|error| error.to_string())?;
-    Ok(names? + rules)
 }

@@ -93,6 +93,40 @@ fn off_without_an_engine_says_which_bans_stay_and_the_next_engine_lifts_them() {
 }
 
 #[test]
+fn a_change_of_back_ends_leaves_no_ban_behind() {
+    const CLIENT: &str = "198.51.100.7";
+    let Some(world) = World::new() else { return };
+    let map = format!("/run/pipeban/deny/{CLIENT}");
+    world.write("/etc/pipeban/pipeban.toml", "");
+    world.start_engine();
+    world.must(&["/usr/bin/pipeban", "ban", CLIENT]);
+    for (firewall, holders) in [
+        ("backend = \"auto\"", ["ufw", "table"].as_slice()),
+        ("backend = \"nftables\"", &["table"]),
+        ("backend = \"ufw\"\ninstant = false", &["ufw"]),
+        ("backend = [\"nftables\", \"apache\"]", &["table", "map"]),
+        ("backend = \"apache\"", &["map"]),
+        ("backend = \"auto\"", &["ufw", "table"]),
+    ] {
+        world.must(&["/usr/bin/pipeban", "engine", "--stop"]);
+        let config = format!("[firewall]\n{firewall}\n");
+        world.write("/etc/pipeban/pipeban.toml", &config);
+        world.start_engine();
+        eventually(firewall, || {
+            let set = world.run(&["nft", "list", "table", "inet", "pipeban"]);
+            let found = [
+                ("ufw", world.ufw().contains(CLIENT)),
+                ("table", set.stdout.contains(CLIENT)),
+                ("map", world.path(&map).exists()),
+            ];
+            let found = found.iter().filter(|(_, holds)| *holds);
+            let found: Vec<&str> = found.map(|(holder, _)| *holder).collect();
+            (found == holders).then_some(()).ok_or(found.join(" "))
+        });
+    }
+}
+
+#[test]
 fn a_configuration_broken_on_disk_changes_nothing_when_apache_reloads() {
     let Some(world) = World::new() else { return };
     let apache = Apache::with_pipeban(&world, Mpm::Event);
