@@ -1,7 +1,6 @@
 //! `pipeban check`
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -9,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::exit::Exit;
 use super::global::Global;
-use super::{foreign, hooks, problems, test};
+use super::{ask, foreign, hooks, problems, test};
 use crate::apache;
 use crate::config::{self, Config, JailName, Origins, Ports, Problem};
 use crate::disk;
@@ -142,14 +141,12 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
 
 /// Errors in Apache's configuration.
 fn print_errors(global: &Global, errors: &[String]) {
-    let mut out = std::io::stdout().lock();
-    let _ = lines(
-        &mut out,
-        errors.iter().map(|error| match global.json {
+    for error in errors {
+        ask::print(&match global.json {
             true => json!({"severity": "error", "message": error}).to_string(),
             false => format!("error: {error}"),
-        }),
-    );
+        });
+    }
 }
 
 /// `--filter`
@@ -279,29 +276,23 @@ fn print(
     text: &str,
     summary: &Value,
 ) -> Exit {
-    let mut out = std::io::stdout().lock();
-    // A closed pipe is not an error.
-    let _ = if global.json {
-        let warnings = warnings.iter().map(|warning| warning.json.to_string());
-        let hints = hints
-            .iter()
-            .map(|hint| problem_json("hint", hint).to_string());
-        lines(&mut out, warnings.chain(hints).chain([summary.to_string()]))
-    } else {
-        let warnings = warnings
-            .iter()
-            .map(|warning| format!("warning: {}", warning.text));
-        let hints = hints.iter().map(|hint| format!("hint: {hint}"));
-        lines(&mut out, warnings.chain(hints).chain([text.to_owned()]))
-    };
+    for warning in warnings {
+        ask::print(&match global.json {
+            true => warning.json.to_string(),
+            false => format!("warning: {}", warning.text),
+        });
+    }
+    for hint in hints {
+        ask::print(&match global.json {
+            true => problem_json("hint", hint).to_string(),
+            false => format!("hint: {hint}"),
+        });
+    }
+    ask::print(&match global.json {
+        true => summary.to_string(),
+        false => text.to_owned(),
+    });
     Exit::Yes
-}
-
-fn lines(
-    out: &mut impl std::io::Write,
-    mut lines: impl Iterator<Item = String>,
-) -> std::io::Result<()> {
-    lines.try_for_each(|line| writeln!(out, "{line}"))
 }
 
 fn enabled(config: &Config) -> usize {
@@ -318,7 +309,7 @@ fn count(number: usize, what: &str) -> String {
 
 fn show(config: &Config, origins: &Origins, name: &JailName) -> Exit {
     if let Some(text) = config::show_jail(config, origins, name) {
-        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+        ask::print(text.trim_end());
         return Exit::Yes;
     }
     let known: Vec<_> = config.jails.keys().map(JailName::as_str).collect();
@@ -330,13 +321,9 @@ fn show(config: &Config, origins: &Origins, name: &JailName) -> Exit {
 }
 
 fn print_json(found: &[Problem]) {
-    let mut out = std::io::stdout().lock();
-    let _ = lines(
-        &mut out,
-        found
-            .iter()
-            .map(|problem| problem_json("error", problem).to_string()),
-    );
+    for problem in found {
+        ask::print(&problem_json("error", problem).to_string());
+    }
 }
 
 fn problem_json(severity: &str, problem: &Problem) -> serde_json::Value {

@@ -232,7 +232,7 @@ fn show(args: &Args, global: &Global, migration: &Migration, text: &str) {
         return;
     }
     let Some(output) = &args.output else {
-        let _ = io::stdout().write_all(text.as_bytes());
+        ask::print(text.trim_end());
         if !files.is_empty() {
             eprintln!(
                 "pipeban: this needs {}, which `-o /etc/pipeban/conf.d/{FILE}` writes, too",

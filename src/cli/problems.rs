@@ -7,6 +7,7 @@ use std::path::Path;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use crate::config::Problem;
+use crate::record::{display_columns, display_lines};
 
 /// Prints all of them to stderr, in colours when that is a terminal.
 pub(super) fn print(problems: &[Problem]) {
@@ -31,11 +32,13 @@ fn show(problems: &[Problem], renderer: &Renderer) -> String {
             .or_insert_with(|| std::fs::read_to_string(&problem.file).unwrap_or_default());
         let line = problem
             .place
-            .and_then(|(line, _)| text.lines().nth(line.checked_sub(1)?));
-        let title = Level::ERROR.no_name().primary_title(problem.to_string());
-        let group = match (line, problem.place) {
+            .and_then(|(line, _)| text.lines().nth(line.checked_sub(1)?))
+            .map(display_columns);
+        let title = display_lines(&problem.to_string());
+        let title = Level::ERROR.no_name().primary_title(title);
+        let group = match (&line, problem.place) {
             (Some(source), Some((line, column))) => title.element(
-                Snippet::source(source)
+                Snippet::source(source.as_str())
                     .line_start(line)
                     .annotation(AnnotationKind::Primary.span(word_at(source, column))),
             ),
@@ -99,6 +102,22 @@ mod tests {
                 "{path}:3:1: no such key\n  |\n3 | max_retry = 3\n  | ^^^^^^^^^\n\n{path}: not there\n\n{path}:9:9: beyond\n\n"
             )
         );
+    }
+
+    #[test]
+    fn hidden_characters_are_shown_and_move_no_caret() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("p.toml");
+        std::fs::write(&file, "a = [\"\u{9b}\u{200b}\u{1b}\", x]\n").unwrap();
+        let problem = Problem {
+            file,
+            place: Some((1, 12)),
+            message: "not \u{9b}31m".into(),
+        };
+        let shown = show(&[problem], &Renderer::plain());
+        let marked = "1 | a = [\"\u{fffd}\u{fffd}\u{fffd}\", x]\n  |            ^\n\n";
+        assert!(shown.ends_with(marked), "{shown}");
+        assert!(shown.contains(":1:12: not \\u{9b}31m\n"), "{shown}");
     }
 
     #[test]

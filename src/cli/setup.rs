@@ -1,12 +1,12 @@
 //! `pipeban setup`
 
 use std::fmt::Display;
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::ask;
 use super::exit::Exit;
 use super::global::Global;
 use super::status::without_bans;
@@ -162,43 +162,30 @@ fn write(plan: &Plan, scan: &Scan, global: &Global) -> Exit {
 /// Prints lines of text, or with `--json` one object per line.
 struct Output {
     json: bool,
-    text: String,
 }
 
 impl Output {
-    fn new(global: &Global) -> Output {
-        Output {
-            json: global.json,
-            text: String::new(),
-        }
-    }
-
-    fn event(&mut self, object: Value, text: impl Display) {
-        self.text += &if self.json {
-            format!("{object}\n")
-        } else {
-            format!("{text}\n")
-        };
+    fn event(&self, object: &Value, text: impl Display) {
+        ask::print(&match self.json {
+            true => object.to_string(),
+            false => text.to_string(),
+        });
     }
 
     /// A line that `--json` omits.
-    fn text(&mut self, text: impl Display) {
+    fn text(&self, text: impl Display) {
         if !self.json {
-            self.text += &format!("{text}\n");
+            ask::print(&text.to_string());
         }
-    }
-
-    fn print(self) {
-        let _ = std::io::stdout().lock().write_all(self.text.as_bytes());
     }
 }
 
 fn print_applied(applied: &Applied, plan: &Plan, global: &Global) {
-    let mut out = Output::new(global);
+    let out = Output { json: global.json };
     for (file, backup) in &applied.files {
         let object = json!({"event": "changed", "file": file, "backup": backup});
         let text = format!("changed {} (backup: {})", file.display(), backup.display());
-        out.event(object, text);
+        out.event(&object, text);
     }
     for link in &applied.links {
         let event = if plan.unlink.contains(link) {
@@ -207,7 +194,7 @@ fn print_applied(applied: &Applied, plan: &Plan, global: &Global) {
             "enabled"
         };
         let object = json!({"event": event, "file": link});
-        out.event(object, format_args!("{event} {}", link.display()));
+        out.event(&object, format_args!("{event} {}", link.display()));
     }
     for note in &plan.notes {
         out.text(format_args!("note: {note}"));
@@ -219,7 +206,6 @@ fn print_applied(applied: &Applied, plan: &Plan, global: &Global) {
         "Apache accepts the change. To apply it: {}",
         systemd::commands().reload_apache
     ));
-    out.print();
 }
 
 /// The jails that ban no client, and the addresses that administrators probably come from, with the
@@ -272,7 +258,7 @@ fn with_write(args: &Args, global: &Global) -> String {
 }
 
 fn print_plan(plan: &Plan, scan: &Scan, args: &Args, global: &Global) {
-    let mut out = Output::new(global);
+    let out = Output { json: global.json };
     for edit in &plan.edits {
         let (place, directive) = (&edit.place, edit.directive);
         let object = json!({"event": "edit", "file": place.file, "line": place.line, "directive": directive, "new": edit.new});
@@ -280,21 +266,21 @@ fn print_plan(plan: &Plan, scan: &Scan, args: &Args, global: &Global) {
             Some(new) => format!("{place}: change {directive} to\n    {new}"),
             None => format!("{place}: delete {directive}"),
         };
-        out.event(object, text);
+        out.event(&object, text);
     }
     if let Some((file, line)) = &plan.append {
         let object = json!({"event": "append", "file": file, "new": line});
         let text = format!("{}: add at the end\n    {line}", file.display());
-        out.event(object, text);
+        out.event(&object, text);
     }
     let links = plan.link.iter().map(|(link, _)| ("enable", link));
     for (event, link) in links.chain(plan.unlink.iter().map(|link| ("disable", link))) {
         let object = json!({"event": event, "file": link});
-        out.event(object, format_args!("{event} {}", link.display()));
+        out.event(&object, format_args!("{event} {}", link.display()));
     }
     for note in plan.notes.iter().chain(&scan.layout.notes) {
         let object = json!({"event": "note", "text": note});
-        out.event(object, format_args!("note: {note}"));
+        out.event(&object, format_args!("note: {note}"));
     }
     for line in advice(global).into_iter().filter(|_| !args.remove) {
         out.text(line);
@@ -303,7 +289,7 @@ fn print_plan(plan: &Plan, scan: &Scan, args: &Args, global: &Global) {
     for finding in &left {
         let severity = if finding.is_error() { "error" } else { "note" };
         let object = json!({"event": severity, "text": finding.to_string()});
-        out.event(object, format_args!("{severity}: {finding}"));
+        out.event(&object, format_args!("{severity}: {finding}"));
     }
     let left = !left.is_empty() || !plan.notes.is_empty();
     out.text(match (plan.is_empty(), args.remove) {
@@ -314,5 +300,4 @@ fn print_plan(plan: &Plan, scan: &Scan, args: &Args, global: &Global) {
         }
         (false, _) => format!("To make these changes: {}", with_write(args, global)),
     });
-    out.print();
 }

@@ -48,6 +48,7 @@ pub use settings::{
     Syslog, SyslogFormat, SyslogTarget,
 };
 pub use show::{KeyHelp, keys, show_jail};
+pub(crate) use values::quote;
 
 /// Default place of the administrator's configuration.
 pub const DEFAULT_FILE: &str = "/etc/pipeban/pipeban.toml";

@@ -7,6 +7,7 @@ use super::document::{Located, Value};
 use super::duration;
 use super::row::Faults;
 use super::words::{self, nearest};
+use crate::record::is_hidden;
 
 /// The longest time that pipeban waits for a program.
 const LONGEST_RUN: Duration = Duration::from_secs(300);
@@ -164,12 +165,15 @@ pub(super) fn each<V>(
 }
 
 /// A text in quotes, whatever is in it.
-pub(super) fn quote(value: &str) -> String {
+pub(crate) fn quote(value: &str) -> String {
     let mut quoted = String::from("\"");
     for c in value.chars() {
         match c {
             '\\' | '"' => quoted.extend(['\\', c]),
-            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if is_hidden(c) => match u32::from(c) {
+                code @ 0x1_0000.. => quoted.push_str(&format!("\\U{code:08x}")),
+                code => quoted.push_str(&format!("\\u{code:04x}")),
+            },
             c => quoted.push(c),
         }
     }

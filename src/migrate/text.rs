@@ -6,6 +6,7 @@ use super::model::{Migration, Moved, show};
 use super::values::quoted;
 use crate::config::Log;
 use crate::host_commands::HostCommands;
+use crate::record::display_lines;
 
 /// Columns of a comment.
 const WIDTH: usize = 96;
@@ -47,7 +48,8 @@ impl Text<'_> {
             text.push('\n');
             self.jail(&mut text, moved);
         }
-        text
+        // Values hold no such characters, and TOML allows none in comments.
+        display_lines(&text)
     }
 
     fn jail(&self, text: &mut String, moved: &Moved) {

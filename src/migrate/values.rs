@@ -1,10 +1,10 @@
 //! Numbers and times as fail2ban reads them.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::config::duration;
+use crate::config::{duration, quote};
 use crate::filter::Setting;
+use crate::record::is_hidden;
 
 /// `None`: for ever.
 pub(crate) type Time = Option<Duration>;
@@ -108,21 +108,11 @@ pub(super) fn expression(text: &str) -> Option<Time> {
 /// A text as in a file of TOML.
 pub(super) fn quoted(text: &str) -> String {
     // A literal string needs no escapes.
-    let plain = |c: char| c != '\'' && !c.is_control();
+    let plain = |c: char| c != '\'' && !is_hidden(c);
     if text.contains(['"', '\\']) && text.chars().all(plain) {
         return format!("'{text}'");
     }
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '\\' | '"' => quoted.extend(['\\', c]),
-            c if c.is_control() => {
-                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted + "\""
+    quote(text)
 }
 
 #[cfg(test)]

@@ -41,12 +41,21 @@ pub fn display_lines(text: &str) -> String {
     shown
 }
 
+/// A line of a file with one character in place of each that a terminal obeys: columns stay.
+pub fn display_columns(line: &str) -> String {
+    let shown = |c| match c {
+        c if c != '\t' && is_hidden(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    line.chars().map(shown).collect()
+}
+
 /// The same for JSON, which stays equal: such a character becomes `\uXXXX`.
 pub fn display_json(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for c in json.chars() {
         // JSON has escaped the first 32, and a newline can only be between objects.
-        if c != '\n' && (c.is_control() || is_invisible(c)) {
+        if c != '\n' && is_hidden(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 let _ = write!(shown, "\\u{unit:04x}");
             }
@@ -69,15 +78,15 @@ fn push(text: &mut String, c: char) {
     // `write!` to a String cannot fail.
     let _ = match c {
         c if c.is_ascii_control() => write!(text, "\\x{:02x}", u32::from(c)),
-        c if c.is_control() || is_invisible(c) => write!(text, "\\u{{{:x}}}", u32::from(c)),
+        c if is_hidden(c) => write!(text, "\\u{{{:x}}}", u32::from(c)),
         c => text.write_char(c),
     };
 }
 
-/// Characters that change the order of others or show nothing.
-fn is_invisible(c: char) -> bool {
+/// Characters that a terminal obeys, that change the order of others or show nothing.
+pub(crate) fn is_hidden(c: char) -> bool {
     matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
         | '\u{e0000}'..='\u{e007f}')
 }
@@ -111,8 +120,11 @@ mod tests {
             let json = serde_json::to_string(&text).unwrap();
             let shown = display_json(&json);
             prop_assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text.clone());
-            let hidden = |c: char| (c.is_control() && !"\n\t".contains(c)) || is_invisible(c);
+            let hidden = |c: char| !"\n\t".contains(c) && is_hidden(c);
             prop_assert!(!shown.contains(hidden) && !display_lines(&text).contains(hidden));
+            let columns = display_columns(&text);
+            prop_assert!(!columns.contains(|c| c != '\t' && is_hidden(c)));
+            prop_assert_eq!(columns.chars().count(), text.chars().count());
         }
 
         #[test]

@@ -23,7 +23,8 @@ mod unescape;
 use std::sync::OnceLock;
 
 pub use codes::{ATTACK_CODES, meaning};
-pub use display::{display, display_json, display_lines};
+pub(crate) use display::is_hidden;
+pub use display::{display, display_columns, display_json, display_lines};
 use errorformat::ErrorFormat;
 pub use fields::{Client, ClientSource, Kind, Record, Rest};
 use format::Format;

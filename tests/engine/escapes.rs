@@ -15,6 +15,33 @@ fn harmless(what: &str, text: &str) {
     assert!(!text.contains(hidden), "{what}: {text:?}");
 }
 
+/// Runs each command, also with `--json` where it can.
+#[track_caller]
+fn all_harmless(lab: &Lab, commands: &[&[&str]]) {
+    for args in commands {
+        let formatted = args.contains(&"--format") || args.contains(&"--show");
+        for json in [false, true].into_iter().take(2 - usize::from(formatted)) {
+            let mut all = args.to_vec();
+            if json {
+                all.push("--json");
+            }
+            let output = lab.run(&all);
+            let what = format!("{args:?}");
+            let stdout = String::from_utf8(output.stdout).unwrap();
+            // Rows of CSV end so.
+            let stdout = stdout.replace("\r\n", "\n");
+            harmless(&what, &stdout);
+            harmless(&what, &String::from_utf8(output.stderr).unwrap());
+            if json {
+                for line in stdout.lines() {
+                    serde_json::from_str::<Value>(line)
+                        .unwrap_or_else(|e| panic!("{what}: {e}: {line}"));
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn no_output_has_a_character_that_a_terminal_obeys() {
     let lab = Lab::started();
@@ -106,28 +133,7 @@ fn no_output_has_a_character_that_a_terminal_obeys() {
         &["doctor"],
         &["check"],
     ];
-    for args in commands {
-        let formatted = args.contains(&"--format");
-        for json in [false, true].into_iter().take(2 - usize::from(formatted)) {
-            let mut all = args.to_vec();
-            if json {
-                all.push("--json");
-            }
-            let output = lab.run(&all);
-            let what = format!("{args:?}");
-            let stdout = String::from_utf8(output.stdout).unwrap();
-            // Rows of CSV end so.
-            let stdout = stdout.replace("\r\n", "\n");
-            harmless(&what, &stdout);
-            harmless(&what, &String::from_utf8(output.stderr).unwrap());
-            if json {
-                for line in stdout.lines() {
-                    serde_json::from_str::<Value>(line)
-                        .unwrap_or_else(|e| panic!("{what}: {e}: {line}"));
-                }
-            }
-        }
-    }
+    all_harmless(&lab, commands);
     let mut top = top::Top::start(&lab);
     top.until_drawn("203.0.113.30");
     top.press("w");
@@ -163,6 +169,92 @@ fn no_output_has_a_character_that_a_terminal_obeys() {
             break;
         }
     }
+}
+
+#[test]
+fn no_text_of_a_file_reaches_the_terminal_as_it_is() {
+    let lab = Lab::new();
+    let evil = EVIL.replace(['\r', '\n'], "");
+    let quoted = serde_json::to_string(&evil)
+        .unwrap()
+        .replace('\u{7f}', "\\u007f");
+    let write = |name: &str, text: String| {
+        std::fs::write(lab.path(name), text).unwrap();
+        lab.path(name).display().to_string()
+    };
+    let fail2ban = lab.path("fail2ban").display().to_string();
+    std::fs::create_dir_all(lab.path("fail2ban/filter.d")).unwrap();
+    write(
+        "fail2ban/filter.d/f.conf",
+        "[Definition]\nfailregex = ^<HOST>$\n".to_owned(),
+    );
+    write("fail2ban/jail.conf", String::new());
+    write(
+        "fail2ban/jail.local",
+        format!(
+            "[{evil}]\nenabled = true\nfilter = f\nlogpath = /var/log/{evil}\n\
+             [apache-{evil}]\nenabled = true\nfilter = f\nlogpath = /var/log/apache2/{evil}/error.log\n\
+             maxretry = {evil}\nport = {evil}\nignoreip = {evil}\naction = x-{evil}\n  sendmail[dest={evil}]\n\
+             ignorecommand = {evil}\n"
+        ),
+    );
+    let apache = write(
+        "apache2.conf",
+        format!(
+            "ServerRoot {}\nErrorLog \"|/usr/bin/pipeban log error --{evil}\"\nInclude /nowhere{evil}\n\
+             ErrorLogFormat \"{evil}\"\nLogFormat \"%h {evil}\" {evil}\n\
+             CustomLog \"|/usr/bin/pipeban log access {evil}\" combined\nCustomLog /x{evil} {evil}\n",
+            lab.dir.path().display()
+        ),
+    );
+    let filter = write(
+        "bad.conf",
+        format!("[Definition]\nfailregex = ^{evil}<HOST>(\n"),
+    );
+    let new = lab.path("new.toml").display().to_string();
+    lab.configure(&format!(
+        "[jails.at-once]\nlog = \"error\"\nfilter = \"f\"\non_ban = [\"/{}]\n",
+        &quoted[1..]
+    ));
+    let commands: &[&[&str]] = &[
+        &["migrate", &fail2ban],
+        &["migrate", &fail2ban, "-o", &new],
+        &["check", "--apache-config", &apache],
+        &["check", "--show", "at-once"],
+        &["check", "--filter", &filter],
+        &["test", "--filter", &filter, "--line", "x"],
+        &["setup", "--apache-config", &apache],
+        &["setup", "--remove", "--apache-config", &apache],
+    ];
+    all_harmless(&lab, commands);
+    let (_, shown) = lab.say(&["check", "--apache-config", &apache]);
+    assert!(
+        shown.contains("runs /a\\x1b[2J\\u{9b}31m\\u{202e}gnp"),
+        "{shown}"
+    );
+    let (_, shown) = lab.say(&["migrate", &fail2ban]);
+    assert!(shown.contains("[apache-a\\x1b[2J\\u{9b}31m"), "{shown}");
+    let written = std::fs::read_to_string(&new).unwrap();
+    harmless("the new file", &written);
+    let table: toml::Table = written.parse().unwrap();
+    let mut jails = table["jails"].as_table().unwrap().values();
+    let ignored = jails.next().unwrap()["ignoreip"].as_array().unwrap();
+    assert_eq!(ignored.last().unwrap().as_str(), Some(evil.as_str()));
+
+    lab.configure(&format!(
+        "[jails.a]\nlog = 5 # {}\n",
+        evil.replace(['\u{1b}', '\u{7f}'], "")
+    ));
+    all_harmless(&lab, &[&["check"], &["test", "--jail", "a", "--line", "x"]]);
+    let missing = Command::new(PIPEBAN)
+        .args(["--config", EVIL, "check"])
+        .output()
+        .unwrap();
+    assert_eq!(missing.status.code(), Some(78));
+    harmless(
+        "the name of the configuration",
+        &String::from_utf8(missing.stderr).unwrap(),
+    );
 }
 
 #[test]
