@@ -21,6 +21,21 @@ impl Directive {
     pub(super) fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
+
+    /// The directive as Apache reads it, where its name is in quotes or a variable; `None`: it is
+    /// written as usual.
+    pub(super) fn disguised(&self, variables: &BTreeMap<String, String>) -> Option<Directive> {
+        if !self.name.contains(['"', '\'', '$']) {
+            return None;
+        }
+        let whole = expand(&[&*self.name, &self.gap, &self.rest].concat(), variables);
+        let (_, rest) = after_first(&whole);
+        Some(Directive {
+            name: words(&whole).into_iter().next().unwrap_or_default(),
+            rest: rest.trim().to_owned(),
+            ..self.clone()
+        })
+    }
 }
 
 /// All directives of a text, without comments and empty lines.

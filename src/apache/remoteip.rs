@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::directive::Directive;
 use super::files::Files;
@@ -20,7 +20,7 @@ pub(super) struct RemoteIp {
     listed: bool,
     /// Those of them that are addresses or networks.
     proxies: Vec<IpNet>,
-    /// One of them names every address.
+    /// They are most addresses.
     everyone: Option<Place>,
     /// `RemoteIPProxyProtocol On`
     proxy_protocol: Option<Place>,
@@ -62,16 +62,42 @@ impl RemoteIp {
     fn list<'w>(&mut self, words: impl Iterator<Item = &'w str>, place: &Place) {
         for word in words {
             self.listed = true;
-            let address = || word.parse::<IpAddr>().map(IpNet::from);
-            let Ok(net) = word.parse::<IpNet>().or_else(|_| address()) else {
-                continue;
-            };
-            if net.prefix_len() == 0 {
-                self.everyone = Some(place.clone());
-            }
-            self.proxies.push(net);
+            self.proxies.extend(network(word));
+        }
+        if is_everyone(&self.proxies) {
+            self.everyone = Some(place.clone());
         }
     }
+}
+
+/// An address or a network as Apache takes it: `10.1.0.0/16`, `10.1.0.0/255.255.0.0` or `10.1`
+/// (apr_ipsubnet_create). `None`: a name.
+fn network(word: &str) -> Option<IpNet> {
+    let address = || word.parse::<IpAddr>().ok().map(IpNet::from);
+    let with_mask = || {
+        let (address, mask) = word.split_once('/')?;
+        let net = Ipv4Net::with_netmask(address.parse().ok()?, mask.parse().ok()?);
+        net.ok().map(IpNet::from)
+    };
+    let beginning = || {
+        let parts = word.trim_end_matches('.').split('.').count();
+        let zeros = ".0".repeat(4_usize.checked_sub(parts)?);
+        let address = format!("{}{zeros}", word.trim_end_matches('.'));
+        let length = u8::try_from(8 * parts).ok()?;
+        let net = Ipv4Net::new(address.parse().ok()?, length);
+        net.ok().map(IpNet::from)
+    };
+    let net = word.parse().ok().or_else(address);
+    net.or_else(with_mask).or_else(beginning)
+}
+
+/// Whether these networks together are too large to be those of proxies.
+fn is_everyone(proxies: &[IpNet]) -> bool {
+    let together = IpNet::aggregate(&proxies.to_vec());
+    together.iter().any(|net| match net {
+        IpNet::V4(net) => net.prefix_len() < 8,
+        IpNet::V6(net) => net.prefix_len() < 16,
+    })
 }
 
 /// Who may name the client of a request.
@@ -81,8 +107,8 @@ pub enum ClientNaming {
     Connection,
     /// The proxies that Apache's configuration lists, here those of one server.
     ListedProxies(Vec<IpNet>),
-    /// Any client, by a header: `RemoteIPHeader` here, and no list of proxies, or one with every
-    /// address.
+    /// Any client, by a header: `RemoteIPHeader` here, and no list of proxies, or one with most
+    /// addresses.
     AnyClient(Place),
     /// Whoever connects, by the PROXY protocol: `RemoteIPProxyProtocol` here. Apache has no list
     /// for it.
@@ -112,7 +138,7 @@ impl ClientNaming {
                 place,
                 is_error: true,
                 text: "any client can pretend to be another address with this `RemoteIPHeader`, \
-                       because no list of proxies limits it, so pipeban bans no client that the \
+                       because no list of proxies, or one with most addresses, limits it, so pipeban bans no client that the \
                        header may have named: add `RemoteIPInternalProxy` or \
                        `RemoteIPTrustedProxy` with the addresses of your proxies, or delete the \
                        line",
@@ -270,6 +296,27 @@ mod tests {
             (
                 format!("{header}RemoteIPInternalProxy ::/0"),
                 "any client 1",
+            ),
+            (
+                format!("{header}RemoteIPInternalProxy 0.0.0.0/0.0.0.0"),
+                "any client 1",
+            ),
+            (
+                format!("{header}RemoteIPTrustedProxy 0.0.0.0/1 128.0.0.0/1"),
+                "any client 1",
+            ),
+            (
+                format!("{header}RemoteIPInternalProxy 10.0.0.0/255.0.0.0 192.168"),
+                "listed",
+            ),
+            // As Apache reads it.
+            (
+                "\"RemoteIPHeader\" X-Forwarded-For\n".into(),
+                "any client 1",
+            ),
+            (
+                format!("Define H \"{}\"\n${{H}}\n", header.trim()),
+                "any client 2",
             ),
             // Hosts inherit, and the least careful one counts.
             (host(header), "any client 2"),

@@ -406,6 +406,14 @@ impl Walk<'_> {
         place: &Place,
         depth: usize,
     ) {
+        let plain = directive.disguised(&self.variables);
+        if plain.as_ref().and_then(LogKind::of).is_some() {
+            return self.note(
+                place,
+                "pipeban reads the name of this directive only without quotes and variables",
+            );
+        }
+        let directive = plain.as_ref().unwrap_or(directive);
         let arguments = words(&expand(&directive.rest, &self.variables));
         let first = arguments.first().map_or("", String::as_str);
         if let Some(mut log) =
