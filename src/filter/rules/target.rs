@@ -13,7 +13,7 @@ pub(super) fn begins_with(text: &[u8], word: &[u8]) -> bool {
 
 /// Names of parameters that are in a query language by design: of database tools, maps, trackers and
 /// dashboards.
-const QUERY_LANGUAGES: [&[u8]; 9] = [
+const QUERY_LANGUAGES: [&[u8]; 11] = [
     b"sql_query",
     b"where_clause",
     b"sql",
@@ -21,6 +21,8 @@ const QUERY_LANGUAGES: [&[u8]; 9] = [
     b"jql",
     b"cql",
     b"cql_filter",
+    b"constraint",
+    b"layerdefs",
     b"panes",
     b"left",
 ];
