@@ -8,7 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use super::netset::NetSet;
-use super::network::{TRANSLATED, overlap, show_net, single};
+use super::network::{is_translated, overlap, show_net, single};
 use crate::config::Jail;
 
 /// Why a client is never banned.
@@ -207,7 +207,7 @@ impl Exempt {
         };
         let net = net.trunc();
         // A jail with `ban_private` may ban all of a private range.
-        let mixed = net.contains(&TRANSLATED) || self.by_entry(jail, &net).is_some();
+        let mixed = is_translated(&net) || self.by_entry(jail, &net).is_some();
         if mixed { alone } else { net }
     }
 

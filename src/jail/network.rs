@@ -35,12 +35,14 @@ pub fn single(addr: IpAddr) -> IpNet {
     IpNet::from(unmap(addr))
 }
 
-/// The network of one household: an IPv4 address or an IPv6 /64.
+/// The network of one household: an IPv4 address, also behind a translator, or an IPv6 /64.
 pub fn household(addr: IpAddr) -> IpNet {
     let net = single(addr);
     match net {
-        IpNet::V4(_) => net,
-        IpNet::V6(v6) => Ipv6Net::new(v6.addr(), 64).map_or(net, |net| IpNet::V6(net.trunc())),
+        IpNet::V6(v6) if !is_translated(&net) => {
+            Ipv6Net::new(v6.addr(), 64).map_or(net, |net| IpNet::V6(net.trunc()))
+        }
+        _ => net,
     }
 }
 
@@ -56,19 +58,30 @@ pub const WIDEST_V4: u8 = 8;
 pub const WIDEST_V6: u8 = 19;
 
 /// Whether no single holder has all of `net`, so that its ban is a mistake. Looks through a
-/// translator's prefix (RFC 6052) too.
+/// translator's prefix too.
 pub fn is_too_wide(net: &IpNet) -> bool {
     match net {
         IpNet::V4(v4) => v4.prefix_len() < WIDEST_V4,
         IpNet::V6(v6) => {
-            let translated = TRANSLATED.contains(net) && v6.prefix_len() < 96 + WIDEST_V4;
-            v6.prefix_len() < WIDEST_V6 || net.contains(&TRANSLATED) || translated
+            let length = v6.prefix_len();
+            length < WIDEST_V6 || (is_translated(net) && length < 96 + WIDEST_V4)
         }
     }
 }
 
-/// All of IPv4 as a translator shows it (RFC 6052). Never banned as a network.
-pub(super) const TRANSLATED: IpNet = IpNet::V6(Ipv6Net::new_assert(
-    Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0),
-    96,
-));
+/// Whether there are IPv4 addresses in `net`, as a translator shows them.
+pub(super) fn is_translated(net: &IpNet) -> bool {
+    TRANSLATED.iter().any(|all| overlap(all, net))
+}
+
+/// All of IPv4 as translators show it (RFC 6052, RFC 8215). Never banned as a network.
+const TRANSLATED: [IpNet; 2] = [
+    IpNet::V6(Ipv6Net::new_assert(
+        Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0),
+        96,
+    )),
+    IpNet::V6(Ipv6Net::new_assert(
+        Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0),
+        48,
+    )),
+];

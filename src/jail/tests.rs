@@ -222,6 +222,10 @@ fn an_exempt_client_is_ignored_with_the_rule_that_says_so() {
         ("2001:db8:0:2::6", "ban 2001:db8:0:2::6/128 3600"),
         ("2001:db8:0:3::6", "ban 2001:db8:0:3::/64 3600"),
         ("64:ff9b::203.0.113.8", "ban 64:ff9b::cb00:7108/128 3600"),
+        (
+            "64:ff9b:1::203.0.113.8",
+            "ban 64:ff9b:1::cb00:7108/128 3600",
+        ),
     ] {
         let words = hit(&mut jails, "a", client, 0);
         assert_eq!(words.last().map(String::as_str), Some(expected), "{client}");
@@ -577,6 +581,7 @@ fn a_manual_ban_is_refused_where_the_network_is_wider_than_a_holder_has() {
         ("64:ff9b::/64", false),
         ("64:ff9b::/96", false),
         ("64:ff9b::3400:0/103", false),
+        ("64:ff9b:1::/64", false),
         ("64:ff9b::3400:0/104", true),
     ] {
         let mut jails = Jails::new(&config(&[]));
