@@ -168,7 +168,7 @@ pub enum Command {
     Status {
         /// Only this jail.
         jail: Option<JailName>,
-        /// Clients at most whose bans are listed, those banned last.
+        /// Clients at most whose bans are listed, those banned last; never more than 1000.
         #[serde(default)]
         newest: usize,
     },

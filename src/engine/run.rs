@@ -441,6 +441,7 @@ impl Engine {
         self.check_broken_files();
         // An attack just before is shown.
         self.check(now);
+        let newest = newest.min(status::MOST_CLIENTS);
         let query = (jail, newest);
         let (jails, keys) = status::jails(&mut self.decider, &self.enforcement, query, now);
         let failing = status::failing(&self.decider, jail, newest);

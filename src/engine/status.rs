@@ -34,6 +34,9 @@ pub(super) struct Draft {
     pub(super) keys: Vec<Option<FirewallKey>>,
 }
 
+/// Clients of one answer at most: it is made while everything else waits. There are pages for all.
+pub(super) const MOST_CLIENTS: usize = 1_000;
+
 /// Gathers one jail or all, with the bans of the `newest` clients at most, those banned last.
 pub(super) fn jails(
     decider: &mut Decider,

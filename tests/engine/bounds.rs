@@ -17,7 +17,7 @@ fn connections_that_read_no_answer_and_messages_without_an_end_cost_little() {
     let lab = Lab::started();
     let adm = nix::unistd::Group::from_name("adm").unwrap().unwrap();
     let (mut worker, _) = Line::worker(&lab.socket(), 7).unwrap();
-    // An answer of about a megabyte.
+    // An export of about a megabyte.
     for part in 0..50 {
         let hits = (0..100u64).map(|n| {
             let client = format!("11.0.{part}.{}", n + 1);
@@ -26,6 +26,17 @@ fn connections_that_read_no_answer_and_messages_without_an_end_cost_little() {
         worker.send(&Request::Hits(hits.collect())).unwrap();
         worker.ack().unwrap();
     }
+    let mut line = Line::connect(&lab.socket()).unwrap();
+    line.send(&Request::Command(pipeban::control::Command::Status {
+        jail: None,
+        newest: usize::MAX,
+    }))
+    .unwrap();
+    let Ok(Reply::Status(status)) = line.receive() else {
+        panic!()
+    };
+    let listed = status.jails.iter().map(|jail| jail.banned.len());
+    assert_eq!(listed.sum::<usize>(), 1_000);
     let before = memory(&lab);
     let hoards = (0..3).map(|_| spawn_helper(&lab, "hoards", 54_321, adm.gid.as_raw()));
     let _hoards = Ended(hoards.collect());
