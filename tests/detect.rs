@@ -350,7 +350,7 @@ fn target_of(line: &str) -> Option<(&str, &str, &str)> {
 }
 
 type Encoding = (&'static str, fn(&str) -> String);
-const ENCODINGS: [Encoding; 6] = [
+const ENCODINGS: [Encoding; 8] = [
     ("double percent", |target| target.replace('%', "%25")),
     ("overlong", |target| {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -388,19 +388,28 @@ const ENCODINGS: [Encoding; 6] = [
         };
         target.chars().enumerate().map(upper).collect()
     }),
-    ("comment padding", |target| match target.split_once('?') {
-        Some((path, query)) => {
-            let query = query.replace('+', "/**/").replace("%20", "/**/");
-            format!("{path}?{query}")
-        }
-        None => target.to_owned(),
+    ("comment padding", |target| with_blanks(target, "/**/")),
+    ("long comments", |target| {
+        with_blanks(target, &format!("/*{}*/", "A".repeat(300)))
     }),
+    ("line comments", |target| with_blanks(target, "--%20%2b%0a")),
     ("path tricks", |target| {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mark = if query.is_empty() { "" } else { "?" };
         format!("{}{mark}{query}", path.replace('/', "/.//"))
     }),
 ];
+
+/// With this in place of the blanks of the query.
+fn with_blanks(target: &str, blank: &str) -> String {
+    match target.split_once('?') {
+        Some((path, query)) => {
+            let query = query.replace('+', blank).replace("%20", blank);
+            format!("{path}?{query}")
+        }
+        None => target.to_owned(),
+    }
+}
 
 #[test]
 fn honest_clients_are_not_banned_by_a_line() {

@@ -80,23 +80,43 @@ pub fn canonical<'a>(field: &'a [u8], form: Form, buffer: &'a mut Buffer) -> &'a
     buffer.pass_where(|byte| byte < b' ' || byte == 0x7f, control);
     if form == Form::Path {
         buffer.pass_where(|byte| byte == b'/' || byte == b'\\', runs_of_slashes);
-    } else {
-        buffer.pass_where(|byte| byte == b'*' || byte == b'\n', comments);
     }
     &buffer.text
 }
 
-/// The text without the quotes, backslashes and carets that a shell drops inside words
-/// (`c'a't`, `c\at`); `None` where there are none. `text` is a canonical form.
-pub fn without_shell_quotes<'a>(text: &[u8], buffer: &'a mut Buffer) -> Option<&'a [u8]> {
-    if signs(text) & QUOTE == 0 {
-        return None;
-    }
-    buffer.text.clear();
-    shell(text, &mut buffer.text).then_some(buffer.text.as_slice())
+/// A canonical form as programs read it that skip parts of it; `None` where nothing is skipped.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Readings<'a> {
+    /// Without the quotes, backslashes and carets that a shell drops inside words (`c'a't`, `c\at`).
+    pub shell: Option<&'a [u8]>,
+    /// With a blank in place of each comment of SQL.
+    pub database: Option<&'a [u8]>,
 }
 
-/// Whether no part of the text needs decoding, whatever its form, or holds what a shell drops.
+/// Buffers for [`Readings`], to be used again for the next field.
+#[derive(Debug, Default)]
+pub struct ReadingBuffers {
+    shell: Vec<u8>,
+    database: Vec<u8>,
+}
+
+impl<'a> Readings<'a> {
+    /// How programs read a canonical form.
+    pub fn of(text: &[u8], buffers: &'a mut ReadingBuffers) -> Readings<'a> {
+        let signs = signs(text);
+        buffers.shell.clear();
+        buffers.database.clear();
+        let shell = signs & QUOTE != 0 && shell(text, &mut buffers.shell);
+        // Newlines, and `/*`.
+        let database = signs & (ANY | PAIR) != 0 && comments(text, &mut buffers.database);
+        Readings {
+            shell: shell.then_some(&buffers.shell),
+            database: database.then_some(&buffers.database),
+        }
+    }
+}
+
+/// Whether no part of the text needs decoding, whatever its form, and no program skips any.
 pub fn is_plain(text: &[u8]) -> bool {
     signs(text) & (ANY | QUERY | QUOTE | PATH_PAIR | PAIR) == 0
 }
@@ -173,7 +193,6 @@ fn holds_encoding(field: &[u8], form: Form) -> bool {
             b'%' | b'\\' | 0..b' ' | 0x7f.. => true,
             b'+' => form == Form::Query,
             b'.' | b'/' if before == b'/' => form == Form::Path,
-            b'*' if before == b'/' => form != Form::Path,
             b'#' if before == b'&' => form != Form::Path,
             b'{' | b'I' if before == b'$' => true,
             // A named entity.

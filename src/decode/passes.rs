@@ -324,36 +324,62 @@ pub(super) fn runs_of_slashes(from: &[u8], to: &mut Vec<u8>) -> bool {
 /// SQL's comments are blanks: `/*...*/`, and `--` or `#` up to a newline; of `/*!50000union*/`
 /// the text stays.
 pub(super) fn comments(from: &[u8], to: &mut Vec<u8>) -> bool {
-    /// A comment that hides something is short.
-    const LONGEST: usize = 256;
+    let (mut block, mut line) = (usize::MAX, usize::MAX);
+    let mut is_executed = false;
     replace(
         from,
         to,
         |text| memchr::memchr3(b'/', b'-', b'#', text),
         |text, to| {
-            if let Some(inside) = text.strip_prefix(b"/*") {
-                let near = inside.get(..inside.len().min(LONGEST))?;
-                let end = memchr::memmem::find(near, b"*/")?;
-                let comment = near.get(..end)?;
-                if let Some(code) = comment.strip_prefix(b"!") {
-                    let digits = code.iter().take_while(|b| b.is_ascii_digit()).count();
+            if let Some(rest) = text.strip_prefix(b"/*") {
+                let code = rest.strip_prefix(b"M").unwrap_or(rest);
+                let Some(code) = code.strip_prefix(b"!") else {
+                    let comment = before(rest, b"*/", &mut block)?;
                     to.push(b' ');
-                    to.extend_from_slice(code.get(digits..)?);
+                    return Some(comment.len() + 4);
+                };
+                // One search: an end behind it is a blank, whichever it ends.
+                if !is_executed {
+                    before(rest, b"*/", &mut block)?;
+                    is_executed = true;
                 }
                 to.push(b' ');
-                return Some(end + 4);
+                let digits = code.iter().take_while(|b| b.is_ascii_digit()).count();
+                return Some(text.len() - code.len() + digits);
+            }
+            if is_executed && text.starts_with(b"/") && to.ends_with(b"*") {
+                to.pop();
+                to.push(b' ');
+                return Some(1);
             }
             if text.starts_with(b"--") || text.starts_with(b"#") {
-                let near = text.get(..text.len().min(LONGEST))?;
-                let end = memchr::memchr(b'\n', near)?;
-                let word = |b: &u8| b.is_ascii_alphanumeric();
-                near.get(1..end)?.iter().skip(1).all(word).then_some(())?;
+                let comment = before(text, b"\n", &mut line)?;
                 to.push(b' ');
-                return Some(end + 1);
+                return Some(comment.len() + 1);
             }
             None
         },
     )
+}
+
+/// The text before `end`, unless a parameter begins in it: a database sees one parameter at a time.
+/// `failed` is how long the rest of the text is where it fails, as it does anywhere before: so all
+/// searches together are linear.
+fn before<'a>(text: &'a [u8], end: &[u8], failed: &mut usize) -> Option<&'a [u8]> {
+    if text.len() >= *failed {
+        return None;
+    }
+    let Some(at) = memchr::memmem::find(text, end) else {
+        *failed = 0;
+        return None;
+    };
+    let found = text.get(..at)?;
+    let name = memchr::memrchr(b'=', found).and_then(|equals| found.get(..equals));
+    if let Some(at) = name.and_then(|name| memchr::memrchr2(b'&', b'?', name)) {
+        *failed = text.len() - at;
+        return None;
+    }
+    Some(found)
 }
 
 /// What a shell drops: quotes, backslashes and carets inside and around words, `$@` and `$*`.

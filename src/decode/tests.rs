@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::{
-    Buffer, Form, canonical, holds_encoding, is_plain, needs_decoding, without_shell_quotes,
+    Buffer, Form, ReadingBuffers, Readings, canonical, holds_encoding, is_plain, needs_decoding,
 };
 
 fn decoded(field: &str, form: Form) -> String {
@@ -52,10 +52,6 @@ fn a_query_loses_what_hides_a_payload() {
         ("/?q=&#60;&#x73;&#0000099ript", "/?q=<script"),
         ("/?q=%26%23x3c%3bscript", "/?q=<script"),
         (r"/?q=\\x3cscript\\u003e", "/?q=<script>"),
-        ("/?q=union/**/select", "/?q=union select"),
-        ("/?q=1/*!50000union*/select", "/?q=1 union select"),
-        ("/?q=union--x%0aselect", "/?q=union select"),
-        ("/?q=union%23abc%0aselect", "/?q=union select"),
         ("/?q=union%09%0b%0cselect", "/?q=union   select"),
         ("/?q=a%0d%0aSet-Cookie:", "/?q=a\nSet-Cookie:"),
         ("/?q=un%00ion", "/?q=union"),
@@ -72,17 +68,72 @@ fn a_query_loses_what_hides_a_payload() {
     }
 }
 
+fn readings(text: &str) -> [Option<String>; 2] {
+    let mut buffers = ReadingBuffers::default();
+    let Readings { shell, database } = Readings::of(text.as_bytes(), &mut buffers);
+    [shell, database].map(|read| Some(String::from_utf8_lossy(read?).into_owned()))
+}
+
 #[test]
 fn what_a_shell_drops_is_a_form_of_its_own() {
-    let mut buffer = Buffer::default();
     for (text, expected) in [
         (r#"c'a't /e"t"c\/pas$@swd"#, Some("cat /etc/passwd")),
         ("w^h^o^a^mi", Some("whoami")),
         ("$'id'", Some("id")),
         ("plain", None),
     ] {
-        let found = without_shell_quotes(text.as_bytes(), &mut buffer);
-        assert_eq!(found, expected.map(str::as_bytes), "{text}");
+        let [shell, _] = readings(text);
+        assert_eq!(shell.as_deref(), expected, "{text}");
+    }
+}
+
+#[test]
+fn comments_are_blanks_for_a_database() {
+    let long = "A".repeat(5_000);
+    let (block, line) = (
+        format!("union/*{long}*/select"),
+        format!("union#{long}\nselect"),
+    );
+    for (text, expected) in [
+        ("union/**/select", Some("union select")),
+        (&block, Some("union select")),
+        (&line, Some("union select")),
+        ("1/*!50000union*/select", Some("1 union select")),
+        ("1/*!50000union/**/select*/2", Some("1 union select 2")),
+        ("1/*M!100100union*/select", Some("1 union select")),
+        ("union--x\nselect", Some("union select")),
+        ("union-- <'+;\nselect-- \n1", Some("union select 1")),
+        ("union#abc\nselect", Some("union select")),
+        ("union/*&*/select", Some("union select")),
+        // A comment that ends in another parameter is none.
+        ("a=/*&b=union/**/select", Some("a=/*&b=union select")),
+        (
+            "/red--shoes?a=union\nselect--\n1",
+            Some("/red--shoes?a=union\nselect 1"),
+        ),
+        ("a=*/ and /* and 2*/3", Some("a=*/ and  3")),
+        ("a=/* and -- and #", None),
+        ("a\nb", None),
+    ] {
+        let [_, database] = readings(text);
+        assert_eq!(database.as_deref(), expected, "{text}");
+    }
+}
+
+/// In the time of one search for each comment it would take minutes.
+#[test]
+fn comments_without_an_end_are_searched_once() {
+    let times = 1 << 19;
+    for (begin, end) in [
+        ("/*", ""),
+        ("/*&a=", "*/"),
+        ("--", ""),
+        ("#&a=", "\n"),
+        ("/*!", "*/"),
+    ] {
+        let start = std::time::Instant::now();
+        readings(&(begin.repeat(times) + end + "\n/**/"));
+        assert!(start.elapsed().as_secs() < 20, "{begin}");
     }
 }
 
@@ -99,7 +150,9 @@ fn the_cheap_check_misses_no_encoding() {
             for field in [&field[..1], &field[..2], &field] {
                 let exact = holds_encoding(field, form);
                 assert_eq!(needs_decoding(field, form), exact, "{field:?} {form:?}");
-                let changed = without_shell_quotes(field, &mut Buffer::default()).is_some();
+                let mut buffers = ReadingBuffers::default();
+                let Readings { shell, database } = Readings::of(field, &mut buffers);
+                let changed = shell.is_some() || database.is_some();
                 assert!(
                     !is_plain(field) || !(exact || changed),
                     "{field:?} {form:?}"
@@ -122,7 +175,9 @@ proptest! {
             let text = canonical(&field, form, &mut buffer).to_vec();
             // UTF-8 of a folded character may be longer than `%uhhhh`, never than the field.
             prop_assert!(text.len() <= field.len());
-            without_shell_quotes(&text, &mut buffer);
+            let mut buffers = ReadingBuffers::default();
+            let Readings { shell, database } = Readings::of(&text, &mut buffers);
+            prop_assert!([shell, database].iter().flatten().all(|read| read.len() <= text.len()));
         }
     }
 }

@@ -4,7 +4,7 @@ use super::part::PARTS;
 use super::rule::{Family, Field};
 use super::scratch::Buffers;
 use super::target::{before_protocol, begins_with};
-use crate::decode::{Buffer, Form, canonical, is_plain, without_shell_quotes};
+use crate::decode::{Buffer, Form, ReadingBuffers, Readings, canonical, is_plain};
 use crate::record::Record;
 
 /// The fields of one record. Texts are canonical but for those that Apache or TLS decide.
@@ -17,7 +17,7 @@ pub(super) struct Fields<'a> {
     url: Texts<'a>,
     referer: Texts<'a>,
     user_agent: Texts<'a>,
-    user: &'a [u8],
+    user: Texts<'a>,
     message: &'a [u8],
     code: &'a [u8],
     vhost: &'a [u8],
@@ -30,27 +30,34 @@ pub(super) struct Fields<'a> {
     is_plain: bool,
 }
 
-/// A text, and how a shell would read it where that differs.
+/// A text, and how other programs read it where that differs.
 #[derive(Debug, Clone, Copy, Default)]
 struct Texts<'a> {
     text: &'a [u8],
-    shell: Option<&'a [u8]>,
+    readings: Readings<'a>,
 }
 
 impl<'a> Texts<'a> {
-    fn of(field: &'a [u8], form: Form, text: &'a mut Buffer, shell: &'a mut Buffer) -> Texts<'a> {
+    fn of(
+        field: &'a [u8],
+        form: Form,
+        text: &'a mut Buffer,
+        readings: &'a mut ReadingBuffers,
+    ) -> Texts<'a> {
         if field.is_empty() {
             return Texts::default();
         }
         let text = canonical(field, form, text);
         Texts {
             text,
-            shell: without_shell_quotes(text, shell),
+            readings: Readings::of(text, readings),
         }
     }
 
     fn any(self, mut holds: impl FnMut(&[u8]) -> bool) -> bool {
-        holds(self.text) || self.shell.is_some_and(holds)
+        holds(self.text)
+            || self.readings.shell.is_some_and(&mut holds)
+            || self.readings.database.is_some_and(holds)
     }
 }
 
@@ -67,7 +74,7 @@ impl<'a> Fields<'a> {
     ) -> Fields<'a> {
         let wanted = |wanted: bool, text: &'a [u8]| if wanted { text } else { b"" };
         let [url, referer, user_agent, user, message] = &mut buffers.texts;
-        let [url_shell, referer_shell, agent_shell] = &mut buffers.shells;
+        let [url_read, referer_read, agent_read, user_read] = &mut buffers.readings;
         let request = wanted(target, record.request.unwrap_or_default());
         let mut parts = match record.message {
             Some(message) => Parts::of_error(message),
@@ -89,13 +96,14 @@ impl<'a> Fields<'a> {
         let url = match decoded {
             true => Texts {
                 text: parts.target,
-                shell: None,
+                readings: Readings::default(),
             },
-            false => Texts::of(parts.target, Form::Query, url, url_shell),
+            false => Texts::of(parts.target, Form::Query, url, url_read),
         };
         let same = |text: &[u8], logged: &[u8]| std::ptr::eq(text, logged);
         let is_plain = record.message.is_none()
-            && url.shell.is_none()
+            && url.readings.shell.is_none()
+            && url.readings.database.is_none()
             && same(url.text, parts.target)
             && same(path, parts.path);
         Fields {
@@ -105,9 +113,9 @@ impl<'a> Fields<'a> {
             protocol: parts.protocol,
             path,
             url,
-            referer: Texts::of(sent_referer, Form::Text, referer, referer_shell),
-            user_agent: Texts::of(agent, Form::Text, user_agent, agent_shell),
-            user: canonical(sent_user, Form::Text, user),
+            referer: Texts::of(sent_referer, Form::Text, referer, referer_read),
+            user_agent: Texts::of(agent, Form::Text, user_agent, agent_read),
+            user: Texts::of(sent_user, Form::Text, user, user_read),
             message: canonical(parts.message, Form::Text, message),
             code: parts.code,
             vhost: record.vhost.unwrap_or_default(),
@@ -119,17 +127,17 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The texts as applications read them, and not as a shell does: what a shell drops may be what
-    /// makes an attack of a text.
-    pub(super) fn without_shell(&self) -> Fields<'a> {
+    /// The texts with what other programs skip: this may be what makes an attack of a text.
+    pub(super) fn whole(&self) -> Fields<'a> {
         let plain = |texts: Texts<'a>| Texts {
-            shell: None,
+            readings: Readings::default(),
             ..texts
         };
         Fields {
             url: plain(self.url),
             referer: plain(self.referer),
             user_agent: plain(self.user_agent),
+            user: plain(self.user),
             ..*self
         }
     }
@@ -145,11 +153,11 @@ impl<'a> Fields<'a> {
                 self.url.any(&mut holds)
                     || self.user_agent.any(|text| holds(behind_browser(text)))
                     || self.referer.any(|text| !is_url(text) && holds(text))
-                    || holds(self.user)
+                    || self.user.any(holds)
             }
             Field::Referer => self.referer.any(holds),
             Field::UserAgent => self.user_agent.any(holds),
-            Field::User => holds(self.user),
+            Field::User => self.user.any(holds),
             Field::Vhost => holds(self.vhost),
             Field::Protocol => holds(self.protocol),
             Field::Request => holds(self.request),
@@ -175,7 +183,7 @@ impl<'a> Fields<'a> {
             (Family::Referer, _) => both(self.referer, whole),
             (Family::Agent, _) => both(self.user_agent, whole),
             (Family::Behind, _) => both(self.user_agent, behind_browser),
-            (Family::User, _) => visit(self.user),
+            (Family::User, _) => both(self.user, whole),
             (Family::Message, _) => visit(self.message),
             (Family::Target, Some(Field::Path)) => visit(self.path),
             (Family::Target, Some(Field::Query)) => both(self.url, query),

@@ -26,7 +26,7 @@ impl Condition {
                 fields.any(self.field, |path| regex.is_match(&resolved(path)))
             }
             Test::Text(regex) if self.negated => {
-                let fields = fields.without_shell();
+                let fields = fields.whole();
                 fields.any(self.field, |text| regex.is_match(text))
             }
             Test::Text(regex) => fields.any(self.field, |text| regex.is_match(text)),

@@ -2,7 +2,7 @@
 
 use super::fields::code;
 use super::part::PARTS;
-use crate::decode::Buffer;
+use crate::decode::{Buffer, ReadingBuffers};
 use crate::filter::texthash::text_hash;
 use crate::record::Record;
 
@@ -134,7 +134,7 @@ fn place(hash: u64) -> usize {
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     pub(super) texts: [Buffer; 5],
-    pub(super) shells: [Buffer; 3],
+    pub(super) readings: [ReadingBuffers; 4],
     pub(super) path: Buffer,
 }
 
