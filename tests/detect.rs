@@ -350,7 +350,7 @@ fn target_of(line: &str) -> Option<(&str, &str, &str)> {
 }
 
 type Encoding = (&'static str, fn(&str) -> String);
-const ENCODINGS: [Encoding; 8] = [
+const ENCODINGS: [Encoding; 9] = [
     ("double percent", |target| target.replace('%', "%25")),
     ("overlong", |target| {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -393,6 +393,7 @@ const ENCODINGS: [Encoding; 8] = [
         with_blanks(target, &format!("/*{}*/", "A".repeat(300)))
     }),
     ("line comments", |target| with_blanks(target, "--%20%2b%0a")),
+    ("control", |target| with_blanks(target, "%01")),
     ("path tricks", |target| {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mark = if query.is_empty() { "" } else { "?" };

@@ -10,9 +10,10 @@ pub(super) fn check(data: &[u8]) {
         assert_eq!(text, canonical(data, form, &mut used), "{form:?}");
         // A code point of a few bytes can stand for three.
         assert!(text.len() <= 3 * data.len(), "{form:?}: {}", text.len());
-        let Readings { shell, database } = Readings::of(text, &mut buffers);
-        for read in [shell, database].into_iter().flatten() {
-            assert!(read.len() <= text.len());
+        let readings = Readings::of(data, form, &mut buffers);
+        assert_eq!(readings.text, text, "{form:?}");
+        for read in [readings.shell, readings.database].into_iter().flatten() {
+            assert!(read.len() <= 3 * data.len());
         }
     }
 }

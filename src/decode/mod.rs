@@ -8,7 +8,7 @@
 mod passes;
 
 use passes::{
-    comments, control, entities, escapes, lookups, percent, plus, runs_of_slashes, shell, unicode,
+    control, entities, escapes, is_no_text, lookups, percent, plus, runs_of_slashes, shell, unicode,
 };
 
 /// How often a text is decoded. Attackers encode twice or three times.
@@ -55,8 +55,16 @@ impl Buffer {
 /// The canonical form of `field`, which is as Apache logged it. Borrows from `buffer` only where
 /// something was decoded.
 pub fn canonical<'a>(field: &'a [u8], form: Form, buffer: &'a mut Buffer) -> &'a [u8] {
+    match undo(field, form, buffer) {
+        true => finish(form, buffer),
+        false => field,
+    }
+}
+
+/// Undoes the encodings of a field, into the buffer; false if it has none.
+fn undo(field: &[u8], form: Form, buffer: &mut Buffer) -> bool {
     if !needs_decoding(field, form) {
-        return field;
+        return false;
     }
     buffer.text.clear();
     buffer.text.extend_from_slice(field);
@@ -77,42 +85,80 @@ pub fn canonical<'a>(field: &'a [u8], form: Form, buffer: &'a mut Buffer) -> &'a
         }
     }
     buffer.pass_where(|byte| byte == b'$', lookups);
-    buffer.pass_where(|byte| byte < b' ' || byte == 0x7f, control);
+    true
+}
+
+/// What is left of control characters, and of a path's slashes.
+fn finish(form: Form, buffer: &mut Buffer) -> &[u8] {
+    buffer.pass_where(
+        |byte| matches!(byte, 0..b' ' | 0x7f | 0xa0),
+        |from, to| control(from, to, None),
+    );
     if form == Form::Path {
         buffer.pass_where(|byte| byte == b'/' || byte == b'\\', runs_of_slashes);
     }
     &buffer.text
 }
 
-/// A canonical form as programs read it that skip parts of it; `None` where nothing is skipped.
+/// The canonical form of a field, and how other programs read it; `None` where that is no
+/// different.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Readings<'a> {
+    /// The canonical form.
+    pub text: &'a [u8],
     /// Without the quotes, backslashes and carets that a shell drops inside words (`c'a't`, `c\at`).
     pub shell: Option<&'a [u8]>,
-    /// With a blank in place of each comment of SQL.
+    /// With a blank in place of each comment of SQL, and of each control character: MSSQL and Oracle
+    /// read these so, other programs drop them.
     pub database: Option<&'a [u8]>,
 }
 
 /// Buffers for [`Readings`], to be used again for the next field.
 #[derive(Debug, Default)]
 pub struct ReadingBuffers {
+    text: Buffer,
+    spaced: Vec<u8>,
     shell: Vec<u8>,
     database: Vec<u8>,
 }
 
 impl<'a> Readings<'a> {
-    /// How programs read a canonical form.
-    pub fn of(text: &[u8], buffers: &'a mut ReadingBuffers) -> Readings<'a> {
-        let signs = signs(text);
-        buffers.shell.clear();
-        buffers.database.clear();
-        let shell = signs & QUOTE != 0 && shell(text, &mut buffers.shell);
-        // Newlines, and `/*`.
-        let database = signs & (ANY | PAIR) != 0 && comments(text, &mut buffers.database);
-        Readings {
-            shell: shell.then_some(&buffers.shell),
-            database: database.then_some(&buffers.database),
+    /// Of a query or text, as Apache logged it.
+    pub fn of(field: &'a [u8], form: Form, buffers: &'a mut ReadingBuffers) -> Readings<'a> {
+        let ReadingBuffers {
+            text: buffer,
+            spaced,
+            shell: dropped,
+            database,
+        } = buffers;
+        for text in [&mut *spaced, dropped, database] {
+            text.clear();
         }
+        let text = match undo(field, form, buffer) {
+            true => {
+                if buffer.text.iter().any(|byte| is_no_text(*byte)) {
+                    control(&buffer.text, spaced, Some(b' '));
+                }
+                finish(form, buffer)
+            }
+            false => field,
+        };
+        let signs = signs(text);
+        let shell = signs & QUOTE != 0 && shell(text, dropped);
+        let spaced = (!spaced.is_empty()).then_some(spaced.as_slice());
+        // Newlines, and `/*`.
+        let comments =
+            signs & (ANY | PAIR) != 0 && passes::comments(spaced.unwrap_or(text), database);
+        Readings {
+            text,
+            shell: shell.then_some(dropped),
+            database: if comments { Some(database) } else { spaced },
+        }
+    }
+
+    /// Whether one of them satisfies `holds`.
+    pub fn any(self, mut holds: impl FnMut(&[u8]) -> bool) -> bool {
+        holds(self.text) || self.shell.is_some_and(&mut holds) || self.database.is_some_and(holds)
     }
 }
 

@@ -275,8 +275,9 @@ pub(super) fn lookups(from: &[u8], to: &mut Vec<u8>) -> bool {
     )
 }
 
-/// CR and LF are one newline, other white space is a blank, further control characters go.
-pub(super) fn control(from: &[u8], to: &mut Vec<u8>) -> bool {
+/// CR and LF are one newline, other white space is a blank, each further control character is
+/// `other`. The byte a0 is a blank where it is no part of UTF-8: in latin1 MySQL reads one.
+pub(super) fn control(from: &[u8], to: &mut Vec<u8>, other: Option<u8>) -> bool {
     replace(
         from,
         to,
@@ -291,14 +292,26 @@ pub(super) fn control(from: &[u8], to: &mut Vec<u8>) -> bool {
                 }
                 Some(1)
             }
-            b'\t' | 0x0b | 0x0c | 0xa0 => {
+            b'\t' | 0x0b | 0x0c => {
                 to.push(b' ');
                 Some(1)
             }
-            0..b' ' | 0x7f => Some(1),
+            0xa0 if to.last().is_none_or(u8::is_ascii) => {
+                to.push(b' ');
+                Some(1)
+            }
+            byte if is_no_text(*byte) => {
+                to.extend(other);
+                Some(1)
+            }
             _ => None,
         },
     )
+}
+
+/// A control character that is no white space.
+pub(super) fn is_no_text(byte: u8) -> bool {
+    matches!(byte, 0..=0x08 | 0x0e..b' ' | 0x7f)
 }
 
 /// Backslashes are slashes; `//` and `/./` are `/`.

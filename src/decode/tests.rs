@@ -55,6 +55,9 @@ fn a_query_loses_what_hides_a_payload() {
         ("/?q=union%09%0b%0cselect", "/?q=union   select"),
         ("/?q=a%0d%0aSet-Cookie:", "/?q=a\nSet-Cookie:"),
         ("/?q=un%00ion", "/?q=union"),
+        ("/?q=1%a0or%a01", "/?q=1 or 1"),
+        ("/?q=voil%c3%a0+%a0", "/?q=voilà  "),
+        ("/?q=java%09script:", "/?q=java script:"),
         ("/?q=cat$IFS/etc", "/?q=cat /etc"),
         ("/?q=cat${IFS}$9x$IFS$9y", "/?q=cat $9x y"),
         ("/?q=${${lower:j}ndi:x}", "/?q=${jndi:x}"),
@@ -70,8 +73,9 @@ fn a_query_loses_what_hides_a_payload() {
 
 fn readings(text: &str) -> [Option<String>; 2] {
     let mut buffers = ReadingBuffers::default();
-    let Readings { shell, database } = Readings::of(text.as_bytes(), &mut buffers);
-    [shell, database].map(|read| Some(String::from_utf8_lossy(read?).into_owned()))
+    let readings = Readings::of(text.as_bytes(), Form::Query, &mut buffers);
+    [readings.shell, readings.database]
+        .map(|read| Some(String::from_utf8_lossy(read?).into_owned()))
 }
 
 #[test]
@@ -88,7 +92,7 @@ fn what_a_shell_drops_is_a_form_of_its_own() {
 }
 
 #[test]
-fn comments_are_blanks_for_a_database() {
+fn comments_and_control_characters_are_blanks_for_a_database() {
     let long = "A".repeat(5_000);
     let (block, line) = (
         format!("union/*{long}*/select"),
@@ -114,6 +118,9 @@ fn comments_are_blanks_for_a_database() {
         ("a=*/ and /* and 2*/3", Some("a=*/ and  3")),
         ("a=/* and -- and #", None),
         ("a\nb", None),
+        ("a%0ab%09", None),
+        ("1%01union%1fselect%00%7f", Some("1 union select  ")),
+        ("1%01union/**/select", Some("1 union select")),
     ] {
         let [_, database] = readings(text);
         assert_eq!(database.as_deref(), expected, "{text}");
@@ -151,8 +158,8 @@ fn the_cheap_check_misses_no_encoding() {
                 let exact = holds_encoding(field, form);
                 assert_eq!(needs_decoding(field, form), exact, "{field:?} {form:?}");
                 let mut buffers = ReadingBuffers::default();
-                let Readings { shell, database } = Readings::of(field, &mut buffers);
-                let changed = shell.is_some() || database.is_some();
+                let readings = Readings::of(field, form, &mut buffers);
+                let changed = readings.shell.is_some() || readings.database.is_some();
                 assert!(
                     !is_plain(field) || !(exact || changed),
                     "{field:?} {form:?}"
@@ -176,8 +183,9 @@ proptest! {
             // UTF-8 of a folded character may be longer than `%uhhhh`, never than the field.
             prop_assert!(text.len() <= field.len());
             let mut buffers = ReadingBuffers::default();
-            let Readings { shell, database } = Readings::of(&text, &mut buffers);
-            prop_assert!([shell, database].iter().flatten().all(|read| read.len() <= text.len()));
+            let Readings { text: same, shell, database } = Readings::of(&field, form, &mut buffers);
+            prop_assert_eq!(same, &text);
+            prop_assert!([shell, database].iter().flatten().all(|read| read.len() <= field.len()));
         }
     }
 }

@@ -4,7 +4,7 @@ use super::part::PARTS;
 use super::rule::{Family, Field};
 use super::scratch::Buffers;
 use super::target::{before_protocol, begins_with};
-use crate::decode::{Buffer, Form, ReadingBuffers, Readings, canonical, is_plain};
+use crate::decode::{Form, Readings, canonical, is_plain};
 use crate::record::Record;
 
 /// The fields of one record. Texts are canonical but for those that Apache or TLS decide.
@@ -14,10 +14,10 @@ pub(super) struct Fields<'a> {
     method: &'a [u8],
     protocol: &'a [u8],
     path: &'a [u8],
-    url: Texts<'a>,
-    referer: Texts<'a>,
-    user_agent: Texts<'a>,
-    user: Texts<'a>,
+    url: Readings<'a>,
+    referer: Readings<'a>,
+    user_agent: Readings<'a>,
+    user: Readings<'a>,
     message: &'a [u8],
     code: &'a [u8],
     vhost: &'a [u8],
@@ -28,37 +28,6 @@ pub(super) struct Fields<'a> {
     port: Option<u64>,
     /// Path and url are parts of the request as logged.
     is_plain: bool,
-}
-
-/// A text, and how other programs read it where that differs.
-#[derive(Debug, Clone, Copy, Default)]
-struct Texts<'a> {
-    text: &'a [u8],
-    readings: Readings<'a>,
-}
-
-impl<'a> Texts<'a> {
-    fn of(
-        field: &'a [u8],
-        form: Form,
-        text: &'a mut Buffer,
-        readings: &'a mut ReadingBuffers,
-    ) -> Texts<'a> {
-        if field.is_empty() {
-            return Texts::default();
-        }
-        let text = canonical(field, form, text);
-        Texts {
-            text,
-            readings: Readings::of(text, readings),
-        }
-    }
-
-    fn any(self, mut holds: impl FnMut(&[u8]) -> bool) -> bool {
-        holds(self.text)
-            || self.readings.shell.is_some_and(&mut holds)
-            || self.readings.database.is_some_and(holds)
-    }
 }
 
 impl<'a> Fields<'a> {
@@ -73,8 +42,7 @@ impl<'a> Fields<'a> {
         [target, by_referer, by_agent, by_user]: [bool; PARTS],
     ) -> Fields<'a> {
         let wanted = |wanted: bool, text: &'a [u8]| if wanted { text } else { b"" };
-        let [url, referer, user_agent, user, message] = &mut buffers.texts;
-        let [url_read, referer_read, agent_read, user_read] = &mut buffers.readings;
+        let [url, referer, user_agent, user] = &mut buffers.readings;
         let request = wanted(target, record.request.unwrap_or_default());
         let mut parts = match record.message {
             Some(message) => Parts::of_error(message),
@@ -94,16 +62,16 @@ impl<'a> Fields<'a> {
             false => canonical(parts.path, Form::Path, &mut buffers.path),
         };
         let url = match decoded {
-            true => Texts {
+            true => Readings {
                 text: parts.target,
-                readings: Readings::default(),
+                ..Readings::default()
             },
-            false => Texts::of(parts.target, Form::Query, url, url_read),
+            false => Readings::of(parts.target, Form::Query, url),
         };
         let same = |text: &[u8], logged: &[u8]| std::ptr::eq(text, logged);
         let is_plain = record.message.is_none()
-            && url.readings.shell.is_none()
-            && url.readings.database.is_none()
+            && url.shell.is_none()
+            && url.database.is_none()
             && same(url.text, parts.target)
             && same(path, parts.path);
         Fields {
@@ -113,10 +81,10 @@ impl<'a> Fields<'a> {
             protocol: parts.protocol,
             path,
             url,
-            referer: Texts::of(sent_referer, Form::Text, referer, referer_read),
-            user_agent: Texts::of(agent, Form::Text, user_agent, agent_read),
-            user: Texts::of(sent_user, Form::Text, user, user_read),
-            message: canonical(parts.message, Form::Text, message),
+            referer: Readings::of(sent_referer, Form::Text, referer),
+            user_agent: Readings::of(agent, Form::Text, user_agent),
+            user: Readings::of(sent_user, Form::Text, user),
+            message: canonical(parts.message, Form::Text, &mut buffers.message),
             code: parts.code,
             vhost: record.vhost.unwrap_or_default(),
             module: record.module.unwrap_or_default(),
@@ -129,9 +97,9 @@ impl<'a> Fields<'a> {
 
     /// The texts with what other programs skip: this may be what makes an attack of a text.
     pub(super) fn whole(&self) -> Fields<'a> {
-        let plain = |texts: Texts<'a>| Texts {
-            readings: Readings::default(),
-            ..texts
+        let plain = |readings: Readings<'a>| Readings {
+            text: readings.text,
+            ..Readings::default()
         };
         Fields {
             url: plain(self.url),
@@ -171,7 +139,7 @@ impl<'a> Fields<'a> {
 
     /// Every text of a family; with a field those of the family that such a condition sees.
     pub(super) fn each(&self, family: Family, field: Option<Field>, mut visit: impl FnMut(&[u8])) {
-        let mut both = |texts: Texts<'_>, part: fn(&[u8]) -> &[u8]| {
+        let mut both = |texts: Readings<'_>, part: fn(&[u8]) -> &[u8]| {
             texts.any(|text| {
                 visit(part(text));
                 false

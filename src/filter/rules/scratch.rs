@@ -133,8 +133,8 @@ fn place(hash: u64) -> usize {
 
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    pub(super) texts: [Buffer; 5],
     pub(super) readings: [ReadingBuffers; 4],
+    pub(super) message: Buffer,
     pub(super) path: Buffer,
 }
 
