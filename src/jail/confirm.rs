@@ -6,11 +6,11 @@ use ipnet::IpNet;
 
 use super::bans::Ban;
 use super::cause::Cause;
-use super::confirmations::{MAX_CLIENTS, WINDOW};
+use super::confirmations::{Expected, MAX_CLIENTS, WINDOW};
 use super::decision::{Action, Claim, Hit, Observed};
 use super::exempt::Exempt;
 use super::jails::Jails;
-use super::moment::{Moment, Now};
+use super::moment::Now;
 use super::network::unmap;
 use crate::config::JailName;
 
@@ -23,16 +23,21 @@ impl Jails {
     /// Remembers a new ban for [`Jails::confirm`].
     pub(super) fn expect_confirmation(
         &mut self,
-        client: IpAddr,
+        (client, net): (IpAddr, IpNet),
         jail: &JailName,
-        net: IpNet,
+        spoofable: bool,
         now: Now,
     ) {
         let expected = &mut self.confirmations.expected;
         if expected.len() < MAX_CLIENTS || expected.contains_key(&client) {
             let bans = expected.entry(client).or_default();
-            bans.retain(|(by, of, _)| (by, of) != (jail, &net));
-            bans.push((jail.clone(), net, now.boot));
+            bans.retain(|ban| (&ban.jail, ban.net) != (jail, net));
+            bans.push(Expected {
+                jail: jail.clone(),
+                net,
+                since: now.boot,
+                spoofable,
+            });
             self.confirmations.new.push(client);
         }
     }
@@ -44,10 +49,10 @@ impl Jails {
 
     /// The clients of unconfirmed bans that a confirmation would still change.
     pub fn unconfirmed(&self, now: Now) -> impl Iterator<Item = IpAddr> {
-        let fresh = move |since: &Moment| now.boot.since(*since) <= WINDOW;
+        let fresh = move |ban: &Expected| now.boot.since(ban.since) <= WINDOW;
         let clients = self.confirmations.expected.iter();
         clients
-            .filter(move |(_, bans)| bans.iter().any(|(_, _, since)| fresh(since)))
+            .filter(move |(_, bans)| bans.iter().any(fresh))
             .map(|(client, _)| *client)
     }
 
@@ -62,7 +67,13 @@ impl Jails {
         }
         let mut all = Observed::default();
         let bans = self.confirmations.expected.remove(&client);
-        for (jail, net, since) in bans.unwrap_or_default() {
+        for expected in bans.unwrap_or_default() {
+            let Expected {
+                jail,
+                net,
+                since,
+                spoofable,
+            } = expected;
             let same = |ban: &&Ban| ban.cause == Cause::Unconfirmed && ban.since == since;
             let ban = self.bans.get(&jail, &net).filter(same).cloned();
             let late = now.boot.since(since) > WINDOW;
@@ -70,8 +81,9 @@ impl Jails {
             else {
                 continue;
             };
+            let hits = (ban.failures, spoofable);
             let (bantime, cause) =
-                self.full_length(index, (client, net), &settings, ban.failures, now, exempt);
+                self.full_length(index, (client, net), &settings, hits, now, exempt);
             let ban = Ban {
                 until: bantime.map(|time| since.plus(time)),
                 cause,
@@ -85,7 +97,7 @@ impl Jails {
                 peer: None,
                 forgeable: false,
                 unproven: false,
-                spoofable: false,
+                spoofable,
                 surge: false,
                 claim: Claim::None,
                 arrived: since,

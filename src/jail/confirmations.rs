@@ -18,12 +18,23 @@ pub(super) const WINDOW: Duration = Duration::from_secs(60);
 /// Clients remembered at most, of each kind.
 pub(super) const MAX_CLIENTS: usize = 100_000;
 
+/// An unconfirmed ban.
+#[derive(Debug)]
+pub(super) struct Expected {
+    pub(super) jail: JailName,
+    pub(super) net: IpNet,
+    /// The ban's beginning.
+    pub(super) since: Moment,
+    /// A page elsewhere may have made the client send its last hit.
+    pub(super) spoofable: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Confirmations {
     /// When each client was confirmed last.
     pub(super) confirmed: HashMap<IpAddr, Moment>,
-    /// Unconfirmed bans by their client, with their beginning.
-    pub(super) expected: HashMap<IpAddr, Vec<(JailName, IpNet, Moment)>>,
+    /// Unconfirmed bans by their client.
+    pub(super) expected: HashMap<IpAddr, Vec<Expected>>,
     /// Clients of which no one has been asked yet.
     pub(super) new: Vec<IpAddr>,
 }
@@ -33,6 +44,6 @@ impl Confirmations {
         let fresh = |at: Moment| now.since(at) <= WINDOW;
         self.confirmed.retain(|_, at| fresh(*at));
         self.expected
-            .retain(|_, bans| bans.iter().any(|(_, _, since)| fresh(*since)));
+            .retain(|_, bans| bans.iter().any(|ban| fresh(ban.since)));
     }
 }

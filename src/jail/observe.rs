@@ -191,14 +191,12 @@ impl Jails {
                 let bantime = settings.bantime.unwrap_or(SURGE_BANTIME);
                 (Some(bantime.min(SURGE_BANTIME)), Cause::Surge)
             } else if hit.unproven && !self.is_confirmed(client, now) {
-                self.expect_confirmation(client, &jail, net, now);
+                self.expect_confirmation((client, net), &jail, hit.spoofable, now);
                 let most = settings.bantime.unwrap_or(UNCONFIRMED_BANTIME);
                 (Some(most.min(UNCONFIRMED_BANTIME)), Cause::Unconfirmed)
             } else {
-                let (bantime, cause) =
-                    self.full_length(index, (client, net), settings, count, now, exempt);
-                let most = settings.bantime.filter(|_| hit.spoofable);
-                (bantime.into_iter().chain(most).min(), cause)
+                let hits = (count, hit.spoofable);
+                self.full_length(index, (client, net), settings, hits, now, exempt)
             };
             actions.extend(self.ban(Ban {
                 id: BanId::default(),
@@ -226,13 +224,15 @@ impl Jails {
         }
     }
 
-    /// How long a ban lasts that nothing shortens, and its cause; remembers it for later ones.
+    /// How long a ban lasts that nothing shortens, and its cause; remembers it for later ones. `hits`:
+    /// how many, and whether a page elsewhere may have made the client send the last one: such a ban
+    /// does not grow.
     pub(super) fn full_length(
         &mut self,
         index: JailIndex,
         (client, net): (IpAddr, IpNet),
         settings: &Jail,
-        count: u32,
+        (count, spoofable): (u32, bool),
         now: Now,
         exempt: &Exempt,
     ) -> (Option<Duration>, Cause) {
@@ -241,7 +241,8 @@ impl Jails {
             return (Some(bantime), Cause::Shared);
         }
         let bantime = self.escalated(index, (client, net), settings, now, exempt);
-        (bantime, Cause::Jail)
+        let most = settings.bantime.filter(|_| spoofable);
+        (bantime.into_iter().chain(most).min(), Cause::Jail)
     }
 
     /// What a ban of a client behind this proxy does. The clients of a proxy on this host connect to

@@ -408,6 +408,29 @@ fn a_claim_that_is_open_counts_without_a_ban_and_a_confirmed_one_does_not_count(
 }
 
 #[test]
+fn a_ban_that_a_page_elsewhere_can_provoke_does_not_grow_when_it_is_confirmed() {
+    let often = Jail {
+        maxretry: 1,
+        increment: Some(doubling()),
+        ..jail()
+    };
+    let mut jails = Jails::new(&config(&[("a", often)]));
+    let (jail, client) = ("a".parse().unwrap(), "203.0.113.1");
+    for second in [0, 4_000, 8_000] {
+        jails.expire(at(second));
+        let line = Hit {
+            unproven: true,
+            spoofable: true,
+            ..plain_hit(&jail, client, second)
+        };
+        let _ = jails.observe(&line, at(second), &exempt());
+        let confirmed = jails.confirm(client.parse().unwrap(), at(second), &exempt());
+        let words: Vec<String> = confirmed.actions.iter().map(short).collect();
+        assert_eq!(words, ["confirmed 203.0.113.1/32 3600"], "at {second}");
+    }
+}
+
+#[test]
 fn a_line_that_a_script_may_have_written_bans_for_ten_minutes_until_its_client_is_confirmed() {
     let often = || Jail {
         maxretry: 1,
