@@ -76,9 +76,14 @@ pub(super) fn from_files(file: &Path) -> Result<Accepted, String> {
 /// Reads the last good configuration.
 ///
 /// # Errors
-/// Why there is none.
+/// Why there is none. A file with `[paths]` of its own that root refuses has none: that of the usual
+/// paths is another engine's.
 pub(super) fn last_good(file: &Path) -> Result<Accepted, String> {
-    let path = disk::paths_to_obey(file).last_good();
+    let paths = disk::paths_to_obey(file);
+    if paths != disk::paths_of(file) {
+        return Err(format!("{}: root refuses its `[paths]`", file.display()));
+    }
+    let path = paths.last_good();
     let wrong = |error: io::Error| format!("{}: {error}", path.display());
     let text = disk::read_to_obey(&path).map_err(wrong)?;
     let config = serde_json::from_str(&text).map_err(|error| wrong(error.into()))?;

@@ -101,6 +101,26 @@ fn root_acts_on_no_file_that_another_user_can_change() {
     }
 }
 
+/// As on a host on which pipeban is installed.
+#[test]
+fn a_file_that_root_refuses_does_not_get_the_last_good_configuration_of_the_usual_paths() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("needs root (files of other users)");
+    }
+    const SCRIPT: &str = "mount -t tmpfs none /var/lib && mkdir /var/lib/pipeban && \
+        cp \"$1\" /var/lib/pipeban && shift && exec timeout 20 \"$@\"";
+    let other = Lab::started();
+    let lab = Lab::new();
+    mode(&lab.path("pipeban.toml"), 0o666);
+    let engine = lab.command(&["engine"]);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", SCRIPT, "sh"]);
+    command.arg(other.path("state/last-good.json"));
+    let output = command.arg(engine.get_program()).args(engine.get_args());
+    let output = output.output().unwrap();
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+}
+
 #[test]
 fn a_reload_of_files_that_another_user_can_change_is_refused() {
     if !nix::unistd::geteuid().is_root() {

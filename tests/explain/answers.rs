@@ -214,11 +214,9 @@ fn wrong_words_are_usage_errors_and_missing_logs_are_named() {
         reasons.contains("`/nowhere/x.log` cannot be read"),
         "{reasons}"
     );
-    fs::write(dir.path().join("pipeban.toml"), "[jails.x]\nnonsense = 1\n").unwrap();
-    assert_eq!(
-        explain(dir.path(), &["198.51.100.1"]).status.code(),
-        Some(78)
-    );
+    let broken = directory("[jails.x]\nnonsense = 1\n");
+    let answer = explain(broken.path(), &["198.51.100.1"]);
+    assert_eq!(answer.status.code(), Some(78));
 }
 
 /// Compressed logs, and the end of a long one.
