@@ -1,5 +1,7 @@
 //! One encoding each. A pass writes all of `from`, decoded, and returns whether that differs.
 
+use std::collections::VecDeque;
+
 /// Undoes Apache's own escaping.
 pub(super) fn logged(from: &[u8], to: &mut Vec<u8>) -> bool {
     to.extend_from_slice(&crate::record::unescape(from));
@@ -108,11 +110,16 @@ pub(super) fn unicode(from: &[u8], to: &mut Vec<u8>) -> bool {
                 }
                 _ => return None,
             };
+            // Nothing else may vanish with them.
+            let is_part = |byte: &u8| matches!(byte, 0x80..=0xbf);
+            if !text.get(1..lead)?.iter().all(is_part) {
+                return None;
+            }
             let last = *text.get(lead)?;
             let high = text.get(lead - 1).map_or(0, |byte| byte & 1) << 6;
             match last {
                 0x80..=0xbf => to.push(high | (last & 0x3f)),
-                0x20..=0x7e => to.push(last),
+                0x20..=0x7e if lead == 1 => to.push(last),
                 _ => return None,
             }
             Some(lead + 1)
@@ -227,44 +234,46 @@ pub(super) fn escapes(from: &[u8], to: &mut Vec<u8>) -> bool {
 }
 
 /// What `${lower:j}`, `${env:X:-j}` and `${::-j}` stand for, from the inside out; `$IFS` is a
-/// blank.
+/// blank. What a default replaces can be anything: it follows at the end, so that nothing hides there.
 pub(super) fn lookups(from: &[u8], to: &mut Vec<u8>) -> bool {
-    /// Deeper ones stay as they are.
+    /// Of more that are open, the innermost.
     const DEPTH: usize = 64;
-    let mut starts: Vec<usize> = Vec::new();
-    replace(
+    let mut starts: VecDeque<usize> = VecDeque::new();
+    let mut replaced = Vec::new();
+    let changed = replace(
         from,
         to,
         |text| memchr::memchr2(b'$', b'}', text),
         |text, to| {
-            for (word, rest_of_word) in [(&b"${IFS"[..], true), (b"$IFS", false)] {
-                if let Some(rest) = text.strip_prefix(word) {
-                    let end = if rest_of_word {
-                        rest.iter().take(16).position(|b| *b == b'}')? + 1
-                    } else if matches!(rest, [b'$', b'0'..=b'9', ..]) {
-                        2
-                    } else {
-                        0
-                    };
-                    to.push(b' ');
-                    return Some(word.len() + end);
-                }
+            if let Some(length) = ifs(text) {
+                to.push(b' ');
+                return Some(length);
             }
-            if text.starts_with(b"${") && starts.len() < DEPTH {
-                starts.push(to.len());
+            if text.starts_with(b"${") {
+                if starts.len() == DEPTH {
+                    starts.pop_front();
+                }
+                starts.push_back(to.len());
                 return None;
             }
             if text.first() != Some(&b'}') {
                 return None;
             }
-            let start = starts.pop()?;
+            let start = starts.pop_back()?;
             let inside = to.get(start + 2..)?;
             let prefix = |name: &[u8]| {
                 let begins = inside.get(..name.len())?.eq_ignore_ascii_case(name);
                 begins.then_some(name.len())
             };
             let skip = match memchr::memmem::find(inside, b":-") {
-                Some(at) => at + 2,
+                Some(at) => {
+                    let name = inside.get(..at)?;
+                    if !name.iter().all(is_name) {
+                        replaced.push(b'\n');
+                        replaced.extend_from_slice(name);
+                    }
+                    at + 2
+                }
                 None => [&b"lower:"[..], b"upper:", b"date:"]
                     .iter()
                     .find_map(|name| prefix(name))?,
@@ -272,7 +281,27 @@ pub(super) fn lookups(from: &[u8], to: &mut Vec<u8>) -> bool {
             to.drain(start..start + 2 + skip);
             Some(1)
         },
-    )
+    );
+    to.extend_from_slice(&replaced);
+    changed
+}
+
+/// Bytes in names of look-ups and of a shell's variables.
+fn is_name(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_.:".contains(byte)
+}
+
+/// The length of `$IFS`, `$IFS$9` or `${IFS%??}` at the front.
+fn ifs(text: &[u8]) -> Option<usize> {
+    if let Some(rest) = text.strip_prefix(b"$IFS") {
+        let empty = matches!(rest, [b'$', b'0'..=b'9', ..]);
+        return Some(4 + 2 * usize::from(empty));
+    }
+    let rest = text.strip_prefix(b"${IFS")?;
+    let end = rest.iter().take(16).position(|byte| *byte == b'}')?;
+    let is_part = |byte: &u8| is_name(byte) || b"%#?*@^,-".contains(byte);
+    let inside = rest.get(..end)?;
+    inside.iter().all(is_part).then_some(6 + end)
 }
 
 /// CR and LF are one newline, other white space is a blank, each further control character is
@@ -395,7 +424,8 @@ fn before<'a>(text: &'a [u8], end: &[u8], failed: &mut usize) -> Option<&'a [u8]
     Some(found)
 }
 
-/// What a shell drops: quotes, backslashes and carets inside and around words, `$@` and `$*`.
+/// What a shell drops: quotes, backslashes and carets inside and around words, and variables that are
+/// empty: `$@`, `$*`, `$9`, `$()`, `${x}`.
 pub(super) fn shell(from: &[u8], to: &mut Vec<u8>) -> bool {
     replace(
         from,
@@ -405,8 +435,13 @@ pub(super) fn shell(from: &[u8], to: &mut Vec<u8>) -> bool {
                 .position(|byte| matches!(byte, b'$' | b'\'' | b'"' | b'\\' | b'^' | b'`'))
         },
         |text, _| match text {
-            [b'$', b'@' | b'*' | b'!', ..] => Some(2),
+            [b'$', b'@' | b'*' | b'!' | b'1'..=b'9', ..] => Some(2),
             [b'$', b'\'' | b'"', ..] => Some(2),
+            [b'$', b'(', b')', ..] => Some(3),
+            [b'$', b'{', inside @ ..] => {
+                let end = inside.iter().take(32).position(|byte| *byte == b'}')?;
+                inside.get(..end)?.iter().all(is_name).then_some(end + 3)
+            }
             [b'\'' | b'"' | b'\\' | b'^', ..] => Some(1),
             [b'`', b'`', ..] => Some(2),
             _ => None,

@@ -23,6 +23,7 @@ fn a_path_loses_its_encodings_and_keeps_its_dots() {
         ("/%c0.%c0.%c0%2fb", "/../b"),
         ("/%e0%80%ae%e0%80%ae/b", "/../b"),
         ("/%f0%80%80%ae./b", "/../b"),
+        ("/%f0%80%80./b", "/\u{fffd}\u{fffd}\u{fffd}./b"),
         ("/%uff0e%uff0e%u2216b", "/../b"),
         ("/%u002e%u002e/b", "/../b"),
         ("/%ef%bc%8e%ef%bc%8e/b", "/../b"),
@@ -61,6 +62,11 @@ fn a_query_loses_what_hides_a_payload() {
         ("/?q=cat$IFS/etc", "/?q=cat /etc"),
         ("/?q=cat${IFS}$9x$IFS$9y", "/?q=cat $9x y"),
         ("/?q=${${lower:j}ndi:x}", "/?q=${jndi:x}"),
+        ("/?q=${${env:A_b:-j}ndi:x}", "/?q=${jndi:x}"),
+        // Nothing hides in what is replaced, or behind the first bytes of a character.
+        ("/?q=${'or+1:-x}&b=2", "/?q=x&b=2\n'or 1"),
+        ("/?q=a${IFS'or'}b", "/?q=a${IFS'or'}b"),
+        ("/?q=%fc%80<script>", "/?q=\u{fffd}\u{fffd}<script>"),
         ("/?q=${${date:j}ndi:x}", "/?q=${jndi:x}"),
         ("/?q=${${::-j}${upper:n}${env:X:-d}i:x}", "/?q=${jndi:x}"),
         ("/?q=${${env:A:-${lower:J}}ndi:x}", "/?q=${Jndi:x}"),
@@ -69,6 +75,14 @@ fn a_query_loses_what_hides_a_payload() {
     ] {
         assert_eq!(decoded(logged, Form::Query), expected, "{logged}");
     }
+}
+
+#[test]
+fn the_innermost_of_many_open_look_ups_are_undone() {
+    let (open, close) = ("${".repeat(70), "}".repeat(70));
+    let logged = format!("/?q={open}${{${{lower:j}}ndi:x}}{close}");
+    let text = decoded(&logged, Form::Query);
+    assert!(text.contains("${jndi:x}"), "{text}");
 }
 
 fn readings(text: &str) -> [Option<String>; 2] {
@@ -84,6 +98,9 @@ fn what_a_shell_drops_is_a_form_of_its_own() {
         (r#"c'a't /e"t"c\/pas$@swd"#, Some("cat /etc/passwd")),
         ("w^h^o^a^mi", Some("whoami")),
         ("$'id'", Some("id")),
+        ("who$()ami", Some("whoami")),
+        ("who$9am${u}i", Some("whoami")),
+        ("$(id) ${+x} $or", None),
         ("plain", None),
     ] {
         let [shell, _] = readings(text);
