@@ -45,13 +45,17 @@ pub fn send(socket: impl AsFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Re
     Ok(())
 }
 
+/// Most descriptors that the kernel lets anyone send with one message (SCM_MAX_FD). With room for fewer
+/// some of them would be open here and owned by nobody.
+const MOST_SENT: usize = 253;
+
 /// Receives one message of at most `buffer.len()` bytes, and its descriptors. Waits for it.
 /// No bytes: the other side is closed.
 ///
 /// # Errors
-/// What the kernel said.
+/// What the kernel said; `InvalidData` with more than 4 descriptors, which are closed.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
+    let mut space = nix::cmsg_space!([RawFd; MOST_SENT]);
     let mut parts = [IoSliceMut::new(buffer)];
     let message = recvmsg::<()>(
         socket.as_fd().as_raw_fd(),
@@ -68,5 +72,31 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<O
             }
         }
     }
-    Ok((message.bytes, received))
+    match received.len() <= MAX_FDS {
+        true => Ok((message.bytes, received)),
+        false => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::fcntl::OFlag;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    use super::*;
+
+    #[test]
+    fn of_too_many_descriptors_none_stays_open() {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (from, to) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        let (end, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
+        send(&from, b"x", &[writer.as_fd(); MAX_FDS]).unwrap();
+        assert_eq!(receive(&to, &mut [0; 8]).unwrap().1.len(), MAX_FDS);
+        send(&from, b"x", &[writer.as_fd(); 10]).unwrap();
+        let error = receive(&to, &mut [0; 8]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        drop(writer);
+        // The last writer is closed.
+        assert_eq!(nix::unistd::read(&end, &mut [0; 8]), Ok(0));
+    }
 }
