@@ -1,7 +1,5 @@
 //! One encoding each. A pass writes all of `from`, decoded, and returns whether that differs.
 
-use std::collections::VecDeque;
-
 /// Undoes Apache's own escaping.
 pub(super) fn logged(from: &[u8], to: &mut Vec<u8>) -> bool {
     to.extend_from_slice(&crate::record::unescape(from));
@@ -236,49 +234,50 @@ pub(super) fn escapes(from: &[u8], to: &mut Vec<u8>) -> bool {
 /// What `${lower:j}`, `${env:X:-j}` and `${::-j}` stand for, from the inside out; `$IFS` is a
 /// blank. What a default replaces can be anything: it follows at the end, so that nothing hides there.
 pub(super) fn lookups(from: &[u8], to: &mut Vec<u8>) -> bool {
-    /// Of more that are open, the innermost.
-    const DEPTH: usize = 64;
-    let mut starts: VecDeque<usize> = VecDeque::new();
+    // Where each open one begins, and its `:-`.
+    let mut open: Vec<(usize, Option<usize>)> = Vec::new();
     let mut replaced = Vec::new();
     let changed = replace(
         from,
         to,
-        |text| memchr::memchr2(b'$', b'}', text),
+        |text| memchr::memchr3(b'$', b':', b'}', text),
         |text, to| {
             if let Some(length) = ifs(text) {
                 to.push(b' ');
                 return Some(length);
             }
             if text.starts_with(b"${") {
-                if starts.len() == DEPTH {
-                    starts.pop_front();
-                }
-                starts.push_back(to.len());
+                open.push((to.len(), None));
+                return None;
+            }
+            if text.starts_with(b":-") {
+                open.last_mut()?.1.get_or_insert(to.len());
                 return None;
             }
             if text.first() != Some(&b'}') {
                 return None;
             }
-            let start = starts.pop_back()?;
+            let (start, default) = open.pop()?;
             let inside = to.get(start + 2..)?;
             let prefix = |name: &[u8]| {
                 let begins = inside.get(..name.len())?.eq_ignore_ascii_case(name);
                 begins.then_some(name.len())
             };
-            let skip = match memchr::memmem::find(inside, b":-") {
+            let value = match default {
                 Some(at) => {
-                    let name = inside.get(..at)?;
+                    let name = to.get(start + 2..at)?;
                     if !name.iter().all(is_name) {
                         replaced.push(b'\n');
                         replaced.extend_from_slice(name);
                     }
                     at + 2
                 }
-                None => [&b"lower:"[..], b"upper:", b"date:"]
-                    .iter()
-                    .find_map(|name| prefix(name))?,
+                None => {
+                    let mut names = [&b"lower:"[..], b"upper:", b"date:"].into_iter();
+                    start + 2 + names.find_map(prefix)?
+                }
             };
-            to.drain(start..start + 2 + skip);
+            to.drain(start..value);
             Some(1)
         },
     );

@@ -83,6 +83,9 @@ fn the_innermost_of_many_open_look_ups_are_undone() {
     let logged = format!("/?q={open}${{${{lower:j}}ndi:x}}{close}");
     let text = decoded(&logged, Form::Query);
     assert!(text.contains("${jndi:x}"), "{text}");
+    let (open, close) = ("${::-".repeat(1000), "}".repeat(1000));
+    let logged = format!("/?q=${{${{lower:{open}j{close}}}ndi:x}}");
+    assert_eq!(decoded(&logged, Form::Query), "/?q=${jndi:x}");
 }
 
 fn readings(text: &str) -> [Option<String>; 2] {
