@@ -61,6 +61,11 @@ pub fn canonical<'a>(field: &'a [u8], form: Form, buffer: &'a mut Buffer) -> &'a
     }
 }
 
+/// Percent encoding undone once, behind `to`.
+pub fn percent_once(from: &[u8], to: &mut Vec<u8>) {
+    percent(from, to);
+}
+
 /// Undoes the encodings of a field, into the buffer; false if it has none.
 fn undo(field: &[u8], form: Form, buffer: &mut Buffer) -> bool {
     if !needs_decoding(field, form) {

@@ -141,9 +141,12 @@ fn one_request_for_a_trap_is_a_ban() {
         request("203.0.113.2", 0, "GET /x.phps?/x.php", 200),
         request("203.0.113.3", 0, "GET /old-backup/dump.sql", 200),
         request("203.0.113.4", 0, "GET //%78.php?a=1", 403),
+        request("203.0.113.5", 0, "GET http://host/old-backup/", 200),
+        request("203.0.113.6", 0, "GET /a/../old-backup/", 200),
     ];
     let found = bans(config, &[], &lines);
-    let expected = ["203.0.113.3", "203.0.113.4"].map(|c| (c.into(), "trap".into(), 3600));
+    let expected = ["203.0.113.3", "203.0.113.4", "203.0.113.5", "203.0.113.6"];
+    let expected = expected.map(|c| (c.into(), "trap".into(), 3600));
     assert_eq!(found, expected);
 }
 

@@ -1,9 +1,11 @@
 //! The fields of a record as rules see them.
 
+use std::borrow::Cow;
+
 use super::part::PARTS;
 use super::rule::{Family, Field};
 use super::scratch::Buffers;
-use super::target::{before_protocol, begins_with};
+use super::target::{before_protocol, begins_with, is_free_text};
 use crate::decode::{Form, Readings, canonical, is_plain};
 use crate::record::Record;
 
@@ -15,7 +17,11 @@ pub(super) struct Fields<'a> {
     protocol: &'a [u8],
     path: &'a [u8],
     url: Readings<'a>,
+    served: Option<Served<'a>>,
     referer: Readings<'a>,
+    /// The referrer is a URL as a browser sends it: it holds what the page that links here was asked
+    /// for.
+    is_linked: bool,
     user_agent: Readings<'a>,
     user: Readings<'a>,
     message: &'a [u8],
@@ -28,6 +34,31 @@ pub(super) struct Fields<'a> {
     port: Option<u64>,
     /// Path and url are parts of the request as logged.
     is_plain: bool,
+}
+
+/// Path and url as Apache serves them, where that differs: without `//`, `/x/..` and the host.
+#[derive(Debug, Clone, Copy)]
+struct Served<'a> {
+    path: &'a [u8],
+    url: &'a [u8],
+}
+
+impl<'a> Served<'a> {
+    fn of(path: &[u8], url: &[u8], has_query: bool, buffer: &'a mut Vec<u8>) -> Option<Served<'a>> {
+        let query = has_query.then(|| memchr::memchr(b'?', url)).flatten();
+        let (before, query) = url.split_at_checked(query.unwrap_or(url.len()))?;
+        let resolved = resolved(without_host(path));
+        if resolved == path && resolved == before {
+            return None;
+        }
+        buffer.clear();
+        buffer.extend_from_slice(&resolved);
+        buffer.extend_from_slice(query);
+        Some(Served {
+            path: buffer.get(..resolved.len())?,
+            url: buffer,
+        })
+    }
 }
 
 impl<'a> Fields<'a> {
@@ -68,10 +99,18 @@ impl<'a> Fields<'a> {
             },
             false => Readings::of(parts.target, Form::Query, url),
         };
+        let served = match decoded || record.message.is_some() {
+            true => None,
+            false => {
+                let has_query = parts.path.len() < parts.target.len();
+                Served::of(path, url.text, has_query, &mut buffers.served)
+            }
+        };
         let same = |text: &[u8], logged: &[u8]| std::ptr::eq(text, logged);
         let is_plain = record.message.is_none()
             && url.shell.is_none()
             && url.database.is_none()
+            && served.is_none()
             && same(url.text, parts.target)
             && same(path, parts.path);
         Fields {
@@ -81,6 +120,8 @@ impl<'a> Fields<'a> {
             protocol: parts.protocol,
             path,
             url,
+            served,
+            is_linked: is_url(sent_referer),
             referer: Readings::of(sent_referer, Form::Text, referer),
             user_agent: Readings::of(agent, Form::Text, user_agent),
             user: Readings::of(sent_user, Form::Text, user),
@@ -95,14 +136,20 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The texts with what other programs skip: this may be what makes an attack of a text.
+    /// Path and url as Apache serves them, the texts with what other programs skip: this may be what makes
+    /// an attack of a text.
     pub(super) fn whole(&self) -> Fields<'a> {
         let plain = |readings: Readings<'a>| Readings {
             text: readings.text,
             ..Readings::default()
         };
         Fields {
-            url: plain(self.url),
+            path: self.served.map_or(self.path, |served| served.path),
+            url: self.served.map_or(plain(self.url), |served| Readings {
+                text: served.url,
+                ..Readings::default()
+            }),
+            served: None,
             referer: plain(self.referer),
             user_agent: plain(self.user_agent),
             user: plain(self.user),
@@ -114,13 +161,13 @@ impl<'a> Fields<'a> {
     pub(super) fn any(&self, field: Field, mut holds: impl FnMut(&[u8]) -> bool) -> bool {
         match field {
             Field::Method => holds(self.method),
-            Field::Path => holds(self.path),
+            Field::Path => holds(self.path) || self.served.is_some_and(|served| holds(served.path)),
             Field::Query => self.url.any(|text| holds(query(text))),
-            Field::Url => self.url.any(holds),
+            Field::Url => self.any_url(holds),
             Field::Payload => {
-                self.url.any(&mut holds)
-                    || self.user_agent.any(|text| holds(behind_browser(text)))
-                    || self.referer.any(|text| !is_url(text) && holds(text))
+                self.any_url(&mut holds)
+                    || self.user_agent.any(|text| any_of_agent(text, &mut holds))
+                    || self.referer.any(|text| !self.is_linked && holds(text))
                     || self.user.any(holds)
             }
             Field::Referer => self.referer.any(holds),
@@ -137,6 +184,10 @@ impl<'a> Fields<'a> {
         }
     }
 
+    fn any_url(&self, mut holds: impl FnMut(&[u8]) -> bool) -> bool {
+        self.url.any(&mut holds) || self.served.is_some_and(|served| holds(served.url))
+    }
+
     /// Every text of a family; with a field those of the family that such a condition sees.
     pub(super) fn each(&self, family: Family, field: Option<Field>, mut visit: impl FnMut(&[u8])) {
         let mut both = |texts: Readings<'_>, part: fn(&[u8]) -> &[u8]| {
@@ -147,20 +198,34 @@ impl<'a> Fields<'a> {
         };
         let whole: fn(&[u8]) -> &[u8] = |text| text;
         match (family, field) {
-            (Family::Referer, Some(Field::Payload)) if is_url(self.referer.text) => {}
+            (Family::Referer, Some(Field::Payload)) if self.is_linked => {}
             (Family::Referer, _) => both(self.referer, whole),
             (Family::Agent, _) => both(self.user_agent, whole),
-            (Family::Behind, _) => both(self.user_agent, behind_browser),
+            (Family::Behind, _) => {
+                self.user_agent.any(|text| {
+                    any_of_agent(text, |part| {
+                        visit(part);
+                        false
+                    })
+                });
+            }
             (Family::User, _) => both(self.user, whole),
             (Family::Message, _) => visit(self.message),
-            (Family::Target, Some(Field::Path)) => visit(self.path),
+            (Family::Target, Some(Field::Path)) => {
+                visit(self.path);
+                self.served.iter().for_each(|served| visit(served.path));
+            }
             (Family::Target, Some(Field::Query)) => both(self.url, query),
             (Family::Target, Some(Field::Request)) => visit(self.request),
-            (Family::Target, Some(_)) => both(self.url, whole),
+            (Family::Target, Some(_)) => {
+                both(self.url, whole);
+                self.served.iter().for_each(|served| visit(served.url));
+            }
             (Family::Target, None) => {
                 if !self.is_plain {
                     both(self.url, whole);
                     visit(self.path);
+                    self.served.iter().for_each(|served| visit(served.url));
                 }
                 visit(self.request);
             }
@@ -177,22 +242,84 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A user agent without the brackets in which a browser names its system, semicolons included.
-fn behind_browser(agent: &[u8]) -> &[u8] {
+/// Whether `holds` is true of a user agent; of the brackets in which a browser names its system
+/// each part by itself, since semicolons are between them.
+fn any_of_agent(agent: &[u8], mut holds: impl FnMut(&[u8]) -> bool) -> bool {
     let name = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._- ".contains(byte);
-    let behind = || {
+    let named = |byte: &u8| name(byte) || b",;:+".contains(byte);
+    let browser = || {
         let open = memchr::memchr(b'(', agent)?;
         let product = agent.get(..open)?;
         let version = product.ends_with(b" ") && product.contains(&b'/');
         let close = memchr::memchr(b')', agent).filter(|close| *close > open + 1)?;
-        (version && product.iter().all(name)).then(|| agent.get(close + 1..))?
+        let system = agent.get(open + 1..close)?;
+        let is = version && product.iter().all(name) && system.iter().all(named);
+        is.then_some((system, agent.get(close + 1..)?))
     };
-    behind().unwrap_or(agent)
+    match browser() {
+        Some((system, rest)) => {
+            let mut parts = system.split(|byte| *byte == b';');
+            holds(rest) || parts.any(|part| holds(part.trim_ascii()))
+        }
+        None => holds(agent),
+    }
 }
 
-/// A referrer that is a URL holds what the page that links here was asked for.
+/// Whether a referrer, as logged, is a URL in which what browsers encode is encoded, at least beside
+/// what a visitor typed.
 fn is_url(referer: &[u8]) -> bool {
-    begins_with(referer, b"http://") || begins_with(referer, b"https://")
+    let raw = |byte: &u8| b" <>\"`{|}\\".contains(byte);
+    if !(begins_with(referer, b"http://") || begins_with(referer, b"https://")) {
+        return false;
+    }
+    let referer = match referer.contains(&b'\\') {
+        true => crate::record::unescape(referer),
+        false => Cow::Borrowed(referer),
+    };
+    if !referer.iter().any(raw) {
+        return true;
+    }
+    let is_typed = |parameter: &[u8]| {
+        let name = memchr::memchr(b'=', parameter).and_then(|at| parameter.get(..at));
+        name.is_some_and(is_free_text)
+    };
+    let path = memchr::memchr(b'?', &referer).and_then(|at| referer.get(..at));
+    let mut parameters = query(&referer).split(|byte| *byte == b'&');
+    !path.unwrap_or(&referer).iter().any(raw)
+        && parameters.all(|parameter| is_typed(parameter) || !parameter.iter().any(raw))
+}
+
+/// The path of a request that names the host, too: Apache serves its own site for it.
+fn without_host(path: &[u8]) -> &[u8] {
+    let Some(scheme) = [&b"http:/"[..], b"https:/"]
+        .into_iter()
+        .find(|scheme| begins_with(path, scheme))
+    else {
+        return path;
+    };
+    let host = path.get(scheme.len()..).unwrap_or_default();
+    memchr::memchr(b'/', host)
+        .and_then(|at| host.get(at..))
+        .unwrap_or(b"/")
+}
+
+/// The path that Apache serves: a part and `..` behind it are nothing.
+pub(super) fn resolved(path: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memmem::find(path, b"/..").is_none() {
+        return Cow::Borrowed(path);
+    }
+    let mut kept: Vec<&[u8]> = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b".." if kept.len() > 1 => drop(kept.pop()),
+            b".." => {}
+            _ => kept.push(part),
+        }
+    }
+    if path.ends_with(b"/..") {
+        kept.push(b"");
+    }
+    Cow::Owned(kept.join(&b'/'))
 }
 
 fn query(url: &[u8]) -> &[u8] {

@@ -1,8 +1,6 @@
 //! Whether the conditions of a rule hold.
 
-use std::borrow::Cow;
-
-use super::fields::Fields;
+use super::fields::{Fields, resolved};
 use super::rule::{Condition, Field, Rule, Test};
 use super::scratch::Scratch;
 use super::target::{before_protocol, is_in_query_language, without_free_text};
@@ -12,20 +10,33 @@ use crate::record::Record;
 /// are not spared.
 const MOST_PARAMETERS: usize = 200;
 
+/// Classes of rules about what no visitor types into a search.
+const NEVER_TYPED: [&str; 2] = ["log4shell", "shellshock"];
+
 /// Classes of rules about query languages.
 const SQL_CLASSES: [&str; 2] = ["sql-injection", "nosql-injection"];
 
 impl Condition {
-    pub(super) fn holds(&self, fields: &Fields<'_>) -> bool {
+    /// Whether it holds as one of the conditions of `rule`.
+    pub(super) fn holds(&self, rule: &Rule, fields: &Fields<'_>) -> bool {
+        let spares = self.negated || rule.excepts;
         let holds = match &self.test {
             Test::Numbers(ranges) => fields.number(self.field).is_some_and(|number| {
                 let mut ranges = ranges.iter();
                 ranges.any(|(low, high)| (*low..=*high).contains(&number))
             }),
-            Test::Text(regex) if self.negated && self.field == Field::Path => {
-                fields.any(self.field, |path| regex.is_match(&resolved(path)))
+            // So `/wiki/../.env` is not spared with the pages of a wiki.
+            Test::Text(regex) if spares && self.field == Field::Path => {
+                let is_about_path = rule.is_about_path();
+                fields.whole().any(self.field, |path| {
+                    let path = resolved(path);
+                    regex.is_match(match is_about_path {
+                        true => &path,
+                        false => without_path_info(&path),
+                    })
+                })
             }
-            Test::Text(regex) if self.negated => {
+            Test::Text(regex) if spares => {
                 let fields = fields.whole();
                 fields.any(self.field, |text| regex.is_match(text))
             }
@@ -35,21 +46,22 @@ impl Condition {
     }
 }
 
-/// The path that Apache serves: a part and `..` behind it are nothing. So `/wiki/../.env` is not
-/// spared with the pages of a wiki.
-fn resolved(path: &[u8]) -> Cow<'_, [u8]> {
-    if memchr::memmem::find(path, b"/..").is_none() {
-        return Cow::Borrowed(path);
-    }
-    let mut kept: Vec<&[u8]> = Vec::new();
-    for part in path.split(|byte| *byte == b'/') {
-        match part {
-            b".." if kept.len() > 1 => drop(kept.pop()),
-            b".." => {}
-            _ => kept.push(part),
-        }
-    }
-    Cow::Owned(kept.join(&b'/'))
+/// A path up to the script that runs: what is behind it is any text of the client's.
+fn without_path_info(path: &[u8]) -> &[u8] {
+    const SCRIPTS: [&[u8]; 9] = [
+        b".php", b".php5", b".phtml", b".cgi", b".fcgi", b".pl", b".py", b".rb", b".lua",
+    ];
+    let is_script = |end: &usize| {
+        let before = path.get(..*end).unwrap_or_default();
+        let mut scripts = SCRIPTS.iter();
+        scripts.any(|suffix| {
+            let at = before.len().checked_sub(suffix.len());
+            at.and_then(|at| before.get(at..))
+                .is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+        })
+    };
+    let end = memchr::memchr_iter(b'/', path).find(is_script);
+    end.and_then(|end| path.get(..end)).unwrap_or(path)
 }
 
 impl Rule {
@@ -62,11 +74,11 @@ impl Rule {
             |condition: &Condition| has_parts && condition.negated && self.spares(condition);
         let others = |fields: &Fields<'_>| {
             let mut conditions = self.conditions.iter();
-            conditions.all(|condition| spares(condition) || condition.holds(fields))
+            conditions.all(|condition| spares(condition) || condition.holds(self, fields))
         };
         let matches = |fields: &Fields<'_>| {
             let mut conditions = self.conditions.iter();
-            conditions.any(|condition| spares(condition) && !condition.holds(fields))
+            conditions.any(|condition| spares(condition) && !condition.holds(self, fields))
         };
         if !others(fields) {
             return false;
@@ -81,6 +93,17 @@ impl Rule {
             with_fields(part, matches)
         });
         with_fields(&rest, others)
+    }
+
+    /// Whether it is about the path: where a script is in it, the script gets what follows as text.
+    fn is_about_path(&self) -> bool {
+        self.conditions.iter().any(|condition| {
+            let holds_path = matches!(
+                condition.field,
+                Field::Path | Field::Url | Field::Payload | Field::Request
+            );
+            holds_path && !condition.negated
+        })
     }
 
     /// Whether a condition looks at parameters, and a condition besides `not` does.
@@ -154,6 +177,9 @@ fn without_parts<'a>(
 
 /// Whether the rule misses once the values of search parameters are taken out.
 pub(super) fn rests_on_free_text(rule: &Rule, record: &Record<'_>) -> bool {
+    if NEVER_TYPED.contains(&rule.class.as_str()) {
+        return false;
+    }
     let Some(request) = record.request.and_then(without_free_text) else {
         return false;
     };

@@ -38,7 +38,7 @@ impl RuleSet {
             .of_filter(filter)
             .map(|(number, rule)| {
                 let (held, failed): (Vec<_>, Vec<_>) =
-                    rule.conditions.iter().partition(|c| c.holds(&fields));
+                    rule.conditions.iter().partition(|c| c.holds(rule, &fields));
                 RuleNear {
                     rule: number,
                     held: held

@@ -136,6 +136,7 @@ pub(super) struct Buffers {
     pub(super) readings: [ReadingBuffers; 4],
     pub(super) message: Buffer,
     pub(super) path: Buffer,
+    pub(super) served: Vec<u8>,
 }
 
 /// Rules that a line may hit, each once.

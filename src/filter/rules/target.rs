@@ -1,5 +1,7 @@
 //! The target of a request: where it ends, and without the parameters that a visitor typed.
 
+use crate::decode::{Buffer, Form, canonical};
+
 /// Where the blank before `HTTP/1.1` is. With `HttpProtocolOptions Unsafe` Apache also takes `http/1.1`.
 pub(super) fn before_protocol(request: &[u8]) -> Option<usize> {
     memchr::memrchr_iter(b' ', request)
@@ -63,13 +65,31 @@ fn without_link(parameter: &[u8]) -> &[u8] {
         .position(|text| text.eq_ignore_ascii_case(b"%3f"));
     let plain = memchr::memchr(b'?', parameter).map(|at| at + 1);
     let query = encoded.map(|at| at + 3).into_iter().chain(plain).min();
-    let never = |byte: &u8| b"<>\"{}|`^\\ ".contains(byte) || !byte.is_ascii();
-    match query {
-        Some(at) if is_link && !parameter.iter().any(never) => {
-            parameter.get(..at).unwrap_or(parameter)
-        }
+    let of_page = |at: &usize| {
+        let query = parameter.get(*at..).unwrap_or_default();
+        // What is not encoded at all was put together by hand, with what a form sent.
+        let is_encoded = encoded.is_some_and(|encoded| encoded + 3 == *at);
+        is_query_of_page(query, is_encoded)
+    };
+    match query.filter(of_page) {
+        Some(at) if is_link => parameter.get(..at).unwrap_or(parameter),
         _ => parameter,
     }
+}
+
+/// Whether it is the query of a page's address: names with values, in which all that is special is
+/// encoded, once more if the address is.
+fn is_query_of_page(query: &[u8], is_encoded: bool) -> bool {
+    let special = |byte: &u8| b"<>\"{}|`^\\ '();$".contains(byte) || !byte.is_ascii();
+    let mut text = Vec::new();
+    let decoded = match is_encoded {
+        true => {
+            crate::decode::percent_once(query, &mut text);
+            text.as_slice()
+        }
+        false => query,
+    };
+    decoded.contains(&b'=') && !decoded.iter().any(special)
 }
 
 /// Names of parameters that hold what a visitor typed, or the error of a script, without `_` and `-`.
@@ -168,7 +188,8 @@ const NO_TEXT: [&[u8]; 9] = [
     b"include",
 ];
 
-fn is_free_text(name: &[u8]) -> bool {
+/// Whether a parameter of this name holds what a visitor typed, or the error of a script.
+pub(super) fn is_free_text(name: &[u8]) -> bool {
     let name = name.iter().filter(|byte| !b"_-".contains(byte));
     let name: Vec<u8> = name.map(u8::to_ascii_lowercase).collect();
     let holds = |word: &&[u8]| memchr::memmem::find(&name, word).is_some();
@@ -190,7 +211,14 @@ pub(super) fn without_free_text(request: &[u8]) -> Option<Vec<u8>> {
     let typed = typed.and_then(|start| {
         let rest = head.get(start..)?;
         let word = rest.get(..memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len()))?;
-        (is_typed(word) && !word.starts_with(b".")).then_some((start, start + word.len()))
+        let mut buffer = Buffer::default();
+        let text = canonical(word, Form::Text, &mut buffer);
+        let evidence = [&b"/."[..], b"\\.", b"${", b"%{"];
+        let is_path = text.starts_with(b".")
+            || evidence
+                .iter()
+                .any(|sign| memchr::memmem::find(text, sign).is_some());
+        (is_typed(word) && !is_path).then_some((start, start + word.len()))
     });
     let (start, end) = typed.unwrap_or_default();
     let mut kept = [head.get(..start)?, head.get(end..)?].concat();

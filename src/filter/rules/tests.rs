@@ -166,6 +166,16 @@ fn every_field_can_be_a_condition() {
         ("query = 'abc'", "GET /abc?x HTTP/1.1", false),
         ("query = 'abc'", "GET /x?a%62c HTTP/1.1", true),
         ("url = 'abc'", "GET /abc?x HTTP/1.1", true),
+        ("url = '^/a\\?b$'", "GET //a?b HTTP/1.1", true),
+        ("url = '^/a/b\\?b$'", "GET /./a/x/..//b?b HTTP/1.1", true),
+        ("url = '^/a\\?b$'", "GET http://host/a?b HTTP/1.1", true),
+        ("url = '^/x/\\.\\./a'", "GET /x/../a?b HTTP/1.1", true),
+        (
+            "path = '^/a$'",
+            "GET HTTPS://host/x/%2e%2e/a?b HTTP/1.1",
+            true,
+        ),
+        ("path = '^/a$'", "GET /?u=http://host/a HTTP/1.1", false),
         ("url = 'cat /etc'", "GET /?x=c'a't+/e\\\\tc HTTP/1.1", true),
         ("payload = 'ref\\.example'", "GET / HTTP/1.1", false),
         ("referer = '^http://ref'", "GET / HTTP/1.1", true),
@@ -200,6 +210,8 @@ fn not_spares_only_the_parameters_that_it_matches() {
     let in_payload = "payload = 'abc'\nnot = { payload = 'ok|^/wiki/' }";
     let of_request = "query = 'abc'\nnot = { path = '^/wiki/' }";
     let alone = "method = ['GET']\nnot = { query = 'ok' }";
+    let of_path = "path = 'abc'\nnot = { path = '^/wiki/|/dav/' }";
+    let of_page = "status = 404\nnot = { path = '\\.css$' }";
     for (conditions, request, expected) in [
         (in_query, "GET /?a=abc HTTP/1.1", true),
         (in_query, "GET /?a=abc+ok HTTP/1.1", false),
@@ -223,6 +235,13 @@ fn not_spares_only_the_parameters_that_it_matches() {
             "GET /../x/..%2fwiki/b/../?a=abc HTTP/1.1",
             false,
         ),
+        (of_request, "GET /wiki/x/?a=abc HTTP/1.1", false),
+        (of_request, "GET http://host/wiki/?a=abc HTTP/1.1", false),
+        (of_page, "GET /a.css HTTP/1.1", false),
+        (of_page, "GET /index.php/a.css HTTP/1.1", true),
+        (of_page, "GET /a.PHP/../a.css HTTP/1.1", false),
+        (of_path, "GET /remote.php/dav/abc HTTP/1.1", false),
+        (of_path, "GET http://dav/dav.php/abc HTTP/1.1", true),
         (alone, "GET /?a=b HTTP/1.1", true),
         (alone, "GET /?a=b&ok HTTP/1.1", false),
     ] {
@@ -245,6 +264,66 @@ fn not_spares_only_the_parameters_that_it_matches() {
     let line = "[Sun Nov 22 11:00:33.366318 2026] [core:info] [pid 1:tid 2] [client 192.0.2.9:1] \
                 AH00128: File does not exist: /a/abc/ok";
     assert!(of_line(Kind::Error, &text, line).is_empty());
+}
+
+#[test]
+fn an_except_is_about_what_apache_serves() {
+    for (except, request, expected) in [
+        ("path = '^/intern/'", "GET /intern/?a=abc HTTP/1.1", false),
+        ("path = '^/intern/'", "GET //intern/?a=abc HTTP/1.1", false),
+        (
+            "path = '^/intern/'",
+            "GET /intern/../x?a=abc HTTP/1.1",
+            true,
+        ),
+        (
+            "path = '^/intern/'",
+            "GET /intern/%2e%2e/x?a=abc HTTP/1.1",
+            true,
+        ),
+        ("url = '^/intern/'", "GET /intern/../x?a=abc HTTP/1.1", true),
+        ("url = '^/intern/'", "GET /intern/x?a=abc HTTP/1.1", false),
+    ] {
+        let text = format!("[[match]]\nquery = 'abc'\n[[except]]\n{except}\n");
+        let set = set(&text);
+        let line =
+            format!("192.0.2.9 - - [22/Nov/2026:11:00:32 +0000] \"{request}\" 404 196 \"-\" \"-\"");
+        let parser = Parser::new(Kind::Access, "combined").unwrap();
+        let record = parser.parse(line.as_bytes()).unwrap();
+        let hits = set.evaluate(&record, &mut Scratch::default());
+        let excepted = hits.iter().any(|hit| hit.excepts);
+        assert_eq!(!excepted, expected, "{except} on {request}");
+    }
+}
+
+#[test]
+fn a_payload_is_seen_in_headers_unless_a_browser_sends_such() {
+    let text = "[[match]]\npayload = 'abc|; ?id'";
+    for (referer, agent, expected) in [
+        ("-", "Mozilla/5.0 (X11; Linux x86_64; de) Gecko", false),
+        // A language.
+        ("-", "Mozilla/5.0 (Linux; id) Gecko", false),
+        ("-", "Mozilla/5.0 (X' ;id;) Gecko", true),
+        ("-", "Mozilla/5.0 (X11; 1 abc; x) Gecko", true),
+        ("-", "Mozilla/5.0 (<?abc) Gecko", true),
+        ("-", "Mozilla/5.0 (X11) abc", true),
+        ("https://ref.example/?q=abc", "-", false),
+        ("https://ref.example/\\xc3\\xa9?q=abc", "-", false),
+        ("https://ref.example/?q=abc <a>", "-", false),
+        ("https://ref.example/?id=abc <a>&q=x", "-", true),
+        ("https://ref.example/<?q=abc", "-", true),
+        ("https://ref.example/ abc", "-", true),
+        ("https://ref.example/${abc}", "-", true),
+        ("https://ref.example/\\\"abc", "-", true),
+        ("abc", "-", true),
+    ] {
+        let line = format!(
+            "192.0.2.9 - - [22/Nov/2026:11:00:32 +0000] \"GET / HTTP/1.1\" 404 196 \"{referer}\" \
+             \"{agent}\""
+        );
+        let found = of_line(Kind::Access, text, &line);
+        assert_eq!(found.len() == 1, expected, "{line}");
+    }
 }
 
 #[test]
@@ -379,6 +458,30 @@ fn weights_follow_the_confidence_and_a_search_is_never_certain() {
         ),
         ("GET /tag/x/%3Cscript HTTP/1.1", certain(10), certain(7)),
         (
+            "GET /search/a%2Fb+%3Cscript HTTP/1.1",
+            (Confidence::Probe, 1),
+            (Confidence::Probe, 1),
+        ),
+        ("GET /tag/%2e%3Cscript HTTP/1.1", certain(10), certain(7)),
+        ("GET /tag/a%2f..%3Cscript HTTP/1.1", certain(10), certain(7)),
+        ("GET /tag/%24%7B%3Cscript HTTP/1.1", certain(10), certain(7)),
+        // No address of a page has these in its query.
+        (
+            "GET /?u=https%3A%2F%2Fx%3Fa%3D%3Cscript HTTP/1.1",
+            certain(10),
+            certain(7),
+        ),
+        (
+            "GET /?u=https%3A%2F%2Fx%3F%253Cscript HTTP/1.1",
+            certain(10),
+            certain(7),
+        ),
+        (
+            "GET /?u=https://x?a='%3Cscript HTTP/1.1",
+            certain(10),
+            certain(7),
+        ),
+        (
             "GET /tag/%3Cscript?title=%3Cscript HTTP/1.1",
             (Confidence::Probe, 1),
             (Confidence::Probe, 1),
@@ -407,6 +510,8 @@ fn weights_follow_the_confidence_and_a_search_is_never_certain() {
         assert_eq!(hits(text, request), expected, "{request}");
     }
     assert_eq!(hits("[[match]]\npath = '/a'", "GET /a HTTP/1.1")[0].2, 1);
+    let text = "class = 'log4shell'\nconfidence = 'certain'\n[[match]]\nquery = 'jndi'";
+    assert_eq!(hits(text, "GET /?q=jndi HTTP/1.1")[0].2, 10);
     // A filter that states no confidence is about searches, if anything.
     assert_eq!(
         hits("[[match]]\nquery = 'ab'", "GET /?q=ab HTTP/1.1")[0].2,
