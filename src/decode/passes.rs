@@ -404,6 +404,7 @@ pub(super) fn comments(from: &[u8], to: &mut Vec<u8>) -> bool {
 }
 
 /// The text before `end`, unless a parameter begins in it: a database sees one parameter at a time.
+/// An encoded `&` looks so, too: what is no evidence in between is skipped.
 /// `failed` is how long the rest of the text is where it fails, as it does anywhere before: so all
 /// searches together are linear.
 fn before<'a>(text: &'a [u8], end: &[u8], failed: &mut usize) -> Option<&'a [u8]> {
@@ -415,6 +416,11 @@ fn before<'a>(text: &'a [u8], end: &[u8], failed: &mut usize) -> Option<&'a [u8]
         return None;
     };
     let found = text.get(..at)?;
+    let is_evidence = |byte: &u8| !(byte.is_ascii_alphanumeric() || b"_&= ".contains(byte));
+    let mut inside = found.iter().skip_while(|byte| b"-#".contains(byte));
+    if !inside.any(is_evidence) {
+        return Some(found);
+    }
     let name = memchr::memrchr(b'=', found).and_then(|equals| found.get(..equals));
     if let Some(at) = name.and_then(|name| memchr::memrchr2(b'&', b'?', name)) {
         *failed = text.len() - at;

@@ -129,7 +129,10 @@ fn comments_and_control_characters_are_blanks_for_a_database() {
         ("union-- <'+;\nselect-- \n1", Some("union select 1")),
         ("union#abc\nselect", Some("union select")),
         ("union/*&*/select", Some("union select")),
+        ("union/*&x=*/select", Some("union select")),
+        ("union-- &x=\nselect", Some("union select")),
         // A comment that ends in another parameter is none.
+        ("a=--&id=1 or--\n1", Some("a=--&id=1 or 1")),
         ("a=/*&b=union/**/select", Some("a=/*&b=union select")),
         (
             "/red--shoes?a=union\nselect--\n1",
