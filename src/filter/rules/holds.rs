@@ -11,7 +11,7 @@ use crate::record::Record;
 const MOST_PARAMETERS: usize = 200;
 
 /// Classes of rules about what no visitor types into a search.
-const NEVER_TYPED: [&str; 2] = ["log4shell", "shellshock"];
+const NEVER_TYPED: &str = "shellshock";
 
 /// Classes of rules about query languages.
 const SQL_CLASSES: [&str; 2] = ["sql-injection", "nosql-injection"];
@@ -177,7 +177,7 @@ fn without_parts<'a>(
 
 /// Whether the rule misses once the values of search parameters are taken out.
 pub(super) fn rests_on_free_text(rule: &Rule, record: &Record<'_>) -> bool {
-    if NEVER_TYPED.contains(&rule.class.as_str()) {
+    if rule.class == NEVER_TYPED {
         return false;
     }
     let Some(request) = record.request.and_then(without_free_text) else {

@@ -510,8 +510,8 @@ fn weights_follow_the_confidence_and_a_search_is_never_certain() {
         assert_eq!(hits(text, request), expected, "{request}");
     }
     assert_eq!(hits("[[match]]\npath = '/a'", "GET /a HTTP/1.1")[0].2, 1);
-    let text = "class = 'log4shell'\nconfidence = 'certain'\n[[match]]\nquery = 'jndi'";
-    assert_eq!(hits(text, "GET /?q=jndi HTTP/1.1")[0].2, 10);
+    let text = "class = 'shellshock'\nconfidence = 'certain'\n[[match]]\nquery = 'abc'";
+    assert_eq!(hits(text, "GET /?q=abc HTTP/1.1")[0].2, 10);
     // A filter that states no confidence is about searches, if anything.
     assert_eq!(
         hits("[[match]]\nquery = 'ab'", "GET /?q=ab HTTP/1.1")[0].2,
