@@ -1,9 +1,11 @@
 //! How a command asks the engine, prints the answer and ends.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde_json::Value;
 
 use super::exit::Exit;
 use super::global::Global;
@@ -125,6 +127,14 @@ pub(super) fn print(text: &str) {
         false => display_lines(text),
     };
     let _ = writeln!(std::io::stdout(), "{shown}");
+}
+
+/// Prints an object with `--json`, and the text without it.
+pub(super) fn print_one(global: &Global, object: &Value, text: impl Display) {
+    print(&match global.json {
+        true => object.to_string(),
+        false => text.to_string(),
+    });
 }
 
 /// An address or a network; host bits are masked, `::ffff:192.0.2.7` is 192.0.2.7.

@@ -142,10 +142,8 @@ pub(super) fn run(args: &Args, global: &Global) -> Exit {
 /// Errors in Apache's configuration.
 fn print_errors(global: &Global, errors: &[String]) {
     for error in errors {
-        ask::print(&match global.json {
-            true => json!({"severity": "error", "message": error}).to_string(),
-            false => format!("error: {error}"),
-        });
+        let object = json!({"severity": "error", "message": error});
+        ask::print_one(global, &object, format_args!("error: {error}"));
     }
 }
 
@@ -277,21 +275,14 @@ fn print(
     summary: &Value,
 ) -> Exit {
     for warning in warnings {
-        ask::print(&match global.json {
-            true => warning.json.to_string(),
-            false => format!("warning: {}", warning.text),
-        });
+        let text = format_args!("warning: {}", warning.text);
+        ask::print_one(global, &warning.json, text);
     }
     for hint in hints {
-        ask::print(&match global.json {
-            true => problem_json("hint", hint).to_string(),
-            false => format!("hint: {hint}"),
-        });
+        let text = format_args!("hint: {hint}");
+        ask::print_one(global, &problem_json("hint", hint), text);
     }
-    ask::print(&match global.json {
-        true => summary.to_string(),
-        false => text.to_owned(),
-    });
+    ask::print_one(global, summary, text);
     Exit::Yes
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::ask;
 use super::exit::Exit;
@@ -159,33 +159,18 @@ fn write(plan: &Plan, scan: &Scan, global: &Global) -> Exit {
     }
 }
 
-/// Prints lines of text, or with `--json` one object per line.
-struct Output {
-    json: bool,
-}
-
-impl Output {
-    fn event(&self, object: &Value, text: impl Display) {
-        ask::print(&match self.json {
-            true => object.to_string(),
-            false => text.to_string(),
-        });
-    }
-
-    /// A line that `--json` omits.
-    fn text(&self, text: impl Display) {
-        if !self.json {
-            ask::print(&text.to_string());
-        }
+/// A line that `--json` omits.
+fn print_text(global: &Global, text: impl Display) {
+    if !global.json {
+        ask::print(&text.to_string());
     }
 }
 
 fn print_applied(applied: &Applied, plan: &Plan, global: &Global) {
-    let out = Output { json: global.json };
     for (file, backup) in &applied.files {
         let object = json!({"event": "changed", "file": file, "backup": backup});
         let text = format!("changed {} (backup: {})", file.display(), backup.display());
-        out.event(&object, text);
+        ask::print_one(global, &object, text);
     }
     for link in &applied.links {
         let event = if plan.unlink.contains(link) {
@@ -194,18 +179,21 @@ fn print_applied(applied: &Applied, plan: &Plan, global: &Global) {
             "enabled"
         };
         let object = json!({"event": event, "file": link});
-        out.event(&object, format_args!("{event} {}", link.display()));
+        ask::print_one(global, &object, format_args!("{event} {}", link.display()));
     }
     for note in &plan.notes {
-        out.text(format_args!("note: {note}"));
+        print_text(global, format_args!("note: {note}"));
     }
     for line in advice(global) {
-        out.text(line);
+        print_text(global, line);
     }
-    out.text(format_args!(
-        "Apache accepts the change. To apply it: {}",
-        systemd::commands().reload_apache
-    ));
+    print_text(
+        global,
+        format_args!(
+            "Apache accepts the change. To apply it: {}",
+            systemd::commands().reload_apache
+        ),
+    );
 }
 
 /// The jails that ban no client, and the addresses that administrators probably come from, with the
@@ -258,7 +246,6 @@ fn with_write(args: &Args, global: &Global) -> String {
 }
 
 fn print_plan(plan: &Plan, scan: &Scan, args: &Args, global: &Global) {
-    let out = Output { json: global.json };
     for edit in &plan.edits {
         let (place, directive) = (&edit.place, edit.directive);
         let object = json!({"event": "edit", "file": place.file, "line": place.line, "directive": directive, "new": edit.new});
@@ -266,38 +253,41 @@ fn print_plan(plan: &Plan, scan: &Scan, args: &Args, global: &Global) {
             Some(new) => format!("{place}: change {directive} to\n    {new}"),
             None => format!("{place}: delete {directive}"),
         };
-        out.event(&object, text);
+        ask::print_one(global, &object, text);
     }
     if let Some((file, line)) = &plan.append {
         let object = json!({"event": "append", "file": file, "new": line});
         let text = format!("{}: add at the end\n    {line}", file.display());
-        out.event(&object, text);
+        ask::print_one(global, &object, text);
     }
     let links = plan.link.iter().map(|(link, _)| ("enable", link));
     for (event, link) in links.chain(plan.unlink.iter().map(|link| ("disable", link))) {
         let object = json!({"event": event, "file": link});
-        out.event(&object, format_args!("{event} {}", link.display()));
+        ask::print_one(global, &object, format_args!("{event} {}", link.display()));
     }
     for note in plan.notes.iter().chain(&scan.layout.notes) {
         let object = json!({"event": "note", "text": note});
-        out.event(&object, format_args!("note: {note}"));
+        ask::print_one(global, &object, format_args!("note: {note}"));
     }
     for line in advice(global).into_iter().filter(|_| !args.remove) {
-        out.text(line);
+        print_text(global, line);
     }
     let left: Vec<_> = scan.left().filter(|_| !args.remove).collect();
     for finding in &left {
         let severity = if finding.is_error() { "error" } else { "note" };
         let object = json!({"event": severity, "text": finding.to_string()});
-        out.event(&object, format_args!("{severity}: {finding}"));
+        ask::print_one(global, &object, format_args!("{severity}: {finding}"));
     }
     let left = !left.is_empty() || !plan.notes.is_empty();
-    out.text(match (plan.is_empty(), args.remove) {
-        (true, true) => "No directive of Apache names pipeban.".to_owned(),
-        (true, false) if left => "pipeban can change nothing more.".to_owned(),
-        (true, false) => {
-            "Every site's error lines and requests reach pipeban: nothing to do.".to_owned()
-        }
-        (false, _) => format!("To make these changes: {}", with_write(args, global)),
-    });
+    print_text(
+        global,
+        match (plan.is_empty(), args.remove) {
+            (true, true) => "No directive of Apache names pipeban.".to_owned(),
+            (true, false) if left => "pipeban can change nothing more.".to_owned(),
+            (true, false) => {
+                "Every site's error lines and requests reach pipeban: nothing to do.".to_owned()
+            }
+            (false, _) => format!("To make these changes: {}", with_write(args, global)),
+        },
+    );
 }
