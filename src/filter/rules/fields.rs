@@ -245,8 +245,10 @@ impl<'a> Fields<'a> {
 /// Whether `holds` is true of a user agent; of the brackets in which a browser names its system
 /// each part by itself, since semicolons are between them.
 fn any_of_agent(agent: &[u8], mut holds: impl FnMut(&[u8]) -> bool) -> bool {
-    let name = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._- ".contains(byte);
-    let named = |byte: &u8| name(byte) || b",;:+".contains(byte);
+    let name = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'_' | b'-' | b' ')
+    };
+    let named = |byte: &u8| name(byte) || matches!(byte, b',' | b';' | b':' | b'+');
     let browser = || {
         let open = memchr::memchr(b'(', agent)?;
         let product = agent.get(..open)?;
@@ -268,7 +270,12 @@ fn any_of_agent(agent: &[u8], mut holds: impl FnMut(&[u8]) -> bool) -> bool {
 /// Whether a referrer, as logged, is a URL in which what browsers encode is encoded, at least beside
 /// what a visitor typed.
 fn is_url(referer: &[u8]) -> bool {
-    let raw = |byte: &u8| b" <>\"`{|}\\".contains(byte);
+    let raw = |byte: &u8| {
+        matches!(
+            byte,
+            b' ' | b'<' | b'>' | b'"' | b'`' | b'{' | b'|' | b'}' | b'\\'
+        )
+    };
     if !(begins_with(referer, b"http://") || begins_with(referer, b"https://")) {
         return false;
     }

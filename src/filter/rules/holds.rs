@@ -10,7 +10,7 @@ use crate::record::Record;
 /// are not spared.
 const MOST_PARAMETERS: usize = 200;
 
-/// Classes of rules about what no visitor types into a search.
+/// The class of rules about what no visitor types into a search.
 const NEVER_TYPED: &str = "shellshock";
 
 /// Classes of rules about query languages.

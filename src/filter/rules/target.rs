@@ -197,6 +197,15 @@ pub(super) fn is_free_text(name: &[u8]) -> bool {
         || FREE_WORDS.iter().any(holds) && !NO_TEXT.iter().any(holds)
 }
 
+/// Whether a word of a path, as logged, is what a program opens or evaluates, and no visitor's.
+fn is_no_word(word: &[u8]) -> bool {
+    let mut buffer = Buffer::default();
+    let text = canonical(word, Form::Text, &mut buffer);
+    let evidence = [&b"/."[..], b"\\.", b"${", b"%{"];
+    let holds = |sign: &&[u8]| memchr::memmem::find(text, sign).is_some();
+    text.starts_with(b".") || evidence.iter().any(holds)
+}
+
 /// The request without the values of parameters that visitors type or that are in a query language;
 /// `None` where it has none.
 pub(super) fn without_free_text(request: &[u8]) -> Option<Vec<u8>> {
@@ -211,14 +220,7 @@ pub(super) fn without_free_text(request: &[u8]) -> Option<Vec<u8>> {
     let typed = typed.and_then(|start| {
         let rest = head.get(start..)?;
         let word = rest.get(..memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len()))?;
-        let mut buffer = Buffer::default();
-        let text = canonical(word, Form::Text, &mut buffer);
-        let evidence = [&b"/."[..], b"\\.", b"${", b"%{"];
-        let is_path = text.starts_with(b".")
-            || evidence
-                .iter()
-                .any(|sign| memchr::memmem::find(text, sign).is_some());
-        (is_typed(word) && !is_path).then_some((start, start + word.len()))
+        (is_typed(word) && !is_no_word(word)).then_some((start, start + word.len()))
     });
     let (start, end) = typed.unwrap_or_default();
     let mut kept = [head.get(..start)?, head.get(end..)?].concat();
