@@ -138,8 +138,9 @@ impl ClientNaming {
                 place,
                 is_error: true,
                 text: "any client can pretend to be another address with this `RemoteIPHeader`, \
-                       because no list of proxies, or one with most addresses, limits it, so pipeban bans no client that the \
-                       header may have named: add `RemoteIPInternalProxy` or \
+                       because no list of proxies, or one with most addresses, limits it, so \
+                       pipeban bans no client that the header may have named: add \
+                       `RemoteIPInternalProxy` or \
                        `RemoteIPTrustedProxy` with the addresses of your proxies, or delete the \
                        line",
             }),
